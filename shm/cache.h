@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine's front door: what can one process do with a segment?
+ *
+ * A `struct lr_cache` is one process's attachment: mapping, copied geometry, participant slot. Calls are thread-safe
+ * unless they say otherwise. Functions return 0 or a negative LARDER_E* (larder_errors.h); on error nothing has changed
+ * unless stated. Nothing here allocates, prints or blocks without a bound while a stripe is locked.
+ *
+ * Crash behaviour, for all calls: a process killed inside any of them costs at most the change it was making; the next
+ * one to need the stripe repairs it. After fork() the child's first call registers it anew (participant.h).
+ */
+#ifndef LR_CACHE_H
+#define LR_CACHE_H
+
+#include "larder_errors.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define LR_WHY_BYTES 512
+
+/* Rows: X(name, unit, sentence). Counters of a participant; the segment's are sums over all, past and present. */
+#define LR_COUNTERS(X)                                                                                                 \
+    X(hits, "gets", "gets that returned a value")                                                                      \
+    X(misses, "gets", "gets that found no live item")                                                                  \
+    X(hit_bytes, "bytes", "value bytes returned by gets")                                                              \
+    X(retries, "reads", "lock-free reads that were repeated because the item changed meanwhile")                       \
+    X(locked_reads, "reads", "reads that took the stripe's lock after their retries")                                  \
+    X(pins, "gets", "gets that pinned a value")                                                                        \
+    X(pin_refusals, "gets", "pins refused because all hazards of the process were in use")                             \
+    X(puts, "puts", "values stored")                                                                                   \
+    X(put_bytes, "bytes", "value bytes stored")                                                                        \
+    X(put_refusals, "puts", "puts refused by a condition (add, replace, compare-and-swap)")                            \
+    X(deletes, "deletes", "keys deleted")                                                                              \
+    X(touches, "touches", "deadlines changed without a new value")                                                     \
+    X(busy, "calls", "calls that gave up because a stripe's lock was held too long")                                   \
+    X(lockless_deletes, "deletes", "deletes made behind a lock holder who did not answer")                             \
+    X(notes_exhausted, "deletes", "lockless deletes that found no free note")                                          \
+    X(pinned_full, "puts", "puts refused because live pins left no room")                                              \
+    X(lock_waits, "locks", "lock acquisitions that had to sleep")                                                      \
+    X(takeovers, "locks", "stripe locks taken over from dead owners")                                                  \
+    X(repairs, "repairs", "stripes repaired")                                                                          \
+    X(repair_ns, "ns", "time spent repairing")                                                                         \
+    X(repair_dropped, "items", "items dropped by repair because they could not be trusted")                            \
+    X(reaped, "participants", "dead participants whose slots were freed")                                              \
+    X(corrupt_seen, "reads", "references outside their bounds that were met and ignored")                              \
+    X(applied, "changes", "remote changes stored")                                                                     \
+    X(applied_stale, "changes", "remote changes older than what is stored")                                            \
+    X(applied_declined, "changes", "remote changes declined: below the floor, no room or refused")
+
+enum lr_counter {
+#define X(name, unit, sentence) LR_C_##name,
+    LR_COUNTERS(X)
+#undef X
+        LR_COUNTER_COUNT
+};
+
+/* Rows: X(name, unit, sentence). Counters of a stripe, written under its lock. */
+#define LR_STRIPE_COUNTERS(X)                                                                                          \
+    X(evictions, "items", "items evicted to make room")                                                                \
+    X(expirations, "items", "expired items removed")                                                                   \
+    X(index_evictions, "items", "items evicted because their hash bucket was full")                                    \
+    X(slides, "blocks", "blocks moved by the hand")                                                                    \
+    X(slide_bytes, "bytes", "bytes moved by the hand")                                                                 \
+    X(laps, "laps", "times the hand went round")                                                                       \
+    X(splits, "buckets", "hash buckets added")                                                                         \
+    X(overruns, "times", "rescans because the feed ring was overrun or a holder died")                                 \
+    X(unshipped_evictions, "items", "items that went before every peer had them")                                      \
+    X(voids_raised, "times", "times a range's void rose for want of a tombstone")
+
+enum lr_stripe_counter {
+#define X(name, unit, sentence) LR_S_##name,
+    LR_STRIPE_COUNTERS(X)
+#undef X
+        LR_STRIPE_COUNTER_COUNT
+};
+
+/* Rows: X(name, number, sentence). Only those that this release implements. */
+#define LR_POLICIES(X)                                                                                                 \
+    X(clock, 0, "one region, a small recency count for each item")                                                     \
+    X(none, 1, "evicts nothing: a put into a full segment is refused")
+
+enum lr_policy {
+#define X(name, number, sentence) LR_POLICY_##name = (number),
+    LR_POLICIES(X)
+#undef X
+};
+
+struct lr_cache;
+
+struct lr_options {
+    const char *name;      /* [A-Za-z0-9._-]{1,64}, not "." or "..": /dev/shm/larder.<name>. Or: */
+    const char *path;      /* a file on a tmpfs; the liveness file is `path`.live */
+    uint64_t size;         /* create: bytes for index and items; fixed tables come on top. 0: 64 MiB */
+    unsigned stripes;      /* create: 0 chooses; else a power of two */
+    enum lr_policy policy; /* create */
+    mode_t mode;           /* create: 0 is 0600. Never writable by others */
+    gid_t group;           /* create: (gid_t)-1 leaves the process's */
+    uid_t owner;           /* attach: an owner accepted beside oneself and root; (uid_t)-1 none */
+    bool read_only;        /* attach: PROT_READ, no slot, no pins, no marks */
+    bool prefault;         /* touch all pages now */
+    unsigned wait_ms;      /* longest wait for a stripe's lock: 1 to 60000, 0 is 250 */
+    const char *who;       /* for humans, shown by `larder procs`; NULL: the program's name */
+};
+/* All fields at their defaults, name NULL. */
+struct lr_options lr_options_default(void);
+
+/*
+ * Create, attach, or attach-else-create. `*out` is owned by the caller, who detaches it. On error `*out` is NULL and
+ * `why` (LR_WHY_BYTES, may be NULL) holds one line with both sides of the mismatch. Never blocks on another process.
+ * lr_cache_create: EEXISTS if the name is taken. lr_cache_open: two creators at once: one creates, both attach.
+ */
+int lr_cache_create(const struct lr_options *options, struct lr_cache **out, char *why);
+int lr_cache_attach(const struct lr_options *options, struct lr_cache **out, char *why);
+int lr_cache_open(const struct lr_options *options, struct lr_cache **out, char *why);
+/* Releases pins, leaves the slot, unmaps. No other thread may be inside a call with `cache`. NULL is allowed. */
+void lr_cache_detach(struct lr_cache *cache);
+/* Marks the segment retired (attached processes get ERETIRED) and removes both files. The memory goes with the last
+ * detach. */
+int lr_cache_destroy(const struct lr_options *options, char *why);
+/* Attaches a plain copy of a segment file for reading: for `check`, and tests. No liveness is known there. */
+int lr_cache_attach_image(const char *file, struct lr_cache **out, char *why);
+
+const char *lr_error_name(int error);   /* "BUSY"; "OK" for 0 and above */
+const char *lr_error_text(int error);   /* one clause */
+const char *lr_error_remedy(int error); /* one clause */
+const char *lr_policy_name(uint32_t policy);
+/* -1 when there is no such policy. */
+int lr_policy_number(const char *name);
+
+/* ---- items -------------------------------------------------------------------------------------------------- */
+
+#define LR_PEEK 1u /* get: count no hit or miss and leave recency alone */
+
+struct lr_item {
+    uint64_t version;     /* compare-and-swap token; never 0 */
+    uint64_t deadline_ms; /* host clock (lr_now_ms); UINT64_MAX: never expires */
+    uint32_t value_len;   /* bytes */
+    uint32_t flags;       /* the user's */
+};
+
+/*
+ * Copies the value into buf[0, cap). ETOO_SMALL: item->value_len says how much is needed, buf is undefined.
+ * ENOT_FOUND, EBUSY (only when a stopped holder and a changing item coincide), ERETIRED. `item` may be NULL. Lock-free;
+ * one more try under the lock.
+ */
+int lr_get(struct lr_cache *cache, const void *key, size_t key_len, void *buf, size_t cap, struct lr_item *item,
+           unsigned flags);
+
+struct lr_read { /* one row of a batch */
+    const void *key;
+    size_t key_len;
+    void *buf;
+    size_t cap;
+    struct lr_item item; /* out */
+    int result;          /* out: as lr_get */
+};
+/* Like lr_get for each row, with the memory accesses of many rows overlapped. Returns the number of rows with result 0.
+ */
+size_t lr_get_many(struct lr_cache *cache, struct lr_read *rows, size_t count, unsigned flags);
+
+struct lr_pin {
+    const void *value; /* readable, unmoved, unchanged until lr_unpin */
+    struct lr_item item;
+    uint32_t hazard;     /* private */
+    uint64_t generation; /* private */
+};
+/* ENO_PINS beyond SM_PINS (64) of one handle; EREAD_ONLY. Not valid in a forked child. */
+int lr_pin(struct lr_cache *cache, const void *key, size_t key_len, struct lr_pin *pin);
+/* A second release, or one in a forked child, does nothing. */
+void lr_unpin(struct lr_cache *cache, struct lr_pin *pin);
+
+enum lr_put_mode { LR_SET, LR_ADD, LR_REPLACE, LR_CAS };
+
+struct lr_put {
+    const void *key;
+    const void *value;
+    size_t key_len;    /* 1 to 65536 */
+    size_t value_len;  /* see lr_max_value */
+    uint64_t ttl_ms;   /* 0: never expires */
+    uint64_t expected; /* LR_CAS: the version that must be stored now */
+    uint32_t flags;    /* kept with the item; 0 costs no memory */
+    enum lr_put_mode mode;
+    uint64_t version; /* out: the new version */
+};
+/* EEXISTS (add), ENOT_FOUND (replace, cas), ECONFLICT (cas), ETOO_LARGE, EBUSY, EPINNED, EFULL, ERETIRED, EREAD_ONLY,
+ * EINVALID. */
+int lr_put(struct lr_cache *cache, struct lr_put *put);
+/* ENOT_FOUND if there was none; never EBUSY while the key can be marked dead (DESIGN: a delete is never lost). */
+int lr_delete(struct lr_cache *cache, const void *key, size_t key_len);
+/* New deadline, ttl_ms from now (0: never). Extending changes the item in place, shortening stores it anew with a new
+ * version. */
+int lr_touch(struct lr_cache *cache, const void *key, size_t key_len, uint64_t ttl_ms);
+/* The value is a decimal int64. Absent: stores `initial` with ttl_ms. Wraps never: EINVALID on overflow. Keeps flags
+ * and deadline. */
+int lr_increment(struct lr_cache *cache, const void *key, size_t key_len, int64_t delta, int64_t initial,
+                 uint64_t ttl_ms, int64_t *result);
+/* Everything stored before the call is gone for every reader. One word; takes no lock. */
+int lr_flush(struct lr_cache *cache);
+
+/* Largest value that a key of this length admits. */
+uint64_t lr_max_value(const struct lr_cache *cache, size_t key_len);
+/* Host clock in ms: boot time of the initial namespace. Only differences mean anything. */
+uint64_t lr_now_ms(const struct lr_cache *cache);
+/* Drives this handle's clock: expiry is judged and deadlines are made by `now_ms` until the next call. 0: back to the
+ * host clock. */
+void lr_drive_clock(struct lr_cache *cache, uint64_t now_ms);
+/* Cluster hash of a key: the same on every host. Its top 8 bits are the key's range. */
+uint64_t lr_cluster_hash(const void *key, size_t key_len);
+/* Unix milliseconds at which `version` was drawn. */
+uint64_t lr_version_unix_ms(uint64_t version);
+
+/* ---- scanning: ls, digest, bootstrap, rescans ------------------------------------------------------------------- */
+
+struct lr_entry {
+    uint64_t hash; /* cluster hash */
+    uint64_t version;
+    uint64_t deadline_ms; /* UINT64_MAX never */
+    uint32_t epoch;       /* arrival epoch, 14 bits */
+    uint32_t flags;
+    bool tombstone; /* then key_len and value_len are 0 */
+    bool pinned;
+    unsigned recency;
+    uint32_t stripe;
+    uint32_t block_bytes;
+    uint32_t key_len;
+    uint32_t value_len;
+    const void *key;   /* in the caller's buffer */
+    const void *value; /* behind the key */
+};
+
+struct lr_scan {
+    uint32_t stripe;
+    uint32_t last_stripe; /* inclusive */
+    uint64_t pair;        /* cursor: private */
+    uint32_t slot;
+};
+/* A scan over all stripes, or one. */
+struct lr_scan lr_scan_all(const struct lr_cache *cache);
+struct lr_scan lr_scan_stripe(uint32_t stripe);
+/*
+ * Next entry, copied into buf (lr_entry_bytes() always suffices). Takes no lock, moves no recency mark. Entries that
+ * stay throughout are seen at least once; an entry may be seen twice while the index grows. Expired, flushed and dead
+ * entries are left out. 0: entry filled. ENOT_FOUND: the scan is over. ETOO_SMALL: buffer; the cursor has not moved.
+ * EBUSY: this one slot kept changing, it was skipped.
+ */
+int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry);
+/* The entry with this cluster hash: item or tombstone, expired ones left out. */
+int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry);
+/* Bytes of the largest key and value together. */
+size_t lr_entry_bytes(const struct lr_cache *cache);
+
+struct lr_digest {
+    uint64_t sum;   /* order-independent: sum of XXH3 over {key, value, flags, version} */
+    uint64_t items; /* live, unexpired */
+    uint64_t bytes; /* their keys and values */
+};
+/* Takes no lock. Equal contents give equal digests on hosts of any size. Changes during the walk may or may not count.
+ */
+int lr_digest(struct lr_cache *cache, struct lr_digest *digest);
+
+/* ---- replication: what larderd needs --------------------------------------------------------------------------- */
+
+uint32_t lr_stripe_count(const struct lr_cache *cache);
+void lr_incarnation(const struct lr_cache *cache, uint64_t out[2]);
+uint32_t lr_origin(const struct lr_cache *cache);
+/* 10 bits. Redrawn by larderd when two hosts collide. */
+void lr_set_origin(struct lr_cache *cache, uint32_t origin);
+/* Whether deletes leave tombstones and changes leave hints. Set while peers are configured. */
+void lr_set_replicating(struct lr_cache *cache, bool on);
+bool lr_replicating(const struct lr_cache *cache);
+uint64_t lr_highest_version(const struct lr_cache *cache);
+/* Later local versions will be above `version`. */
+int lr_raise_clock(struct lr_cache *cache, uint64_t version);
+uint64_t lr_flush_version(const struct lr_cache *cache);
+
+enum lr_apply_result {
+    LR_APPLIED = 0,
+    LR_STALE = 1,    /* the same or a newer version is stored */
+    LR_DECLINED = 2, /* below the floor, or not storable here: any older value is gone, the floor is raised */
+};
+#define LR_NO_EVICT 1u /* apply: only into free room (bootstrap, anti-entropy) */
+
+struct lr_change {
+    const void *key;
+    const void *value;
+    uint32_t key_len;
+    uint32_t value_len;
+    uint64_t version;
+    uint64_t deadline_ms; /* host clock of this host; UINT64_MAX never */
+    uint32_t flags;
+};
+/* Idempotent and commutative. Result: enum lr_apply_result, or EBUSY (nothing done: try again), ERETIRED, EINVALID. */
+int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigned apply_flags);
+/* A delete by cluster hash. */
+int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version);
+/* Same version, later deadline wins. LR_STALE when the stored version differs or its deadline is not earlier. */
+int lr_apply_touch(struct lr_cache *cache, uint64_t hash, uint64_t version, uint64_t deadline_ms);
+/* Merged by maximum. */
+int lr_apply_flush(struct lr_cache *cache, uint64_t version);
+/* Forgets the entry with this hash if its version is at most `version`; raises the floor. Used for a peer's voids. */
+int lr_drop(struct lr_cache *cache, uint64_t hash, uint64_t version);
+
+/* Sums and maxima over all stripes. */
+struct lr_range {
+    uint64_t sum, floor, void_version;
+};
+void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range *out);
+/* Raises the void (and floor) of a range on this host: merged from a peer, so that it is passed on. */
+int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version);
+
+struct lr_hint {
+    uint64_t hash, version;
+};
+/* Hints ever written in this stripe. */
+uint64_t lr_feed_head(const struct lr_cache *cache, uint32_t stripe);
+/* Reads up to `count` hints from *position on and advances it. Returns how many; ELOST: overrun, *position is at the
+ * head. */
+int lr_feed_read(struct lr_cache *cache, uint32_t stripe, uint64_t *position, struct lr_hint *hints, unsigned count);
+/* True once after hints may be missing (a holder died): scan the stripe. */
+bool lr_feed_take_rescan(struct lr_cache *cache, uint32_t stripe);
+/* Sleeps until some stripe has a new hint, at most timeout_ms. Spurious returns are normal. One caller at a time. */
+void lr_bell_wait(struct lr_cache *cache, unsigned timeout_ms);
+/*
+ * Arrival epochs: a new epoch begins in the stripe; returns the old one and the feed position at which it ended: every
+ * entry of the old epoch or before has its hint below *head. When all peers have acknowledged up to *head,
+ * lr_epoch_acked says so. EBUSY.
+ */
+int lr_epoch_begin(struct lr_cache *cache, uint32_t stripe, uint32_t *old_epoch, uint64_t *head);
+void lr_epoch_acked(struct lr_cache *cache, uint32_t stripe, uint32_t epoch);
+uint32_t lr_epoch_now(const struct lr_cache *cache, uint32_t stripe);
+uint32_t lr_epoch_get_acked(const struct lr_cache *cache, uint32_t stripe);
+/* Whether an entry's 14-bit epoch is later than `epoch`, counted modulo 2^14 back from the stripe's present one. */
+bool lr_epoch_after(const struct lr_cache *cache, uint32_t stripe, uint32_t entry_epoch, uint32_t epoch);
+/* All peers have applied or declined the hints below `position`. */
+void lr_feed_acked(struct lr_cache *cache, uint32_t stripe, uint64_t position);
+
+struct lr_sidecar_state {
+    bool alive; /* its participant lives and its heartbeat is younger than 5 s */
+    uint32_t peers, connected;
+    uint64_t unacked;                /* hints not yet acknowledged by every peer, plus stripes to rescan */
+    uint64_t lag_p50_us, lag_p99_us; /* UINT64_MAX unknown */
+};
+/* Claims the segment's sidecar role: EEXISTS while another live larderd has it. */
+int lr_sidecar_claim(struct lr_cache *cache);
+void lr_sidecar_release(struct lr_cache *cache);
+void lr_sidecar_report(struct lr_cache *cache, uint32_t peers, uint32_t connected, uint64_t lag_p50_us,
+                       uint64_t lag_p99_us);
+void lr_sidecar_state(struct lr_cache *cache, struct lr_sidecar_state *out);
+
+/* ---- house-keeping ------------------------------------------------------------------------------------------- */
+
+/*
+ * Removes expired items of one stripe, and tombstones that every peer has and that are older than tombstone_ms: looks
+ * at up to `pairs` hash buckets from where the last sweep stopped. Returns the number removed, or EBUSY.
+ */
+int lr_sweep(struct lr_cache *cache, uint32_t stripe, unsigned pairs, uint64_t tombstone_ms);
+/* Frees the slots of dead participants and repairs the stripes whose lock they held. Returns how many slots were freed.
+ */
+int lr_reap(struct lr_cache *cache);
+
+struct lr_stat {
+    char name[65];
+    uint64_t segment_bytes, cache_bytes, fixed_bytes, max_item_bytes;
+    uint64_t incarnation[2];
+    uint64_t created_ms; /* Unix */
+    uint32_t layout, policy, stripes, participants, origin;
+    bool replicating, retired;
+    uint64_t items, item_bytes, payload_bytes, tombstones, held_blocks, held_bytes, hole_bytes, gap_bytes;
+    uint64_t index_bytes, index_slots, ttl_items, flush_version;
+    uint64_t counters[LR_COUNTER_COUNT];               /* segment: all participants, past and present */
+    uint64_t own_counters[LR_COUNTER_COUNT];           /* this handle */
+    uint64_t stripe_counters[LR_STRIPE_COUNTER_COUNT]; /* sums */
+};
+void lr_stat(struct lr_cache *cache, struct lr_stat *out);
+
+struct lr_process {
+    uint32_t slot, pid;
+    uint64_t generation, pid_ns, started_ms;
+    char name[33];
+    bool alive, self;
+    unsigned pins;
+    uint64_t pinned_bytes;
+    uint64_t counters[LR_COUNTER_COUNT];
+};
+/* Slot `slot` (0 to participants - 1): 0, or ENOT_FOUND when it is free. */
+int lr_process(struct lr_cache *cache, uint32_t slot, struct lr_process *out);
+
+struct lr_stripe_info {
+    uint64_t items, item_bytes, payload_bytes, tombstones, held_blocks, held_bytes, hole_bytes, gap_bytes;
+    uint64_t index_bytes, arena_bytes, pairs, clock, ring_head, ring_acked;
+    bool locked, recovering, rescan;
+    uint32_t holder_slot;       /* when locked */
+    uint64_t holder_generation; /* when locked */
+    uint64_t stalled_ms;        /* since a waiter first gave up on this holder; 0 none */
+    uint64_t counters[LR_STRIPE_COUNTER_COUNT];
+};
+int lr_stripe_info(struct lr_cache *cache, uint32_t stripe, struct lr_stripe_info *out);
+
+/* One finding of check: text says where and what, with both values. */
+struct lr_check {
+    uint64_t stripes_checked;
+    uint64_t stripes_busy; /* never stood still long enough for a snapshot */
+    uint64_t findings;
+    uint64_t items, tombstones, held_blocks;
+    char first[8][160]; /* the first eight findings */
+};
+/* The definition of healthy (check.c). Read-only, no lock: works on a snapshot of each stripe. 0, ECORRUPT if there are
+ * findings, ETIMED_OUT if only busy. ENO_MEMORY. */
+int lr_check(struct lr_cache *cache, struct lr_check *out);
+
+#endif

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bytes of a segment: where is everything, and who may write it?
+ *
+ *   segment file
+ *   +--------------------+ 0
+ *   | sm_header          |   constants, then a few rarely written words
+ *   +--------------------+ SM_HEADER_BYTES
+ *   | sm_participant [P] |   one slot for each attached handle: generation, hazards (pins), counters
+ *   +--------------------+ control_off
+ *   | sm_stripe [S]      |   one control block a stripe: lock, gap, bins, notes, ranges, feed ring
+ *   +--------------------+ data_off (a multiple of 2 MiB where the data is that large)
+ *   | data of stripe 0   |   index | border | arena
+ *   | data of stripe 1   |
+ *   +--------------------+ segment_bytes
+ *
+ *   data of one stripe, offsets from its own start:
+ *   0            border                 gap.start     gap.end              stripe_bytes
+ *   | index pairs | block block hole ... |    gap      | block hole block ... |
+ *
+ * Rules that always hold:
+ *  1. Fixed-width types, no pointer, no libc type. The layout is the same for every compiler and libc.
+ *  2. The index slot word is the truth: an item exists when, and only when, a slot word names its block.
+ *  3. From `border` to `stripe_bytes` blocks and the gap tile the arena completely. A block's first word holds its
+ * size.
+ *  4. Bins, sums, counts are derived: repair recomputes them (repair.c), check compares them (check.c).
+ *  5. Index memory is never anything else: the border only rises, the pair count only grows.
+ *  6. Constants of the header are copied at attach (geometry.c) and never read from the segment again.
+ *
+ * Fields are grouped by who writes them; each group has its own cache lines.
+ */
+#ifndef SM_LAYOUT_H
+#define SM_LAYOUT_H
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
+#define SM_LAYOUT_VERSION 1u
+#define SM_BYTE_ORDER UINT32_C(0x01020304)
+
+#define SM_LINE 64u
+#define SM_GRANULE 8u         /* blocks are multiples of this; offsets are stored divided by it */
+#define SM_HEADER_BYTES 4096u /* one page */
+#define SM_PARTICIPANTS 1024u /* slots of handles that are attached for writing */
+#define SM_PINS 64u           /* hazards of one participant: one bit each in its summary word */
+#define SM_NOTES 32u          /* delete notes of one stripe: one bit each in notes_pending */
+#define SM_RANGES 256u        /* ranges of the cluster hash: its top 8 bits */
+#define SM_PAIR_SLOTS 16u     /* a pair of neighbouring lines with 8 slots each is one hash bucket */
+#define SM_PAIR_BYTES 128u
+#define SM_BIN_ROWS 28u   /* free bins: power of two of the size in granules ... */
+#define SM_BIN_COLUMNS 8u /* ... each cut into eight */
+#define SM_MIN_BLOCK 32u  /* smallest block that an allocation returns; smaller holes are crumbs */
+#define SM_MAX_STRIPES 1024u
+#define SM_MIN_STRIPE (UINT64_C(64) << 10)
+#define SM_MAX_STRIPE (UINT64_C(256) << 20) /* a block's size has 26 bits of granules: 512 MiB */
+#define SM_MAX_KEY 65536u
+#define SM_NAME_BYTES 64u
+#define SM_COUNTERS 48u
+#define SM_STRIPE_COUNTERS 16u
+
+typedef _Atomic uint64_t sm_u64;
+typedef _Atomic uint32_t sm_u32;
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared words must be lock-free");
+static_assert(sizeof(sm_u64) == 8 && sizeof(sm_u32) == 4, "shared words must have no hidden parts");
+
+/* ---- header ------------------------------------------------------------------------------------------------- */
+
+/* Written once before the segment has a name. `sum` is XXH3 of all constants behind it, up to `spare`'s end. */
+struct sm_constants {
+    uint64_t magic;
+    uint32_t layout;
+    uint32_t byte_order;
+    uint64_t sum;
+    uint64_t segment_bytes; /* the file's size */
+    uint64_t cache_bytes;   /* stripe_count * stripe_bytes: index and arena, what the user asked for */
+    uint64_t stripe_bytes;  /* data of one stripe */
+    uint64_t control_bytes; /* control block of one stripe */
+    uint64_t control_off;
+    uint64_t data_off;
+    uint64_t max_block;      /* bytes of the largest admissible block, header and key included */
+    uint32_t stripe_count;   /* a power of two */
+    uint32_t participants;   /* SM_PARTICIPANTS */
+    uint32_t ring_len;       /* hints in a stripe's feed ring, a power of two */
+    uint32_t policy;         /* enum lr_policy */
+    uint64_t hash_seed;      /* random: places of keys differ from segment to segment */
+    uint64_t incarnation[2]; /* random 128-bit identity of this segment */
+    uint64_t created_ms;     /* Unix time */
+    char name[SM_NAME_BYTES];
+    uint8_t spare[64];
+};
+static_assert(sizeof(struct sm_constants) == 256, "constants are four lines");
+
+enum { SM_LIVE = 1, SM_RETIRED = 2 };
+
+struct sm_header {
+    struct sm_constants constants; /* 0 */
+
+    /* Read by every call, written almost never. */
+    sm_u32 state;             /* 256: SM_LIVE, then SM_RETIRED for good */
+    sm_u32 replicating;       /* 260: 1 while larderd has peers configured; survives its restart */
+    sm_u64 flush_version;     /* 264: items at or below this version are gone; only rises */
+    sm_u32 origin;            /* 272: low 10 bits of the versions drawn here */
+    sm_u32 participants_high; /* 276: slots at or above were never used; only rises */
+    uint8_t pad0[40];
+
+    /* The bell: a sleeping sidecar is woken by a futex. */
+    sm_u32 bell;         /* 320: futex word, changed by a ring */
+    sm_u32 bell_waiting; /* 324: 1 when somebody sleeps on it */
+    uint8_t pad1[56];
+
+    /* Written by larderd, read by the inspector. */
+    sm_u64 sidecar_owner;        /* 384: {slot, generation} as in the lock word; 0 none */
+    sm_u64 sidecar_heartbeat_ms; /* 392: host clock (clock.h) */
+    sm_u32 sidecar_peers;        /* 400: configured */
+    sm_u32 sidecar_connected;    /* 404: established */
+    sm_u64 lag_p50_us;           /* 408: UINT64_MAX unknown */
+    sm_u64 lag_p99_us;           /* 416 */
+    uint8_t pad2[88];
+
+    sm_u64 retired_counters[SM_COUNTERS]; /* 512: counters of participants that left */
+    uint8_t pad3[SM_HEADER_BYTES - 896];
+};
+static_assert(sizeof(struct sm_header) == SM_HEADER_BYTES, "header is one page");
+static_assert(offsetof(struct sm_header, state) == 256 && offsetof(struct sm_header, bell) == 320, "byte map");
+static_assert(offsetof(struct sm_header, retired_counters) == 512, "byte map");
+
+/* ---- participants ------------------------------------------------------------------------------------------- */
+
+enum { SM_SLOT_FREE = 0, SM_SLOT_ACTIVE = 1 };
+
+/* Written by its owner, who holds the OFD lock on byte `slot` of the liveness file, or by the reaper who took that
+ * byte. */
+struct sm_participant {
+    sm_u64 generation; /* 0: rises with every owner and every reaping; at most 50 bits are used */
+    sm_u32 state;      /* 8 */
+    sm_u32 pid;        /* 12: for humans only, as are the next three */
+    sm_u64 started_ms; /* 16: Unix time */
+    sm_u64 pid_ns;     /* 24: inode of the PID namespace in which `pid` counts */
+    sm_u64 name[4];    /* 32: text, NUL-padded */
+
+    sm_u64 pin_summary; /* 64: bit i: hazard i may be in use */
+    uint8_t pad0[56];
+
+    sm_u64 hazards[SM_PINS]; /* 128: segment offset / 8 of a pinned block; 0 none */
+
+    sm_u64 counters[SM_COUNTERS]; /* 640: rows of LR_COUNTERS (cache.h) */
+};
+static_assert(sizeof(struct sm_participant) == 1024, "participant is a KiB");
+static_assert(offsetof(struct sm_participant, pin_summary) == 64, "byte map");
+static_assert(offsetof(struct sm_participant, hazards) == 128, "byte map");
+
+/* ---- stripe control ----------------------------------------------------------------------------------------- */
+
+/*
+ * Lock word: who holds the stripe is in the CAS that takes it.
+ *
+ *   63                    32 31              14 13          2   1        0
+ *   | generation, high 32   | generation, 18   | slot + 1    | recover | waiters |
+ *
+ * 0 in the slot field: free. The futex is the low half. `recover`: taken over from a dead owner, repair not finished.
+ */
+#define SM_LOCK_WAITERS UINT64_C(1)
+#define SM_LOCK_RECOVER UINT64_C(2)
+#define SM_LOCK_SLOT_SHIFT 2
+#define SM_LOCK_SLOT_MASK UINT64_C(0xfff)
+#define SM_LOCK_GENERATION_SHIFT 14
+#define SM_GENERATION_MASK ((UINT64_C(1) << 50) - 1)
+#define SM_LOCK_OWNER_MASK (~(SM_LOCK_WAITERS | SM_LOCK_RECOVER))
+
+/* Split word: pair count of the index, and whether the split that makes pair `count` is under way. */
+#define SM_SPLITTING (UINT64_C(1) << 32)
+
+/* Gap word: {start / 8 : 32 high, end / 8 : 32 low}, offsets from the stripe's data start. */
+
+enum { SM_NOTE_FREE = 0, SM_NOTE_CLAIMED = 1, SM_NOTE_VALID = 2 };
+
+struct sm_note {    /* a delete made without the lock */
+    sm_u64 owner;   /* {slot, generation} as in the lock word: 0 free */
+    sm_u64 hash;    /* cluster hash */
+    sm_u64 version; /* of the delete */
+    sm_u32 state;
+    sm_u32 pad;
+};
+static_assert(sizeof(struct sm_note) == 32, "note");
+
+struct sm_hint { /* a row of the feed ring */
+    sm_u64 hash; /* cluster hash */
+    sm_u64 version;
+};
+
+struct sm_stripe {
+    /* The lock's line. */
+    sm_u64 lock;             /* 0 */
+    sm_u64 sequence;         /* 8: odd while the holder works; lets a lockless snapshot see that nothing moved */
+    sm_u32 notes_pending;    /* 16: bit i: note i may be valid; set by deleters without the lock */
+    sm_u32 rescan;           /* 20: hints were lost, the sidecar must scan the stripe */
+    sm_u64 stalled_since_ms; /* 24: host clock at which a waiter first gave up on the present owner; 0 none */
+    sm_u64 stalled_owner;    /* 32: that owner's lock word */
+    uint8_t pad0[24];
+
+    /* The readers' line: read by every get, written when the index grows. */
+    sm_u64 split; /* 64 */
+    uint8_t pad1[56];
+
+    /* The holder's lines. */
+    sm_u64 gap;          /* 128 */
+    sm_u64 border_off;   /* 136: first byte of the arena, last of the index */
+    sm_u64 clock;        /* 144: highest version drawn or seen here, origin bits included */
+    sm_u64 incarnation;  /* 152: last number given to a block; low 32 bits go into the block */
+    sm_u32 epoch;        /* 160: arrival epoch given to new blocks; low 14 bits go into the block */
+    sm_u32 acked_epoch;  /* 164: all that arrived up to this epoch is with every peer; written by larderd */
+    sm_u64 ring_head;    /* 168: hints ever written */
+    sm_u64 ring_acked;   /* 176: hints that every peer has applied or declined; written by larderd */
+    sm_u64 sweep_cursor; /* 184: pair the expiry sweep looks at next */
+
+    /* Derived: recomputed by repair, compared by check. */
+    sm_u64 items;         /* 192: slots that name an item */
+    sm_u64 item_bytes;    /* 200: bytes of their blocks */
+    sm_u64 payload_bytes; /* 208: bytes of their keys and values */
+    sm_u64 tombstones;    /* 216: slots that name a tombstone */
+    sm_u64 held_blocks;   /* 224: blocks without a slot that a pin keeps */
+    sm_u64 held_bytes;    /* 232 */
+    sm_u64 hole_bytes;    /* 240: holes, crumbs included, without the gap */
+    sm_u64 ttl_items;     /* 248: items that expire */
+    sm_u64 bin_map;       /* 256: bit r: row r has a hole */
+    uint8_t pad2[56];
+    sm_u64 counters[SM_STRIPE_COUNTERS];      /* 320: rows of LR_STRIPE_COUNTERS (cache.h) */
+    sm_u32 bins[SM_BIN_ROWS][SM_BIN_COLUMNS]; /* 448: offset / 8 of the first hole; 0 none */
+    uint8_t pad3[64];                         /* 1344 */
+    struct sm_note notes[SM_NOTES];           /* 1408 */
+    sm_u64 range_sum[SM_RANGES];              /* 2432: sum of mixed {hash, version} of items: derived */
+    sm_u64 range_floor[SM_RANGES];            /* 4480: highest version forgotten here; only rises */
+    sm_u64 range_void[SM_RANGES];             /* 6528: highest forgotten before all peers had it; only rises */
+    struct sm_hint ring[];                    /* 8576 */
+};
+static_assert(offsetof(struct sm_stripe, split) == 64 && offsetof(struct sm_stripe, gap) == 128, "byte map");
+static_assert(offsetof(struct sm_stripe, items) == 192 && offsetof(struct sm_stripe, counters) == 320, "byte map");
+static_assert(offsetof(struct sm_stripe, bins) == 448 && offsetof(struct sm_stripe, notes) == 1408, "byte map");
+static_assert(offsetof(struct sm_stripe, range_sum) == 2432, "byte map");
+static_assert(offsetof(struct sm_stripe, ring) == 8576, "byte map");
+#define SM_STRIPE_FIXED offsetof(struct sm_stripe, ring)
+
+/* ---- index slot word ---------------------------------------------------------------------------------------- */
+
+/*
+ *   63      50   49     48      47      46        40 39             32 31                  0
+ *   | tag 14  | dead | moved | pinned | recency 7     | incarnation 8   | offset / 8 in stripe |
+ *
+ * 0: empty. tag and incarnation let most wrong candidates be refused without touching the block.
+ */
+#define SM_SLOT_OFF_MASK UINT64_C(0xffffffff)
+#define SM_SLOT_INC_SHIFT 32
+#define SM_SLOT_INC_MASK (UINT64_C(0xff) << SM_SLOT_INC_SHIFT)
+#define SM_SLOT_RECENCY_SHIFT 40
+#define SM_SLOT_RECENCY_ONE (UINT64_C(1) << SM_SLOT_RECENCY_SHIFT)
+#define SM_SLOT_RECENCY_MASK (UINT64_C(0x7f) << SM_SLOT_RECENCY_SHIFT)
+#define SM_SLOT_PINNED (UINT64_C(1) << 47)
+#define SM_SLOT_MOVED (UINT64_C(1) << 48)
+#define SM_SLOT_DEAD (UINT64_C(1) << 49)
+#define SM_SLOT_TAG_SHIFT 50
+#define SM_SLOT_TAG_MASK (UINT64_C(0x3fff) << SM_SLOT_TAG_SHIFT)
+/* What a reader may change at any time, and what therefore does not count as a change. */
+#define SM_SLOT_SOFT (SM_SLOT_PINNED | SM_SLOT_RECENCY_MASK)
+
+/* ---- blocks ------------------------------------------------------------------------------------------------- */
+
+/*
+ *   word 0   63      48 47        34 33   31 30   28 27  26 25                0
+ *            | key len-1 | arrival   | pad   | parts | state | size / 8         |
+ *            |           | epoch 14  | bytes |       |       |                  |
+ *   word 1   placing hash 32 (high) | incarnation 32 (low)
+ *   word 2   version
+ *   [expiry  8 bytes, host clock in ms]   if parts has SM_PART_EXPIRY
+ *   [flags   4 bytes]                     if parts has SM_PART_FLAGS
+ *   key, value, pad
+ *
+ * Value length = size - header - parts - key - pad. A tombstone has SM_PART_TOMB, no key, and behind the header its
+ * 8-byte cluster hash. A hole has its size and, from 16 bytes on, {next / 8 : 32, previous / 8 : 32} in word 1.
+ */
+enum { SM_BLOCK_HOLE = 0, SM_BLOCK_LIVE = 1, SM_BLOCK_HELD = 2 };
+#define SM_BLOCK_SIZE_MASK UINT64_C(0x3ffffff)
+#define SM_BLOCK_STATE_SHIFT 26
+#define SM_BLOCK_PARTS_SHIFT 28
+#define SM_BLOCK_PAD_SHIFT 31
+#define SM_BLOCK_EPOCH_SHIFT 34
+#define SM_BLOCK_EPOCH_BITS 14
+#define SM_BLOCK_KEY_SHIFT 48
+#define SM_PART_EXPIRY 1u
+#define SM_PART_FLAGS 2u
+#define SM_PART_TOMB 4u
+
+struct sm_block {
+    sm_u64 word;
+    sm_u64 identity; /* holes: links */
+    sm_u64 version;
+};
+static_assert(sizeof(struct sm_block) == 24, "item header without parts");
+
+/* ---- versions ----------------------------------------------------------------------------------------------- */
+
+/* 42 bits ms since 2020-01-01 | 12 bits counter | 10 bits origin. */
+#define SM_VERSION_ORIGIN_BITS 10
+#define SM_VERSION_MS_SHIFT 22
+#define SM_VERSION_EPOCH_MS UINT64_C(1577836800000)
+
+#endif
