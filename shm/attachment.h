@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One process's attachment to a segment: what does it know privately, and how does it stand among the others?
+ *
+ * The geometry is copied here once, verified (geometry.c), and never read from the segment again: whatever somebody
+ * scribbles there, every address that this process computes lies in its own mapping.
+ *
+ * Files: geometry.c (offsets, verification), segment.c (create, attach, detach, destroy), participant.c (slots,
+ * liveness, fork detection, reaping), clock.c (the host clock).
+ */
+#ifndef LR_ATTACHMENT_H
+#define LR_ATTACHMENT_H
+
+#include "cache.h"
+#include "layout.h"
+
+/* ---- geometry ----------------------------------------------------------------------------------------------- */
+
+struct lr_geometry {
+    uint64_t segment_bytes, cache_bytes, stripe_bytes, control_bytes, control_off, data_off, max_block, hash_seed;
+    uint64_t incarnation[2];
+    uint64_t created_ms;
+    uint32_t stripe_count, participants, ring_len, policy;
+    char name[SM_NAME_BYTES + 1];
+};
+
+/*
+ * Plans a segment: the one function that computes offsets. `size` in bytes is rounded up to whole stripes; stripes 0
+ * chooses (a power of two, aim 64, at least 4 MiB each, at least one). Fills everything but seed, incarnation,
+ * created_ms and name. EINVALID with `why`.
+ */
+int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr_geometry *out, char *why);
+/* Writes the constants with magic and sum. */
+void lr_geometry_store(const struct lr_geometry *geometry, struct sm_constants *out);
+/*
+ * Verifies constants read from a file of `file_bytes` and copies them: magic, byte order, layout version, sum, and
+ * equality with what lr_geometry_plan would have laid out for the same size, stripes and policy. EFOREIGN, EVERSION,
+ * ECORRUPT with both values in `why`.
+ */
+int lr_geometry_load(const struct sm_constants *constants, uint64_t file_bytes, struct lr_geometry *out, char *why);
+
+/* ---- attachment --------------------------------------------------------------------------------------------- */
+
+/* A page that fork() wipes: zero means "not this process". MADV_WIPEONFORK, private, anonymous. */
+struct lr_private {
+    _Atomic uint32_t joined;  /* 1: the slot below is this process's */
+    _Atomic uint32_t joining; /* a spinning mutex for joining; wiped free in a child */
+    _Atomic uint32_t reaping; /* a spinning mutex for probing and reaping; wiped free in a child */
+};
+
+struct lr_cache {
+    /* Constant after attach. */
+    uint8_t *base; /* of the mapping; never written through when read_only */
+    struct lr_geometry geometry;
+    struct sm_header *header;
+    struct sm_participant *participants;
+    uint8_t *controls;
+    uint8_t *data;
+    bool read_only;
+    bool image; /* a copied file: nobody lives there */
+    uint32_t wait_ms;
+    uint64_t map_bytes;
+    void *reserved; /* address range that holds the aligned mapping */
+    uint64_t reserved_bytes;
+    uint64_t clock_offset_ns; /* CLOCK_BOOTTIME minus this is the host clock */
+    struct lr_private *self;
+    uint64_t *scratch; /* bitmap for repair, one bit a granule of one stripe; lazily paged in; under `scratch_busy` */
+    _Atomic uint32_t scratch_busy;
+
+    /* Changes when a forked child joins. */
+    uint32_t slot;
+    uint64_t generation;
+    struct sm_participant *me; /* = &participants[slot]; a private dummy when read_only */
+    int probe_fd;              /* own description of the liveness file, for probing and reaping only; -1 none */
+    void *live_page;           /* one page mapped through the description that holds our byte; MADV_DONTFORK */
+    uint64_t live_dev, live_ino;
+    uint64_t segment_dev, segment_ino;
+
+    _Atomic uint64_t driven_ms; /* 0: host clock */
+    char path[4096];            /* of the segment; "" for an image */
+    char who[32];
+    struct sm_participant dummy; /* counters of a read-only handle */
+};
+
+static inline struct sm_stripe *lr_stripe_at(const struct lr_cache *cache, uint32_t stripe) {
+    return (struct sm_stripe *)(void *)(cache->controls + stripe * cache->geometry.control_bytes);
+}
+
+static inline uint8_t *lr_data_at(const struct lr_cache *cache, uint32_t stripe) {
+    return cache->data + stripe * cache->geometry.stripe_bytes;
+}
+
+/* ---- participants ------------------------------------------------------------------------------------------- */
+
+/* The owner field of a lock word for (slot, generation). Never 0. */
+static inline uint64_t lr_owner_word(uint32_t slot, uint64_t generation) {
+    return ((generation & SM_GENERATION_MASK) << SM_LOCK_GENERATION_SHIFT) |
+           ((uint64_t)(slot + 1) << SM_LOCK_SLOT_SHIFT);
+}
+
+static inline uint64_t lr_own_word(const struct lr_cache *cache) {
+    return lr_owner_word(cache->slot, cache->generation);
+}
+
+/* Slot of an owner word; SM_PARTICIPANTS or more: the word is damaged. */
+static inline uint32_t lr_owner_slot(uint64_t word) {
+    return (uint32_t)((word >> SM_LOCK_SLOT_SHIFT) & SM_LOCK_SLOT_MASK) - 1u;
+}
+
+static inline uint64_t lr_owner_generation(uint64_t word) {
+    return word >> SM_LOCK_GENERATION_SHIFT;
+}
+
+/*
+ * Takes a free slot (or that of a dead participant): lock its byte, re-read state and generation, raise the generation,
+ * clear the hazards, publish. Sets slot, generation, me, probe_fd, live_page, self->joined. ENO_SLOTS, EPERMISSION,
+ * ESYSTEM, ERETIRED.
+ */
+int lr_participant_join(struct lr_cache *cache, char *why);
+/* Clears the hazards, adds the counters to the header's, frees the slot, lets the byte go. */
+void lr_participant_leave(struct lr_cache *cache);
+/* The slow half of lr_enter: joins anew in a forked child. */
+int lr_participant_rejoin(struct lr_cache *cache);
+
+/* Opens every call that may write: fork check and retirement check. 0, ERETIRED, EREAD_ONLY or join's errors. */
+static inline int lr_enter(struct lr_cache *cache) {
+    if (cache->read_only)
+        return LARDER_EREAD_ONLY;
+    if (atomic_load_explicit(&cache->self->joined, memory_order_relaxed) == 0) {
+        int error = lr_participant_rejoin(cache);
+        if (error != 0)
+            return error;
+    }
+    return atomic_load_explicit(&cache->header->state, memory_order_relaxed) == SM_LIVE ? 0 : LARDER_ERETIRED;
+}
+
+/* Opens every call that only reads; as lr_enter, but a read-only handle may. */
+static inline int lr_enter_read(struct lr_cache *cache) {
+    if (cache->read_only)
+        return atomic_load_explicit(&cache->header->state, memory_order_relaxed) == SM_LIVE ? 0 : LARDER_ERETIRED;
+    return lr_enter(cache);
+}
+
+/*
+ * Whether the owner in this lock word may still store into the segment: true for ourselves, and when in doubt. False is
+ * certain: the generation moved on, or the byte reads free on our probe descriptor (whose dev and inode are checked
+ * first). About 200 ns.
+ */
+bool lr_owner_alive(struct lr_cache *cache, uint64_t owner_word);
+/*
+ * Frees the slot of a dead owner: under self->reaping, takes its byte (F_OFD_SETLK, no wait), re-reads state and
+ * generation, clears the hazards, adds the counters to the header's, raises the generation, sets it free, lets the byte
+ * go. True when the slot's generation is now past `generation`. No system call in between but the two fcntl. Stripe
+ * locks of the dead generation stay for whoever meets them: by then the generation has moved on.
+ */
+bool lr_participant_reap(struct lr_cache *cache, uint32_t slot, uint64_t generation);
+
+static inline void lr_count_n(struct lr_cache *cache, enum lr_counter counter, uint64_t n) {
+    /* Written by this process only; threads that share a handle may lose a count, never a word. */
+    sm_u64 *word = &cache->me->counters[counter];
+    atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+static inline void lr_count(struct lr_cache *cache, enum lr_counter counter) {
+    lr_count_n(cache, counter, 1);
+}
+
+/* ---- clock -------------------------------------------------------------------------------------------------- */
+
+/* Finds the offset of this time namespace. ENO_CLOCK. */
+int lr_clock_init(struct lr_cache *cache, char *why);
+/* Milliseconds since 2020 by the (coarse) wall clock: versions only. */
+uint64_t lr_wall_2020_ms(void);
+/* Unix milliseconds, for humans. */
+uint64_t lr_unix_ms(void);
+/* Monotonic nanoseconds, for bounded waits. */
+uint64_t lr_monotonic_ns(void);
+
+#endif
