@@ -15,7 +15,7 @@
  *  2. Without --json errors go to standard error as `larder VERB: message`, then the remedy.
  *  3. The exit code is one of enum cli_exit; an error number maps to it in one place (cli_exit_code).
  *  4. Colour only where the stream is a terminal and NO_COLOR is not set.
- *  5. Every verb understands --help and --json; those with `on_segment` understand --name and --path as well.
+ *  5. Every verb understands --help and --json; those with `on_segment` understand --name, --path and --owner as well.
  */
 #ifndef LARDER_CLI_H
 #define LARDER_CLI_H
@@ -76,7 +76,7 @@ struct verb {
     const char *examples;    /* one command a line, printed as they stand */
     const struct cli_option *options;
     unsigned min_operands, max_operands; /* max: UINT_MAX for any number */
-    bool on_segment;                     /* adds --name and --path */
+    bool on_segment;                     /* adds --name, --path and --owner */
     int (*run)(struct cli *cli);         /* returns the exit code */
 };
 
@@ -135,9 +135,11 @@ int cli_usage(const struct cli *cli, const char *format, ...) __attribute__((for
 
 /* ---- segments --------------------------------------------------------------------------------------------------- */
 
-/* lr_options with name or path from --name, --path, LARDER_NAME or "default", and `who` set to "larder VERB". Only for
- * verbs with on_segment. */
-struct lr_options cli_options(const struct cli *cli);
+/*
+ * lr_options with name or path from --name, --path, LARDER_NAME or "default", the owner from --owner, and `who` set to
+ * "larder VERB". Only for verbs with on_segment. 0, or the exit code of a failure that has been reported.
+ */
+int cli_options(const struct cli *cli, struct lr_options *out);
 /* How a human calls the segment of these options: its path if it has one, else its name. */
 const char *cli_segment(const struct lr_options *options);
 /*
@@ -150,13 +152,19 @@ int cli_attach(const struct cli *cli, bool read_only, struct lr_cache **out);
 
 /* Prints the object on standard output and releases it. Returns CLI_YES, so that a verb can end with it. */
 int cli_print_json(json_t *object);
-/* A JSON string of arbitrary bytes: UTF-8 as it stands, anything else escaped as cli_escape does. */
+/* A JSON string for human eyes: UTF-8 as it stands, anything else escaped as cli_escape does. */
 json_t *cli_json_bytes(const void *bytes, size_t len);
+/* The bytes as hexadecimal digits: never ambiguous. */
+json_t *cli_json_hex(const void *bytes, size_t len);
+/* A version as decimal text: it has more digits than a double, which is all that many JSON readers have. */
+json_t *cli_json_version(uint64_t version);
+/* The object behind "error". */
+json_t *cli_json_error(int error, const char *message, const char *remedy);
 /* Bytes to one printable line: backslash, control bytes and bytes >= 0x80 as \xNN. `out` has 4 * len + 1 bytes.
  * Returns its length. */
 size_t cli_escape(const void *bytes, size_t len, char *out);
 
-/* "64.0 MiB", "1.2 million", "12.3 us", "3 h 12 min". The buffer is returned. */
+/* "64.0 MiB", "1,234,567", "12.3 us", "3 h 12 min". The buffer is returned. */
 #define CLI_FORMAT_BYTES 32u
 const char *cli_format_bytes(char out[CLI_FORMAT_BYTES], uint64_t bytes);
 const char *cli_format_count(char out[CLI_FORMAT_BYTES], uint64_t count);
