@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* A key as the command line gives it: text as typed, or hexadecimal digits with --hex-key. */
+#ifndef LARDER_TOOLS_KEY_H
+#define LARDER_TOOLS_KEY_H
+
+#include "cli.h"
+
+#define KEY_HEX_OPTION                                                                                                 \
+    {                                                                                                                  \
+        "hex-key", 'x', CLI_FLAG, NULL, NULL, NULL,                                                                    \
+            "Keys are given as hexadecimal digits, as `larder ls --hex` prints them"                                   \
+    }
+
+struct key {
+    const void *bytes;
+    size_t len; /* 1 to 65536 */
+};
+
+/*
+ * Reads the key from an operand of a verb that has KEY_HEX_OPTION. Hexadecimal digits are decoded in place: `text` is
+ * overwritten and must outlive the key. 0, or the exit code of a failure that has been reported.
+ */
+int key_read(const struct cli *cli, char *text, struct key *out);
+
+/* The key's members of a JSON object: "key" (null where it is not UTF-8) and "key_hex". */
+void key_to_json(json_t *object, const void *bytes, size_t len);
+
+/* For messages: escaped, and cut at 64 bytes. */
+#define KEY_SHOWN_BYTES 272u
+const char *key_show(char out[KEY_SHOWN_BYTES], const void *bytes, size_t len);
+
+#endif

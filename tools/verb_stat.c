@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/* `larder stat`: how is this segment doing? Everything lr_stat knows, in units a human reads. */
+#include "segment_facts.h"
+
+#include <inttypes.h>
+
+static const struct cli_option options[] = {
+    {"verbose", 'v', CLI_FLAG, NULL, NULL, NULL, "Print every counter with the sentence that says what it counts"},
+    {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
+};
+
+struct counter_row {
+    const char *name, *unit, *sentence;
+};
+
+static const struct counter_row counter_rows[] = {
+#define X(name, unit, sentence) {#name, unit, sentence},
+    LR_COUNTERS(X)
+#undef X
+};
+
+static const struct counter_row stripe_counter_rows[] = {
+#define X(name, unit, sentence) {#name, unit, sentence},
+    LR_STRIPE_COUNTERS(X)
+#undef X
+};
+
+/* ---- JSON ------------------------------------------------------------------------------------------------------- */
+
+static json_t *counters_to_json(const struct counter_row *rows, const uint64_t *values, unsigned count) {
+    json_t *object = json_object();
+    for (unsigned i = 0; i < count; i++)
+        json_object_set_new(object, rows[i].name, json_integer((json_int_t)values[i]));
+    return object;
+}
+
+static json_t *ratio_to_json(uint64_t part, uint64_t whole) {
+    return whole > 0 ? json_real((double)part / (double)whole) : json_null();
+}
+
+static json_t *lag_to_json(uint64_t us) {
+    return us == UINT64_MAX ? json_null() : json_integer((json_int_t)us);
+}
+
+static json_t *sidecar_to_json(const struct lr_sidecar_state *sidecar) {
+    return json_pack("{s:b, s:i, s:i, s:I, s:o, s:o}", "alive", (int)sidecar->alive, "peers", (int)sidecar->peers,
+                     "connected", (int)sidecar->connected, "unacked", (json_int_t)sidecar->unacked, "lag_p50_us",
+                     lag_to_json(sidecar->lag_p50_us), "lag_p99_us", lag_to_json(sidecar->lag_p99_us));
+}
+
+static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar,
+                            const struct lr_options *from) {
+    json_t *object = segment_to_json(stat, from);
+    json_t *now = json_pack("{s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "replicating",
+                            (int)stat->replicating, "retired", (int)stat->retired, "flush_version",
+                            cli_json_version(stat->flush_version), "items", (json_int_t)stat->items, "ttl_items",
+                            (json_int_t)stat->ttl_items, "tombstones", (json_int_t)stat->tombstones, "item_bytes",
+                            (json_int_t)stat->item_bytes, "payload_bytes", (json_int_t)stat->payload_bytes,
+                            "held_blocks", (json_int_t)stat->held_blocks, "held_bytes", (json_int_t)stat->held_bytes,
+                            "hole_bytes", (json_int_t)stat->hole_bytes, "gap_bytes", (json_int_t)stat->gap_bytes,
+                            "index_bytes", (json_int_t)stat->index_bytes, "index_slots", (json_int_t)stat->index_slots);
+    json_object_update(object, now);
+    json_decref(now);
+    uint64_t gets = stat->counters[LR_C_hits] + stat->counters[LR_C_misses];
+    json_object_set_new(object, "payload_share", ratio_to_json(stat->payload_bytes, stat->segment_bytes));
+    json_object_set_new(object, "hit_ratio", ratio_to_json(stat->counters[LR_C_hits], gets));
+    json_object_set_new(object, "counters", counters_to_json(counter_rows, stat->counters, LR_COUNTER_COUNT));
+    json_object_set_new(object, "stripe_counters",
+                        counters_to_json(stripe_counter_rows, stat->stripe_counters, LR_STRIPE_COUNTER_COUNT));
+    json_object_set_new(object, "sidecar", sidecar_to_json(sidecar));
+    return object;
+}
+
+/* ---- text ------------------------------------------------------------------------------------------------------- */
+
+static double percent(uint64_t part, uint64_t whole) {
+    return whole > 0 ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static void print_memory_row(const char *name, uint64_t bytes, uint64_t whole) {
+    char text[CLI_FORMAT_BYTES];
+    printf("  %-14s %10s  %5.1f %%\n", name, cli_format_bytes(text, bytes), percent(bytes, whole));
+}
+
+static void print_memory(const struct lr_stat *stat) {
+    char a[CLI_FORMAT_BYTES], b[CLI_FORMAT_BYTES], c[CLI_FORMAT_BYTES];
+    printf("memory\n  items          %s, %s of them with a deadline; %s tombstones\n", cli_format_count(a, stat->items),
+           cli_format_count(b, stat->ttl_items), cli_format_count(c, stat->tombstones));
+    print_memory_row("payload", stat->payload_bytes, stat->segment_bytes);
+    print_memory_row("item headers", stat->item_bytes - stat->payload_bytes, stat->segment_bytes);
+    print_memory_row("index", stat->index_bytes, stat->segment_bytes);
+    print_memory_row("held by pins", stat->held_bytes, stat->segment_bytes);
+    print_memory_row("free, holes", stat->hole_bytes, stat->segment_bytes);
+    print_memory_row("free, gap", stat->gap_bytes, stat->segment_bytes);
+    print_memory_row("fixed tables", stat->fixed_bytes, stat->segment_bytes);
+    print_memory_row("segment", stat->segment_bytes, stat->segment_bytes);
+}
+
+static void print_use(const struct lr_stat *stat) {
+    char a[CLI_FORMAT_BYTES], b[CLI_FORMAT_BYTES], c[CLI_FORMAT_BYTES];
+    const uint64_t *counters = stat->counters;
+    uint64_t gets = counters[LR_C_hits] + counters[LR_C_misses];
+    printf("use, all processes since creation\n");
+    if (gets > 0)
+        printf("  hit ratio      %.2f %% of %s gets\n", percent(counters[LR_C_hits], gets), cli_format_count(a, gets));
+    else
+        printf("  hit ratio      no gets yet\n");
+    printf("  writes         %s puts, %s deletes, %s touches\n", cli_format_count(a, counters[LR_C_puts]),
+           cli_format_count(b, counters[LR_C_deletes]), cli_format_count(c, counters[LR_C_touches]));
+    printf("  removed        %s evicted, %s expired\n", cli_format_count(a, stat->stripe_counters[LR_S_evictions]),
+           cli_format_count(b, stat->stripe_counters[LR_S_expirations]));
+    printf("  trouble        %s busy, %s locks taken over, %s repairs\n", cli_format_count(a, counters[LR_C_busy]),
+           cli_format_count(b, counters[LR_C_takeovers]), cli_format_count(c, counters[LR_C_repairs]));
+    if (stat->flush_version != 0)
+        printf("  flushed        %s, version %" PRIu64 "\n",
+               cli_format_time(a, lr_version_unix_ms(stat->flush_version)), stat->flush_version);
+}
+
+static const char *format_lag(char out[CLI_FORMAT_BYTES], uint64_t us) {
+    if (us == UINT64_MAX)
+        snprintf(out, CLI_FORMAT_BYTES, "unknown");
+    else
+        cli_format_ns(out, (double)us * 1000);
+    return out;
+}
+
+static void print_sidecar(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar) {
+    char a[CLI_FORMAT_BYTES], b[CLI_FORMAT_BYTES], c[CLI_FORMAT_BYTES];
+    printf("replication\n");
+    if (!sidecar->alive && !stat->replicating) {
+        printf("  none: no larderd has worked here with peers\n");
+        return;
+    }
+    printf("  larderd        %s%s%s\n", cli_colour(stdout, sidecar->alive ? CLI_GREEN : CLI_RED),
+           sidecar->alive ? "alive" : "not running; changes wait for it", cli_colour(stdout, CLI_PLAIN));
+    printf("  peers          %" PRIu32 " of %" PRIu32 " connected\n", sidecar->connected, sidecar->peers);
+    printf("  unacknowledged %s changes\n", cli_format_count(c, sidecar->unacked));
+    printf("  lag            p50 %s, p99 %s\n", format_lag(a, sidecar->lag_p50_us), format_lag(b, sidecar->lag_p99_us));
+}
+
+static void print_counters(const char *title, const struct counter_row *rows, const uint64_t *values, unsigned count) {
+    char text[CLI_FORMAT_BYTES];
+    printf("%s\n", title);
+    for (unsigned i = 0; i < count; i++)
+        printf("  %-20s %15s %-12s %s\n", rows[i].name, cli_format_count(text, values[i]), rows[i].unit,
+               rows[i].sentence);
+}
+
+static int stat_run(struct cli *cli) {
+    struct lr_cache *cache;
+    struct lr_options from;
+    int exit_code = cli_options(cli, &from);
+    if (exit_code == 0)
+        exit_code = cli_attach(cli, true, &cache);
+    if (exit_code != 0)
+        return exit_code;
+
+    struct lr_stat stat;
+    struct lr_sidecar_state sidecar;
+    lr_stat(cache, &stat);
+    lr_sidecar_state(cache, &sidecar);
+    if (cli->json) {
+        cli_print_json(stat_to_json(&stat, &sidecar, &from));
+    } else {
+        printf("%ssegment \"%s\"%s%s\n", cli_colour(stdout, CLI_BOLD), cli_segment(&from),
+               cli_colour(stdout, CLI_PLAIN), stat.retired ? ": RETIRED, attached processes must open it anew" : "");
+        segment_print(&stat, &from);
+        print_memory(&stat);
+        print_use(&stat);
+        print_sidecar(&stat, &sidecar);
+        if (cli_given(cli, "verbose")) {
+            print_counters("counters of processes", counter_rows, stat.counters, LR_COUNTER_COUNT);
+            print_counters("counters of stripes", stripe_counter_rows, stat.stripe_counters, LR_STRIPE_COUNTER_COUNT);
+        }
+    }
+    lr_cache_detach(cache);
+    return CLI_YES;
+}
+
+const struct verb verb_stat = {
+    .name = "stat",
+    .summary = "show size, contents, hit ratio and replication state",
+    .operands = "",
+    .description =
+        "Shows what the segment is, where its memory goes, how it has been used since it was created, and how "
+        "replication stands. Percentages of memory are of the whole segment file; \"payload\" is the bytes of live "
+        "keys "
+        "and values.\n\n"
+        "The figures are read without a lock while others work: each is right for some recent instant, and they need "
+        "not fit together to the last byte.",
+    .output =
+        "All fields of `larder create`, then: replicating, retired, flush_version (text; \"0\" is never), items, "
+        "ttl_items, tombstones, item_bytes (blocks of items), payload_bytes (their keys and values), held_blocks and "
+        "held_bytes (replaced or deleted, kept by a pin), hole_bytes, gap_bytes, index_bytes, index_slots, "
+        "payload_share (of segment_bytes), hit_ratio (null before the first get), counters and stripe_counters "
+        "(objects, "
+        "by name), sidecar {alive, peers, connected, unacked, lag_p50_us, lag_p99_us (null: unknown)}.",
+    .examples = "larder stat\n"
+                "larder stat --name sessions --verbose\n"
+                "larder stat --json | jq .hit_ratio",
+    .options = options,
+    .on_segment = true,
+    .run = stat_run,
+};
