@@ -386,7 +386,7 @@ int cli_exit_code(int error) {
 
 json_t *cli_json_error(int error, const char *message, const char *remedy) {
     return json_pack("{s:i, s:s, s:o, s:s}", "code", error, "name", lr_error_name(error), "message",
-                     cli_json_bytes(message, strlen(message)), "remedy", remedy);
+                     cli_json_text(message), "remedy", remedy);
 }
 
 static int report_error(const struct cli *cli, int error, const char *remedy, const char *message) {

@@ -154,6 +154,7 @@ int cli_attach(const struct cli *cli, bool read_only, struct lr_cache **out);
 int cli_print_json(json_t *object);
 /* A JSON string for human eyes: UTF-8 as it stands, anything else escaped as cli_escape does. */
 json_t *cli_json_bytes(const void *bytes, size_t len);
+json_t *cli_json_text(const char *text);
 /* The bytes as hexadecimal digits: never ambiguous. */
 json_t *cli_json_hex(const void *bytes, size_t len);
 /* A version as decimal text: it has more digits than a double, which is all that many JSON readers have. */

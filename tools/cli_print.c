@@ -26,6 +26,10 @@ json_t *cli_json_bytes(const void *bytes, size_t len) {
     return text;
 }
 
+json_t *cli_json_text(const char *text) {
+    return cli_json_bytes(text, strlen(text));
+}
+
 json_t *cli_json_hex(const void *bytes, size_t len) {
     static const char digits[] = "0123456789abcdef";
     const unsigned char *from = bytes;

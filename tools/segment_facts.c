@@ -19,12 +19,13 @@ static void print_incarnation(char out[33], const struct lr_stat *facts) {
 json_t *segment_to_json(const struct lr_stat *facts, const struct lr_options *options) {
     char file[SEGMENT_FILE_BYTES], incarnation[33];
     print_incarnation(incarnation, facts);
-    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i}", "name", facts->name, "path",
-                     segment_file(file, options), "policy", lr_policy_name(facts->policy), "layout", (int)facts->layout,
-                     "incarnation", incarnation, "created_ms", (json_int_t)facts->created_ms, "segment_bytes",
-                     (json_int_t)facts->segment_bytes, "cache_bytes", (json_int_t)facts->cache_bytes, "fixed_bytes",
-                     (json_int_t)facts->fixed_bytes, "max_item_bytes", (json_int_t)facts->max_item_bytes, "stripes",
-                     (int)facts->stripes, "participants", (int)facts->participants, "origin", (int)facts->origin);
+    return json_pack("{s:s, s:o, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i}", "name", facts->name, "path",
+                     cli_json_text(segment_file(file, options)), "policy", lr_policy_name(facts->policy), "layout",
+                     (int)facts->layout, "incarnation", incarnation, "created_ms", (json_int_t)facts->created_ms,
+                     "segment_bytes", (json_int_t)facts->segment_bytes, "cache_bytes", (json_int_t)facts->cache_bytes,
+                     "fixed_bytes", (json_int_t)facts->fixed_bytes, "max_item_bytes", (json_int_t)facts->max_item_bytes,
+                     "stripes", (int)facts->stripes, "participants", (int)facts->participants, "origin",
+                     (int)facts->origin);
 }
 
 void segment_print(const struct lr_stat *facts, const struct lr_options *options) {

@@ -72,7 +72,7 @@ static int destroy_run(struct cli *cli) {
         return cli_fail(cli, error, "cannot destroy segment \"%s\": %s", cli_segment(&from),
                         why[0] != 0 ? why : lr_error_text(error));
     if (cli->json)
-        return cli_print_json(json_pack("{s:s}", "destroyed", cli_segment(&from)));
+        return cli_print_json(json_pack("{s:o}", "destroyed", cli_json_text(cli_segment(&from))));
     printf("destroyed segment \"%s\"\n", cli_segment(&from));
     return CLI_YES;
 }
