@@ -12,8 +12,8 @@ static void print_heading(FILE *out, const char *text) {
     fprintf(out, "%s%s%s\n", cli_colour(out, CLI_BOLD), text, cli_colour(out, CLI_PLAIN));
 }
 
-/* Folds paragraphs (separated by a blank line) at spaces. Lines that begin with a space are printed as they stand. */
-static void print_folded(FILE *out, const char *text, int indent) {
+/* Folds paragraphs (separated by a blank line) at spaces. `start`: the column at which the first line has arrived. */
+static void print_folded(FILE *out, const char *text, int start, int indent) {
     int column = 0;
     while (*text != 0) {
         if (*text == '\n') {
@@ -27,7 +27,8 @@ static void print_folded(FILE *out, const char *text, int indent) {
             fputc('\n', out);
             column = 0;
         }
-        fprintf(out, "%*s%.*s", column > 0 ? 1 : indent, "", len, text);
+        fprintf(out, "%*s%.*s", column > 0 ? 1 : indent - start, "", len, text);
+        start = 0;
         column += len + (column > 0);
         text += len;
         text += *text == ' ';
@@ -50,13 +51,13 @@ static void print_option(FILE *out, const struct cli_option *row) {
         size_t len = strlen(text);
         snprintf(text + len - 1, sizeof text - len + 1, ").");
     }
-    print_folded(out, text, HELP_DEEP);
+    print_folded(out, text, 0, HELP_DEEP);
 }
 
 static void print_exits(FILE *out) {
 #define X(name, number, sentence)                                                                                      \
-    fprintf(out, "%*s%d", HELP_INDENT, "", number);                                                                    \
-    print_folded(out, sentence ".", HELP_DEEP - HELP_INDENT - 1);
+    fprintf(out, "%*s%-3d", HELP_INDENT, "", number);                                                                  \
+    print_folded(out, sentence ".", HELP_INDENT + 3, HELP_DEEP);
     CLI_EXITS(X)
 #undef X
 }
@@ -72,9 +73,9 @@ static void print_examples(FILE *out, const char *text) {
 
 static void print_environment(FILE *out) {
     fprintf(out, "%*sLARDER_NAME\n", HELP_INDENT, "");
-    print_folded(out, "Name of the segment where neither --name nor --path is given.", HELP_DEEP);
+    print_folded(out, "Name of the segment where neither --name nor --path is given.", 0, HELP_DEEP);
     fprintf(out, "%*sNO_COLOR\n", HELP_INDENT, "");
-    print_folded(out, "If set and not empty, no colour on terminals either.", HELP_DEEP);
+    print_folded(out, "If set and not empty, no colour on terminals either.", 0, HELP_DEEP);
 }
 
 void cli_help_verb(FILE *out, const struct verb *verb) {
@@ -84,7 +85,7 @@ void cli_help_verb(FILE *out, const struct verb *verb) {
     fprintf(out, "%*slarder %s [OPTION]...%s%s\n\n", HELP_INDENT, "", verb->name, verb->operands[0] != 0 ? " " : "",
             verb->operands);
     print_heading(out, "DESCRIPTION");
-    print_folded(out, verb->description, HELP_INDENT);
+    print_folded(out, verb->description, 0, HELP_INDENT);
 
     fputc('\n', out);
     print_heading(out, "OPTIONS");
@@ -95,11 +96,11 @@ void cli_help_verb(FILE *out, const struct verb *verb) {
 
     fputc('\n', out);
     print_heading(out, "JSON OUTPUT");
-    print_folded(out, verb->output, HELP_INDENT);
+    print_folded(out, verb->output, 0, HELP_INDENT);
     print_folded(out,
                  "\nAn error is {\"error\": {\"code\", \"name\", \"message\", \"remedy\"}}: the library's error "
                  "number and name, what happened, and what to do.",
-                 HELP_INDENT);
+                 0, HELP_INDENT);
 
     fputc('\n', out);
     print_heading(out, "EXIT STATUS");
@@ -124,7 +125,7 @@ void cli_help_all(FILE *out, const struct verb *const *verbs) {
                  "program creates segments, shows what is in them and who uses them, and measures them. The verbs "
                  "stat, get, ls, procs, stripes, check and digest only read: they take no lock, take no slot and leave "
                  "no mark in the segment.",
-                 HELP_INDENT);
+                 0, HELP_INDENT);
     fputc('\n', out);
     print_heading(out, "VERBS");
     for (; *verbs != NULL; verbs++)
