@@ -43,9 +43,10 @@ int lr_geometry_load(const struct sm_constants *constants, uint64_t file_bytes, 
 
 /* A page that fork() wipes: zero means "not this process". MADV_WIPEONFORK, private, anonymous. */
 struct lr_private {
-    _Atomic uint32_t joined;  /* 1: the slot below is this process's */
-    _Atomic uint32_t joining; /* a spinning mutex for joining; wiped free in a child */
-    _Atomic uint32_t reaping; /* a spinning mutex for probing and reaping; wiped free in a child */
+    _Atomic uint32_t joined;    /* 1: the slot below is this process's */
+    _Atomic uint32_t joining;   /* a spinning mutex for joining; wiped free in a child */
+    _Atomic uint32_t reaping;   /* a spinning mutex for probing and reaping; wiped free in a child */
+    _Atomic uint32_t repairing; /* a spinning mutex for `scratch`; wiped free in a child */
 };
 
 struct lr_cache {
@@ -64,8 +65,8 @@ struct lr_cache {
     uint64_t reserved_bytes;
     uint64_t clock_offset_ns; /* CLOCK_BOOTTIME minus this is the host clock */
     struct lr_private *self;
-    uint64_t *scratch; /* bitmap for repair, one bit a granule of one stripe; lazily paged in; under `scratch_busy` */
-    _Atomic uint32_t scratch_busy;
+    uint64_t *scratch; /* bitmap for repair, one bit a granule of one stripe; lazily paged in; all zero but
+                          under self->repairing */
 
     /* Changes when a forked child joins. */
     uint32_t slot;
@@ -76,6 +77,7 @@ struct lr_cache {
     uint64_t live_dev, live_ino;
     uint64_t segment_dev, segment_ino;
 
+    uint64_t bell_seen;         /* sum of all ring heads when lr_bell_wait last returned */
     _Atomic uint64_t driven_ms; /* 0: host clock */
     char path[4096];            /* of the segment; "" for an image */
     char who[32];

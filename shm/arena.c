@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The gap CLOCK: how is there always room for any admissible size, with every byte in use?
+ *
+ *   border                              hand
+ *   | live | hole | live | live |......gap......| live | hole | live |      end
+ *                                ^ allocate here  ^ look at this block next
+ *
+ * Blocks and the one gap tile the arena. Room is a hole that fits, else the head of the gap; if the gap is too small,
+ * the hand advances over the block behind it:
+ *
+ *   hole                            -> the gap swallows it
+ *   live, gone or recency 0         -> evicted, the gap swallows it
+ *   live, recency > 0               -> recency - 1, and the block slides to the gap's head (copied, named anew by one
+ * CAS): the gap passes it the same, gap too small for it  -> the gap becomes a hole and starts anew behind the block
+ *   pinned, or being replaced       -> the same
+ *   end of the arena                -> the gap becomes a hole, the hand starts over at the border
+ *
+ * So eviction, compaction and CLOCK (F. Corbato, 1968) are one sweep. Survivors move at most once a lap.
+ *
+ * Rules that always hold, also between any two instructions:
+ *  1. From border to end, following sizes and jumping over the gap, one meets only blocks: a change of the tiling is
+ * one store (of the gap word, or of a block's first word), and what it uncovers has its headers already.
+ *  2. A block's bytes change only when no slot names it and no hazard holds it. A release fence stands between taking
+ * the word out and the first store into the freed bytes.
+ *  3. Bins list every hole of SM_MIN_BLOCK bytes or more; they are derived, and wrong only while the holder works.
+ *
+ * Bins: good fit in two levels, as in TLSF (M. Masmano et al., 2004): rows are powers of two, columns eighths of them.
+ */
+#include "stripe.h"
+
+#define FIT_LOOKS 8u /* holes of the size's own bin that are looked at before larger ones are taken */
+
+/* ---- bins --------------------------------------------------------------------------------------------------- */
+
+void lr_bin_of(uint64_t size, unsigned *row, unsigned *column) {
+    uint64_t granules = size / SM_GRANULE;
+    unsigned top = 63u - (unsigned)__builtin_clzll(granules);
+    if (top < 3) {
+        *row = 0;
+        *column = (unsigned)granules & 7u;
+        return;
+    }
+    *row = top - 2u < SM_BIN_ROWS ? top - 2u : SM_BIN_ROWS - 1u;
+    *column = (unsigned)(granules >> (top - 3u)) & 7u;
+}
+
+static inline uint64_t hole_next(uint64_t links) {
+    return links >> 32;
+}
+
+static inline uint64_t hole_previous(uint64_t links) {
+    return links & UINT32_MAX;
+}
+
+static void refresh_map(struct lr_view *view, unsigned row) {
+    uint64_t any = 0;
+    for (unsigned i = 0; i < SM_BIN_COLUMNS; i++)
+        any |= atomic_load_explicit(&view->stripe->bins[row][i], memory_order_relaxed);
+    uint64_t bit = UINT64_C(1) << row, map = lr_load(&view->stripe->bin_map);
+    lr_store(&view->stripe->bin_map, any ? map | bit : map & ~bit);
+}
+
+void lr_arena_bin(struct lr_view *view, uint64_t off, uint64_t size) {
+    lr_add(&view->stripe->hole_bytes, size);
+    if (size < SM_MIN_BLOCK)
+        return;
+    unsigned row, column;
+    lr_bin_of(size, &row, &column);
+    sm_u32 *bin = &view->stripe->bins[row][column];
+    uint32_t next = atomic_load_explicit(bin, memory_order_relaxed);
+    lr_store(&lr_block_at(view->data, off)->identity, (uint64_t)next << 32);
+    if (next != 0) {
+        sm_u64 *links = &lr_block_at(view->data, (uint64_t)next * SM_GRANULE)->identity;
+        lr_store(links, (lr_load(links) & ~(uint64_t)UINT32_MAX) | (off / SM_GRANULE));
+    }
+    atomic_store_explicit(bin, (uint32_t)(off / SM_GRANULE), memory_order_relaxed);
+    lr_store(&view->stripe->bin_map, lr_load(&view->stripe->bin_map) | (UINT64_C(1) << row));
+}
+
+static void unbin(struct lr_view *view, uint64_t off, uint64_t size) {
+    lr_add(&view->stripe->hole_bytes, -size);
+    if (size < SM_MIN_BLOCK)
+        return;
+    unsigned row, column;
+    lr_bin_of(size, &row, &column);
+    uint64_t links = lr_load(&lr_block_at(view->data, off)->identity);
+    uint64_t next = hole_next(links), previous = hole_previous(links);
+    if (next != 0) {
+        sm_u64 *other = &lr_block_at(view->data, next * SM_GRANULE)->identity;
+        lr_store(other, (lr_load(other) & ~(uint64_t)UINT32_MAX) | previous);
+    }
+    if (previous != 0) {
+        sm_u64 *other = &lr_block_at(view->data, previous * SM_GRANULE)->identity;
+        lr_store(other, (lr_load(other) & UINT32_MAX) | (next << 32));
+    } else {
+        atomic_store_explicit(&view->stripe->bins[row][column], (uint32_t)next, memory_order_relaxed);
+        if (next == 0)
+            refresh_map(view, row);
+    }
+}
+
+/* A hole of `size` bytes that begins at or above `from`, by good fit. 0: none. */
+static uint64_t find_hole(struct lr_view *view, uint64_t size, uint64_t from) {
+    unsigned row, column;
+    lr_bin_of(size, &row, &column);
+    uint32_t at = atomic_load_explicit(&view->stripe->bins[row][column], memory_order_relaxed);
+    for (unsigned looks = 0; at != 0 && looks < FIT_LOOKS; looks++) {
+        uint64_t off = (uint64_t)at * SM_GRANULE;
+        struct sm_block *block = lr_block_at(view->data, off);
+        if (lr_block_size(lr_load(&block->word)) >= size && off >= from)
+            return off;
+        at = (uint32_t)hole_next(lr_load(&block->identity));
+    }
+    /* Every hole in a later bin is large enough. */
+    column++;
+    uint64_t rows = lr_load(&view->stripe->bin_map) & ~((UINT64_C(1) << row) - 1u);
+    for (; rows != 0; rows &= rows - 1, column = 0) {
+        row = (unsigned)__builtin_ctzll(rows);
+        for (; column < SM_BIN_COLUMNS; column++) {
+            at = atomic_load_explicit(&view->stripe->bins[row][column], memory_order_relaxed);
+            if (at != 0 && (uint64_t)at * SM_GRANULE >= from)
+                return (uint64_t)at * SM_GRANULE;
+        }
+    }
+    return 0;
+}
+
+/* ---- the tiling --------------------------------------------------------------------------------------------- */
+
+static inline uint64_t arena_end(const struct lr_view *view) {
+    return view->cache->geometry.stripe_bytes;
+}
+
+static void set_gap(struct lr_view *view, uint64_t start, uint64_t end) {
+    atomic_store_explicit(&view->stripe->gap, lr_gap_word(start, end), memory_order_release);
+}
+
+/* Writes a hole's header into bytes that the tiling does not name as a block yet, or over the block that begins there.
+ */
+static void lay_hole(struct lr_view *view, uint64_t off, uint64_t size) {
+    atomic_store_explicit(&lr_block_at(view->data, off)->word, size / SM_GRANULE, memory_order_release);
+    lr_arena_bin(view, off, size);
+}
+
+void lr_arena_free(struct lr_view *view, uint64_t off, uint64_t size) {
+    uint64_t gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap), end = lr_gap_end(gap);
+    /* ORDER(reuse) publish: the slot word that no longer names the block, before any store into its bytes. */
+    atomic_thread_fence(memory_order_release);
+    uint64_t next = off + size;
+    while (next < arena_end(view) && next != start) {
+        uint64_t word = lr_load(&lr_block_at(view->data, next)->word);
+        if (lr_block_state(word) != SM_BLOCK_HOLE || next == end)
+            break;
+        unbin(view, next, lr_block_size(word));
+        next += lr_block_size(word);
+    }
+    /* COMMIT POINT (each of the three): before, an unnamed block lies here, which repair makes a hole; after, it is
+     * free. */
+    if (next == start)
+        set_gap(view, off, end);
+    else if (off == end)
+        set_gap(view, start, next);
+    else
+        lay_hole(view, off, next - off);
+}
+
+void lr_arena_release(struct lr_view *view, uint64_t word, const struct lr_head *head) {
+    if ((word & SM_SLOT_PINNED) &&
+        lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, head->off), view)) {
+        uint64_t held =
+            (head->word & ~(UINT64_C(3) << SM_BLOCK_STATE_SHIFT)) | ((uint64_t)SM_BLOCK_HELD << SM_BLOCK_STATE_SHIFT);
+        lr_store(&lr_block_at(view->data, head->off)->word, held);
+        lr_add(&view->stripe->held_blocks, 1);
+        lr_add(&view->stripe->held_bytes, head->size);
+        return;
+    }
+    lr_arena_free(view, head->off, head->size);
+}
+
+uint32_t lr_arena_incarnation(struct lr_view *view) {
+    uint64_t next = lr_load(&view->stripe->incarnation) + 1;
+    lr_store(&view->stripe->incarnation, next);
+    return (uint32_t)next;
+}
+
+void lr_arena_claim(struct lr_view *view, const struct lr_room *room, uint64_t word, uint64_t identity,
+                    uint64_t version) {
+    struct sm_block *block = lr_block_at(view->data, room->off);
+    /* ORDER(reuse) publish: whoever still copies the old bytes finds the slot word or the incarnation changed. */
+    atomic_thread_fence(memory_order_release);
+    if (!room->from_gap) {
+        unbin(view, room->off, room->size + room->rest);
+        if (room->rest != 0)
+            lay_hole(view, room->off + room->size, room->rest);
+    }
+    lr_store(&block->identity, identity);
+    lr_store(&block->version, version);
+    /* COMMIT POINT (from a hole): before, one hole stands here; after, an unnamed block and the rest of the hole. */
+    atomic_store_explicit(&block->word, word, memory_order_release);
+    if (room->from_gap) {
+        uint64_t gap = lr_load(&view->stripe->gap);
+        /* COMMIT POINT (from the gap): before, these bytes are gap; after, an unnamed block. */
+        set_gap(view, lr_gap_start(gap) + room->size, lr_gap_end(gap));
+    }
+}
+
+/* ---- the hand ----------------------------------------------------------------------------------------------- */
+
+/* What is left of the gap becomes a hole; a new, empty gap stands at `next`. */
+static void jump(struct lr_view *view, uint64_t start, uint64_t end, uint64_t next) {
+    if (start < end)
+        lay_hole(view, start, end - start);
+    /* COMMIT POINT: before, the gap covers the hole's header; after, the hole counts. */
+    set_gap(view, next, next);
+}
+
+/* Pinned flag seen in passing: if nobody holds the block, take the flag off. True: it is held. */
+static bool still_pinned(struct lr_view *view, sm_u64 *slot, uint64_t *word, uint64_t off) {
+    uint64_t hazard = lr_hazard_of(view->cache, view->data, off);
+    if (lr_hazard_held(view->cache, hazard, view))
+        return true;
+    uint64_t seen = *word;
+    if (!atomic_compare_exchange_strong_explicit(slot, &seen, seen & ~SM_SLOT_PINNED, memory_order_acq_rel,
+                                                 memory_order_relaxed)) {
+        *word = seen;
+        return true;
+    }
+    *word = seen & ~SM_SLOT_PINNED;
+    /* A reader who found the flag set relied on it: look again, now that it is off. */
+    if (!lr_hazard_held(view->cache, hazard, view))
+        return false;
+    *word = atomic_fetch_or_explicit(slot, SM_SLOT_PINNED, memory_order_acq_rel) | SM_SLOT_PINNED;
+    return true;
+}
+
+/*
+ * Copies a live block into `room` and names it there, `older` recency lower. False: pinned or deleted meanwhile; then
+ * the copy is an unnamed block that the caller gives back.
+ */
+static bool move_block(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
+                       const struct lr_room *room, uint64_t older) {
+    uint32_t incarnation = lr_arena_incarnation(view);
+    /* The version goes with it: CAS tokens survive. */
+    lr_arena_claim(view, room, head->word, (head->identity & ~(uint64_t)UINT32_MAX) | incarnation, head->version);
+    lr_bytes_move(view->data + room->off + sizeof(struct sm_block), view->data + head->off + sizeof(struct sm_block),
+                  head->size - sizeof(struct sm_block));
+    for (;;) {
+        uint64_t moved = (word & ~(SM_SLOT_OFF_MASK | SM_SLOT_INC_MASK)) | (room->off / SM_GRANULE) |
+                         ((uint64_t)(incarnation & 0xffu) << SM_SLOT_INC_SHIFT);
+        if (lr_slot_recency(word) > 0)
+            moved -= older;
+        /* COMMIT POINT: before, the copy is an unnamed block; after, the original is. ORDER(entry) publish: the copy's
+         * bytes. */
+        if (atomic_compare_exchange_strong_explicit(slot, &word, moved, memory_order_release, memory_order_relaxed))
+            return true;
+        if (word & (SM_SLOT_PINNED | SM_SLOT_DEAD))
+            return false;
+    }
+}
+
+/* Moves the block at the hand to the gap's head. False: pinned or deleted meanwhile; nothing has changed. */
+static bool slide(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head, uint64_t start,
+                  uint64_t end) {
+    struct lr_room room = {.off = start, .size = head->size, .from_gap = true};
+    if (!move_block(view, slot, word, head, &room, SM_SLOT_RECENCY_ONE)) {
+        set_gap(view, start, end); /* the copy is gap again */
+        return false;
+    }
+    set_gap(view, start + head->size, head->off + head->size);
+    lr_tally(view, LR_S_slides, 1);
+    lr_tally(view, LR_S_slide_bytes, head->size);
+    return true;
+}
+
+/* The block at the hand is live: evict, slide or step over it. */
+static void pass_live(struct lr_view *view, const struct lr_head *head, uint64_t start, uint64_t end, bool evict,
+                      bool count, uint64_t keep_off) {
+    uint64_t next = head->off + head->size, word = 0;
+    sm_u64 *slot = lr_index_slot_of(view, (uint32_t)(head->identity >> 32), head->off, &word);
+    if (slot == NULL) { /* unnamed: a writer died without repair having run, or the bytes are damaged */
+        set_gap(view, start, next);
+        return;
+    }
+    if ((word & SM_SLOT_PINNED) && still_pinned(view, slot, &word, head->off)) {
+        jump(view, start, end, next);
+        return;
+    }
+    bool gone = (word & SM_SLOT_DEAD) != 0 || (!head->tombstone && lr_head_gone(view->cache, view->data, head));
+    bool evictable = evict && !head->tombstone && (!count || lr_slot_recency(word) == 0);
+    if (head->off != keep_off && (gone || evictable)) {
+        enum lr_forget_why why = word & SM_SLOT_DEAD ? LR_FORGET_DELETE : gone ? LR_FORGET_EXPIRE : LR_FORGET_EVICT;
+        if (lr_entry_forget(view, slot, word, head, why, false)) {
+            /* Forgetting may have laid a tombstone at the gap's head. */
+            set_gap(view, lr_gap_start(lr_load(&view->stripe->gap)), next);
+            return;
+        }
+        jump(view, start, end, next);
+        return;
+    }
+    if (head->off == keep_off || end - start < head->size) {
+        if (lr_slot_recency(word) > 0)
+            atomic_compare_exchange_strong_explicit(slot, &word, word - SM_SLOT_RECENCY_ONE, memory_order_relaxed,
+                                                    memory_order_relaxed);
+        jump(view, start, end, next);
+        return;
+    }
+    if (!slide(view, slot, word, head, start, end))
+        jump(view, start, end, next);
+}
+
+/* The slots of the blocks ahead will be looked at soon. */
+static void prefetch_ahead(struct lr_view *view, uint64_t off) {
+    if (off + sizeof(struct sm_block) > arena_end(view))
+        return;
+    uint64_t identity = lr_load(&lr_block_at(view->data, off)->identity);
+    __builtin_prefetch(lr_pair_at(view->data, lr_pair_of((uint32_t)(identity >> 32), lr_pairs(view))));
+    __builtin_prefetch(view->data + off + 256);
+}
+
+/* One step of the hand. Returns the bytes it passed. */
+static uint64_t advance(struct lr_view *view, bool evict, bool count, uint64_t keep_off) {
+    uint64_t gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap), end = lr_gap_end(gap);
+    if (end >= arena_end(view)) {
+        lr_tally(view, LR_S_laps, 1);
+        jump(view, start, end, lr_load(&view->stripe->border_off));
+        return 0;
+    }
+    struct sm_block *block = lr_block_at(view->data, end);
+    uint64_t word = lr_load(&block->word), size = lr_block_size(word);
+    if (size == 0 || size > arena_end(view) - end) {
+        /* Damaged by somebody: what lies behind cannot be told apart. Repair (by the next take-over or check) sorts it
+         * out; here it is passed. */
+        lr_count(view->cache, LR_C_corrupt_seen);
+        atomic_store_explicit(&view->stripe->rescan, 1, memory_order_relaxed);
+        lr_repair(view);
+        return arena_end(view) - end;
+    }
+    if (lr_block_state(word) == SM_BLOCK_HOLE) {
+        unbin(view, end, size);
+        set_gap(view, start, end + size);
+        return size;
+    }
+    if (lr_block_state(word) == SM_BLOCK_HELD) {
+        if (lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, end), view)) {
+            jump(view, start, end, end + size);
+        } else {
+            lr_add(&view->stripe->held_blocks, UINT64_MAX);
+            lr_add(&view->stripe->held_bytes, -size);
+            set_gap(view, start, end + size);
+        }
+        return size;
+    }
+    struct lr_head head;
+    if (!lr_head_read(view->cache, view->data, end, &head)) {
+        lr_count(view->cache, LR_C_corrupt_seen);
+        set_gap(view, start, end + size);
+        return size;
+    }
+    prefetch_ahead(view, end + size);
+    pass_live(view, &head, start, end, evict, count, keep_off);
+    return size;
+}
+
+int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum lr_room_how how, struct lr_room *room) {
+    const bool evict = view->cache->geometry.policy != LR_POLICY_none;
+    uint64_t arena = arena_end(view) - lr_load(&view->stripe->border_off);
+    uint64_t hole = find_hole(view, size, 0);
+    if (hole == 0) {
+        /* One lap honours recency, later ones do not. Two of those, since a run across the hand's starting point is
+         * whole only in the second. A wrap counts a granule, so that the loop ends whatever the tiling says. */
+        uint64_t passed = 0, limit = evict ? 3 * arena : 2 * arena;
+        for (;;) {
+            uint64_t gap = lr_load(&view->stripe->gap);
+            if (lr_gap_end(gap) - lr_gap_start(gap) >= size)
+                break;
+            if (how == LR_ROOM_FREE)
+                return LARDER_EFULL;
+            if (passed > limit)
+                return evict ? LARDER_EPINNED : LARDER_EFULL;
+            view->hand_moved = true;
+            bool first = passed <= arena;
+            passed += advance(view, evict, first, first ? keep_off : 0) + SM_GRANULE;
+        }
+        uint64_t gap = lr_load(&view->stripe->gap);
+        *room = (struct lr_room){.off = lr_gap_start(gap), .size = size, .from_gap = true};
+        return 0;
+    }
+    uint64_t whole = lr_block_size(lr_load(&lr_block_at(view->data, hole)->word));
+    *room = (struct lr_room){.off = hole, .size = size, .rest = whole - size};
+    return 0;
+}
+
+/* ---- the border --------------------------------------------------------------------------------------------- */
+
+/* Moves a live block from below the coming border elsewhere, or evicts it. False: neither is possible now. */
+static bool clear_live(struct lr_view *view, const struct lr_head *head, uint64_t target) {
+    uint64_t word = 0;
+    sm_u64 *slot = lr_index_slot_of(view, (uint32_t)(head->identity >> 32), head->off, &word);
+    if (slot == NULL)
+        return true;
+    if ((word & SM_SLOT_PINNED) && still_pinned(view, slot, &word, head->off))
+        return false;
+    uint64_t gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap);
+    struct lr_room room = {.size = head->size};
+    uint64_t hole = find_hole(view, head->size, target);
+    if (hole != 0) {
+        room.off = hole;
+        room.rest = lr_block_size(lr_load(&lr_block_at(view->data, hole)->word)) - head->size;
+    } else if (lr_gap_end(gap) - start >= head->size && start >= target) {
+        room.off = start;
+        room.from_gap = true;
+    } else {
+        return view->cache->geometry.policy != LR_POLICY_none && !head->tombstone &&
+               lr_entry_forget(view, slot, word, head, LR_FORGET_EVICT, false);
+    }
+    if (move_block(view, slot, word, head, &room, 0))
+        return true;
+    lr_arena_free(view, room.off, room.size);
+    return false;
+}
+
+/* Bytes from `at` to the next block, all of them free or freed now. 0: they cannot be freed. */
+static uint64_t clear_block(struct lr_view *view, uint64_t at, uint64_t target) {
+    uint64_t gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap), end = lr_gap_end(gap);
+    if (at == start && start < end) {
+        uint64_t next = end < target ? end : target;
+        lr_store(&lr_block_at(view->data, at)->word, (next - at) / SM_GRANULE);
+        set_gap(view, next, end);
+        return next - at;
+    }
+    uint64_t word = lr_load(&lr_block_at(view->data, at)->word), size = lr_block_size(word);
+    struct lr_head head;
+    if (size == 0 || size > arena_end(view) - at || lr_block_state(word) == SM_BLOCK_HELD)
+        return 0;
+    if (lr_block_state(word) == SM_BLOCK_HOLE)
+        unbin(view, at, size);
+    else if (lr_head_read(view->cache, view->data, at, &head) && !clear_live(view, &head, target))
+        return 0;
+    return size;
+}
+
+bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes) {
+    const uint64_t border = lr_load(&view->stripe->border_off), target = border + bytes;
+    uint64_t at = border; /* [border, at) is one hole that stands in no bin */
+    view->hand_moved = true;
+    while (at < target) {
+        uint64_t step = clear_block(view, at, target);
+        if (step == 0)
+            break;
+        uint64_t next = at + step, gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap);
+        atomic_thread_fence(memory_order_release);
+        /* An empty gap that the hole is about to cover moves to its end. */
+        if (start == lr_gap_end(gap) && start >= border && start < next)
+            set_gap(view, next, next);
+        /* COMMIT POINT: the hole at the border grows over what was cleared. */
+        atomic_store_explicit(&lr_block_at(view->data, border)->word, (next - border) / SM_GRANULE,
+                              memory_order_release);
+        at = next;
+    }
+    if (at < target) {
+        if (at > border)
+            lr_arena_free(view, border, at - border);
+        return false;
+    }
+    /* The rest gets its header first. */
+    if (at > target)
+        lr_store(&lr_block_at(view->data, target)->word, (at - target) / SM_GRANULE);
+    /* COMMIT POINT: before, the bytes are a hole; after, index memory that no pair uses yet. */
+    atomic_store_explicit(&view->stripe->border_off, target, memory_order_release);
+    if (at > target)
+        lr_arena_free(view, target, at - target);
+    return true;
+}

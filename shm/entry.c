@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Entries: how does an item or a tombstone come to be, get replaced, and go?
+ *
+ *   room (arena.c) -> fill: header, key, value in bytes that nobody can reach -> publish: one CAS of the slot word ->
+ * free what it replaced
+ *
+ * What goes leaves a trace, because evictions are local and replicas must never fall back (DESIGN, replication):
+ *  1. The range's floor rises to an entry's version before the entry goes, whatever the reason: an older value of an
+ * absent key is never accepted again.
+ *  2. An entry that goes by itself (evicted, expired) before every peer has it leaves a keyless tombstone with its
+ * version in its slot, so that those who hold an older value learn of it. Where there is no room for one, the range's
+ * void rises instead.
+ *  3. A version is drawn under the stripe's lock: above all that the stripe has drawn, heard of or flushed. 42 bits of
+ * milliseconds, 12 of counter (whose overflow carries into the milliseconds), 10 of origin: a hybrid logical clock (S.
+ * Kulkarni et al., 2014).
+ */
+#include "stripe.h"
+
+#define TOMB_SHARE 20u /* tombstones take at most a twentieth of a stripe */
+#define TRIM_PAIRS 64u /* pairs that one trim looks at */
+
+static bool is_replicating(const struct lr_view *view) {
+    return atomic_load_explicit(&view->cache->header->replicating, memory_order_relaxed) != 0;
+}
+
+uint64_t lr_version_peek(struct lr_view *view) {
+    struct sm_header *header = view->cache->header;
+    uint64_t tick = lr_wall_2020_ms() << (SM_VERSION_MS_SHIFT - SM_VERSION_ORIGIN_BITS);
+    uint64_t seen = (lr_load(&view->stripe->clock) >> SM_VERSION_ORIGIN_BITS) + 1;
+    uint64_t flushed =
+        (atomic_load_explicit(&header->flush_version, memory_order_acquire) >> SM_VERSION_ORIGIN_BITS) + 1;
+    tick = tick > seen ? tick : seen;
+    tick = tick > flushed ? tick : flushed;
+    return tick << SM_VERSION_ORIGIN_BITS | (atomic_load_explicit(&header->origin, memory_order_relaxed) & 0x3ffu);
+}
+
+uint64_t lr_version_draw(struct lr_view *view) {
+    uint64_t version = lr_version_peek(view);
+    lr_store(&view->stripe->clock, version);
+    return version;
+}
+
+bool lr_entry_unshipped(struct lr_view *view, const struct lr_head *head) {
+    return is_replicating(view) && lr_epoch_after(view->cache, view->number, lr_head_epoch(head),
+                                                  lr_epoch_get_acked(view->cache, view->number));
+}
+
+/* ---- making ------------------------------------------------------------------------------------------------- */
+
+uint64_t lr_entry_size(const struct lr_making *making) {
+    uint64_t size = sizeof(struct sm_block) + (making->deadline_ms != UINT64_MAX ? 8u : 0u) +
+                    (making->flags != 0 ? 4u : 0u) + (making->tombstone ? 8u : making->key->len + making->value_len);
+    size = (size + SM_GRANULE - 1) & ~(uint64_t)(SM_GRANULE - 1);
+    return size < SM_MIN_BLOCK ? SM_MIN_BLOCK : size;
+}
+
+uint64_t lr_entry_fill(struct lr_view *view, const struct lr_room *room, const struct lr_making *making) {
+    const struct lr_key *key = making->key;
+    uint64_t parts = (making->deadline_ms != UINT64_MAX ? SM_PART_EXPIRY : 0u) |
+                     (making->flags != 0 ? SM_PART_FLAGS : 0u) | (making->tombstone ? SM_PART_TOMB : 0u);
+    uint64_t used = sizeof(struct sm_block) + (parts & SM_PART_EXPIRY ? 8u : 0u) + (parts & SM_PART_FLAGS ? 4u : 0u) +
+                    (making->tombstone ? 8u : key->len + making->value_len);
+    uint64_t epoch =
+        atomic_load_explicit(&view->stripe->epoch, memory_order_relaxed) & ((1u << SM_BLOCK_EPOCH_BITS) - 1u);
+    uint64_t word = (room->size / SM_GRANULE) | ((uint64_t)SM_BLOCK_LIVE << SM_BLOCK_STATE_SHIFT) |
+                    (parts << SM_BLOCK_PARTS_SHIFT) | ((room->size - used) << SM_BLOCK_PAD_SHIFT) |
+                    (epoch << SM_BLOCK_EPOCH_SHIFT) |
+                    (making->tombstone ? 0 : (uint64_t)(key->len - 1) << SM_BLOCK_KEY_SHIFT);
+    uint32_t incarnation = lr_arena_incarnation(view);
+    lr_arena_claim(view, room, word, ((uint64_t)lr_placing(key->place) << 32) | incarnation, making->version);
+    uint8_t *at = view->data + room->off + sizeof(struct sm_block);
+    if (parts & SM_PART_EXPIRY) {
+        lr_store((sm_u64 *)(void *)at, making->deadline_ms);
+        at += 8;
+    }
+    if (parts & SM_PART_FLAGS) {
+        atomic_store_explicit((sm_u32 *)(void *)at, making->flags, memory_order_relaxed);
+        at += 4;
+    }
+    if (making->tombstone) {
+        lr_store((sm_u64 *)(void *)at, key->hash);
+    } else {
+        lr_bytes_in(at, key->bytes, key->len);
+        lr_bytes_in(at + key->len, making->value, making->value_len);
+    }
+    return lr_place_tag(key->place) | ((uint64_t)(incarnation & 0xffu) << SM_SLOT_INC_SHIFT) |
+           (room->off / SM_GRANULE) | ((uint64_t)making->recency << SM_SLOT_RECENCY_SHIFT);
+}
+
+void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t hash, int sign) {
+    struct sm_stripe *stripe = view->stripe;
+    const uint64_t one = (uint64_t)(int64_t)sign;
+    if (head->tombstone) {
+        lr_add(&stripe->tombstones, one);
+        return;
+    }
+    lr_add(&stripe->items, one);
+    lr_add(&stripe->item_bytes, one * head->size);
+    lr_add(&stripe->payload_bytes, one * ((uint64_t)head->key_len + head->value_len));
+    if (head->parts & SM_PART_EXPIRY)
+        lr_add(&stripe->ttl_items, one);
+    lr_add(&stripe->range_sum[lr_range_of(hash)], one * lr_range_term(hash, head->version));
+}
+
+/* The new word over the old one. False: a delete without the lock was faster. */
+static bool replace_word(struct lr_view *view, struct lr_found *old, uint64_t word, bool access) {
+    uint64_t max = lr_recency_max(view->cache);
+    for (;;) {
+        if (old->word & SM_SLOT_DEAD)
+            return false;
+        uint64_t recency = lr_slot_recency(old->word);
+        if (access && recency < max)
+            recency++;
+        uint64_t named = (word & ~SM_SLOT_RECENCY_MASK) | (recency << SM_SLOT_RECENCY_SHIFT);
+        /* COMMIT POINT: before, every reader finds the old value; after, the new one. ORDER(entry) publish: the block's
+         * bytes. */
+        if (atomic_compare_exchange_strong_explicit(old->slot, &old->word, named, memory_order_acq_rel,
+                                                    memory_order_acquire))
+            return true;
+    }
+}
+
+int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, const struct lr_room *room,
+                     const struct lr_making *making, bool may_evict) {
+    struct lr_head head;
+    if (view->hand_moved)
+        *old = lr_index_find(view, making->key);
+    lr_head_read(view->cache, view->data, room->off, &head);
+    if (old->slot != NULL) {
+        if (!replace_word(view, old, word, making->access)) {
+            lr_arena_free(view, room->off, room->size);
+            return LARDER_ESTALE;
+        }
+        lr_entry_account(view, &old->head, making->key->hash, -1);
+        lr_entry_account(view, &head, making->key->hash, 1);
+        lr_arena_release(view, old->word, &old->head);
+        return 0;
+    }
+    sm_u64 *slot = lr_index_room(view, making->key->place, may_evict);
+    if (slot == NULL) {
+        lr_arena_free(view, room->off, room->size);
+        return may_evict ? LARDER_EPINNED : LARDER_EFULL;
+    }
+    /* COMMIT POINT: before, no reader finds the key; after, all do. ORDER(entry) publish: the block's bytes. */
+    atomic_store_explicit(slot, word, memory_order_release);
+    lr_entry_account(view, &head, making->key->hash, 1);
+    return 0;
+}
+
+int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_making *making, enum lr_room_how how) {
+    struct lr_room room;
+    view->hand_moved = false;
+    int error = lr_arena_room(view, lr_entry_size(making), old->slot ? old->head.off : 0, how, &room);
+    if (error != 0)
+        return error;
+    struct lr_making placed = *making;
+    if (making->keep_value) {
+        if (view->hand_moved)
+            *old = lr_index_find(view, making->key);
+        if (old->slot == NULL || old->head.tombstone)
+            return LARDER_ENOT_FOUND;
+        view->hand_moved = false;
+        placed.value = view->data + old->head.off + old->head.key_at + old->head.key_len;
+    }
+    /* A hole may lie right before the hand: a new item there gets a first chance. */
+    if (!room.from_gap && placed.recency == 0 && placed.access)
+        placed.recency = lr_recency_max(view->cache) > 0 ? 1 : 0;
+    uint64_t word = lr_entry_fill(view, &room, &placed);
+    bool may_evict = how == LR_ROOM_EVICT && view->cache->geometry.policy != LR_POLICY_none;
+    error = lr_entry_publish(view, old, word, &room, &placed, may_evict);
+    lr_index_grow(view);
+    return error;
+}
+
+/* ---- going -------------------------------------------------------------------------------------------------- */
+
+void lr_void_raise(struct lr_view *view, unsigned range, uint64_t version) {
+    sm_u64 *word = &view->stripe->range_void[range];
+    uint64_t now = lr_load(word);
+    while (now < version) {
+        if (atomic_compare_exchange_weak_explicit(word, &now, version, memory_order_release, memory_order_relaxed)) {
+            lr_tally(view, LR_S_voids_raised, 1);
+            return;
+        }
+    }
+}
+
+static bool tombstones_full(const struct lr_view *view) {
+    return (lr_load(&view->stripe->tombstones) + 1) * SM_MIN_BLOCK > view->cache->geometry.stripe_bytes / TOMB_SHARE;
+}
+
+/* A tombstone for an entry that goes unshipped, in free room only. False: none. */
+static bool fill_trace(struct lr_view *view, uint64_t place_hash, uint64_t version, struct lr_room *room,
+                       uint64_t *word) {
+    struct lr_key key = lr_key_of_hash(view->cache, place_hash);
+    struct lr_making making = {.key = &key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true};
+    if (tombstones_full(view) || lr_arena_room(view, SM_MIN_BLOCK, 0, LR_ROOM_FREE, room) != 0)
+        return false;
+    *word = lr_entry_fill(view, room, &making);
+    return true;
+}
+
+static void tally_forgotten(struct lr_view *view, enum lr_forget_why why) {
+    if (why == LR_FORGET_EVICT || why == LR_FORGET_DISPLACE)
+        lr_tally(view, LR_S_evictions, 1);
+    else if (why == LR_FORGET_EXPIRE)
+        lr_tally(view, LR_S_expirations, 1);
+}
+
+bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
+                     enum lr_forget_why why, bool free_block) {
+    const uint64_t hash = lr_head_hash(view->data, head);
+    const unsigned range = lr_range_of(hash);
+    lr_raise(&view->stripe->range_floor[range], head->version);
+    struct lr_room room;
+    uint64_t trace = 0;
+    bool unshipped = why != LR_FORGET_DELETE && lr_entry_unshipped(view, head), traced = false;
+    if (unshipped) {
+        lr_tally(view, LR_S_unshipped_evictions, 1);
+        if (why != LR_FORGET_DISPLACE && why != LR_FORGET_TOMBSTONE)
+            traced = fill_trace(view, hash, head->version, &room, &trace);
+        if (!traced)
+            lr_void_raise(view, range, head->version);
+    }
+    const bool yields = !free_block || why == LR_FORGET_DISPLACE;
+    uint64_t seen = word;
+    /* COMMIT POINT: before, the entry stands, with a floor that does it no harm; after, it is gone, or its tombstone
+     * stands. */
+    while (!atomic_compare_exchange_strong_explicit(slot, &seen, trace, memory_order_acq_rel, memory_order_acquire)) {
+        if (yields && (seen & SM_SLOT_PINNED)) {
+            if (traced)
+                lr_arena_free(view, room.off, room.size);
+            return false;
+        }
+    }
+    lr_entry_account(view, head, hash, -1);
+    if (traced) {
+        lr_add(&view->stripe->tombstones, 1);
+        lr_feed_emit(view, hash, head->version);
+    }
+    tally_forgotten(view, why);
+    if (free_block)
+        lr_arena_release(view, seen, head);
+    return true;
+}
+
+void lr_tombstones_trim(struct lr_view *view) {
+    uint64_t pairs = lr_pairs(view), cursor = lr_load(&view->stripe->sweep_cursor);
+    if (!tombstones_full(view))
+        return;
+    for (unsigned looked = 0; looked < TRIM_PAIRS && tombstones_full(view); looked++, cursor++) {
+        sm_u64 *pair = lr_pair_at(view->data, (uint32_t)(cursor % pairs));
+        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+            struct lr_head head;
+            uint64_t word = atomic_load_explicit(&pair[i], memory_order_acquire);
+            if (word != 0 && lr_head_read(view->cache, view->data, lr_slot_off(word), &head) && head.tombstone)
+                lr_entry_forget(view, &pair[i], word, &head, LR_FORGET_TOMBSTONE, true);
+        }
+    }
+    view->hand_moved = true;
+    lr_store(&view->stripe->sweep_cursor, cursor % pairs);
+}
+
+/* ---- deleting ----------------------------------------------------------------------------------------------- */
+
+bool lr_entry_delete(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+    struct lr_found old = lr_index_find(view, key);
+    if (old.slot != NULL && old.head.version > version)
+        return false;
+    bool was_live = old.slot != NULL && !old.head.tombstone && !lr_head_gone(view->cache, view->data, &old.head);
+    if (!is_replicating(view)) {
+        if (old.slot != NULL && !old.head.tombstone)
+            lr_entry_forget(view, old.slot, old.word, &old.head, LR_FORGET_DELETE, true);
+        return was_live;
+    }
+    lr_tombstones_trim(view);
+    if (view->hand_moved)
+        old = lr_index_find(view, key);
+    struct lr_making making = {.key = key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true};
+    if (tombstones_full(view) || lr_entry_store(view, &old, &making, LR_ROOM_EVICT) != 0) {
+        /* No tombstone: the range forgets all that is older, here and, by the void, at the peers. */
+        lr_raise(&view->stripe->range_floor[lr_range_of(key->hash)], version);
+        lr_void_raise(view, lr_range_of(key->hash), version);
+        old = lr_index_find(view, key);
+        if (old.slot != NULL)
+            lr_entry_forget(view, old.slot, old.word, &old.head, LR_FORGET_DELETE, true);
+    }
+    lr_feed_emit(view, key->hash, version);
+    return was_live;
+}
+
+void lr_notes_settle(struct lr_view *view) {
+    uint32_t pending = atomic_load_explicit(&view->stripe->notes_pending, memory_order_acquire);
+    for (; pending != 0; pending &= pending - 1) {
+        unsigned i = (unsigned)__builtin_ctz(pending);
+        struct sm_note *note = &view->stripe->notes[i];
+        /* ORDER(note) observe: hash and version of a valid note. */
+        if (atomic_load_explicit(&note->state, memory_order_acquire) == SM_NOTE_VALID) {
+            struct lr_key key = lr_key_of_hash(view->cache, lr_load(&note->hash));
+            uint64_t version = lr_load(&note->version);
+            lr_raise(&view->stripe->clock, version);
+            lr_entry_delete(view, &key, version);
+        }
+        /* The bit first: a note that is used again right after it is free sets it anew. */
+        atomic_fetch_and_explicit(&view->stripe->notes_pending, ~(1u << i), memory_order_acq_rel);
+        atomic_store_explicit(&note->state, SM_NOTE_FREE, memory_order_relaxed);
+        atomic_store_explicit(&note->owner, 0, memory_order_release);
+    }
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where does a key live?
+ *
+ * The cluster hash of a key (XXH3-64, fixed seed) is the same on every host: hints, tombstones and ranges speak of it.
+ * The place is that hash mixed with the segment's random seed, so nobody can aim at a bucket from outside, and whoever
+ * holds a cluster hash can find the item without the key.
+ *
+ *   place   63     54 53   47 46      33   32   31                    0
+ *           | stripe | spare | tag 14   | line | placing hash: the pair |
+ *
+ * The placing hash stands in the item's header too, so that splits and the hand need no look at the key.
+ */
+#ifndef LR_HASH_H
+#define LR_HASH_H
+
+#include "attachment.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+static inline uint64_t lr_hash_key(const void *key, size_t key_len) {
+    return XXH3_64bits(key, key_len);
+}
+
+/* A bijection of 64 bits (the finaliser of MurmurHash3, public domain, A. Appleby). */
+static inline uint64_t lr_mix(uint64_t x) {
+    x ^= x >> 33;
+    x *= UINT64_C(0xff51afd7ed558ccd);
+    x ^= x >> 33;
+    x *= UINT64_C(0xc4ceb9fe1a85ec53);
+    x ^= x >> 33;
+    return x;
+}
+
+static inline uint64_t lr_place(const struct lr_cache *cache, uint64_t hash) {
+    return lr_mix(hash ^ cache->geometry.hash_seed);
+}
+
+static inline uint32_t lr_place_stripe(const struct lr_cache *cache, uint64_t place) {
+    return (uint32_t)(place >> 54) & (cache->geometry.stripe_count - 1u);
+}
+
+static inline uint64_t lr_place_tag(uint64_t place) {
+    return (place << (SM_SLOT_TAG_SHIFT - 33)) & SM_SLOT_TAG_MASK;
+}
+
+static inline unsigned lr_place_line(uint64_t place) {
+    return (unsigned)(place >> 32) & 1u;
+}
+
+static inline uint32_t lr_placing(uint64_t place) {
+    return (uint32_t)place;
+}
+
+static inline unsigned lr_range_of(uint64_t hash) {
+    return (unsigned)(hash >> 56);
+}
+
+/*
+ * Linear hashing (W. Litwin, VLDB 1980): with n pairs, 2^L <= n < 2^(L+1), a key belongs to pair placing mod 2^(L+1),
+ * or, while that does not exist yet, to placing mod 2^L.
+ */
+static inline uint32_t lr_pair_of(uint32_t placing, uint32_t pairs) {
+    uint32_t mask = (UINT32_C(0x80000000) >> (__builtin_clz(pairs) - 1)) - 1u;
+    uint32_t pair = placing & mask;
+    return pair < pairs ? pair : pair & (mask >> 1);
+}
+
+/* The pair whose keys are shared out when pair number `pairs` is made. */
+static inline uint32_t lr_split_partner(uint32_t pairs) {
+    return pairs - (UINT32_C(0x80000000) >> __builtin_clz(pairs));
+}
+
+/* What an entry adds to the sum of its range. */
+static inline uint64_t lr_range_term(uint64_t hash, uint64_t version) {
+    return lr_mix(hash + version * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+#endif

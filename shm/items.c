@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What applications ask for: put, delete, touch, increment, flush. Each is a story under one stripe's lock; reader.c
+ * has the gets.
+ *
+ * The life of a put: hash the key, lock its stripe -> see what is there and whether the condition holds -> draw a
+ * version -> find room, evicting if need be -> fill a block that nobody can reach -> publish it by one CAS of the slot
+ * word -> free what it replaced -> leave a hint for the sidecar -> unlock.
+ */
+#include "stripe.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* One put in so many also sweeps a pair, so that expired items go even where no sidecar sweeps. */
+#define SWEEP_EVERY 16u
+
+uint64_t lr_cluster_hash(const void *key, size_t key_len) {
+    return lr_hash_key(key, key_len);
+}
+
+uint64_t lr_version_unix_ms(uint64_t version) {
+    return (version >> SM_VERSION_MS_SHIFT) + SM_VERSION_EPOCH_MS;
+}
+
+uint64_t lr_max_value(const struct lr_cache *cache, size_t key_len) {
+    /* With both optional parts, so that the answer does not depend on them. */
+    uint64_t fixed = sizeof(struct sm_block) + 12u + key_len;
+    return cache->geometry.max_block > fixed ? cache->geometry.max_block - fixed : 0;
+}
+
+static uint64_t deadline_of(const struct lr_cache *cache, uint64_t ttl_ms) {
+    if (ttl_ms == 0)
+        return UINT64_MAX;
+    uint64_t now = lr_now_ms(cache);
+    return ttl_ms < UINT64_MAX - now ? now + ttl_ms : UINT64_MAX - 1;
+}
+
+/* What the caller sees: not tombstones, not what has expired or was flushed. */
+static bool is_there(struct lr_view *view, const struct lr_found *found) {
+    return found->slot != NULL && !found->head.tombstone && !lr_head_gone(view->cache, view->data, &found->head);
+}
+
+static int check_condition(struct lr_view *view, const struct lr_put *put, const struct lr_found *found) {
+    bool there = is_there(view, found);
+    switch (put->mode) {
+    case LR_SET:
+        return 0;
+    case LR_ADD:
+        return there ? LARDER_EEXISTS : 0;
+    case LR_REPLACE:
+        return there ? 0 : LARDER_ENOT_FOUND;
+    case LR_CAS:
+        if (!there)
+            return LARDER_ENOT_FOUND;
+        return found->head.version == put->expected ? 0 : LARDER_ECONFLICT;
+    }
+    return LARDER_EINVALID;
+}
+
+/* After the commit, still under the lock. */
+static void after_change(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+    lr_feed_emit(view, key->hash, version);
+    if (lr_load(&view->stripe->ttl_items) != 0 && lr_load(&view->stripe->incarnation) % SWEEP_EVERY == 0)
+        lr_sweep_pairs(view, 1, UINT64_MAX);
+}
+
+/* Stores what `making` says with a fresh version. ESTALE cannot come out: a delete that overtook us made our put its
+ * past. */
+static int store_anew(struct lr_view *view, struct lr_found *found, struct lr_making *making) {
+    making->version = lr_version_draw(view);
+    making->access = true;
+    int error = lr_entry_store(view, found, making, LR_ROOM_EVICT);
+    if (error == LARDER_ESTALE)
+        return 0;
+    if (error == 0)
+        after_change(view, making->key, making->version);
+    else if (error == LARDER_EPINNED)
+        lr_count(view->cache, LR_C_pinned_full);
+    return error;
+}
+
+int lr_put(struct lr_cache *cache, struct lr_put *put) {
+    struct lr_view view;
+    int error = lr_enter(cache);
+    if (error != 0)
+        return error;
+    if (put->key_len == 0 || put->key_len > SM_MAX_KEY || (put->value == NULL && put->value_len != 0))
+        return LARDER_EINVALID;
+    struct lr_key key = lr_key_of(cache, put->key, put->key_len);
+    struct lr_making making = {.key = &key,
+                               .value = put->value,
+                               .value_len = put->value_len,
+                               .deadline_ms = deadline_of(cache, put->ttl_ms),
+                               .flags = put->flags};
+    if (put->value_len > cache->geometry.max_block || lr_entry_size(&making) > cache->geometry.max_block)
+        return LARDER_ETOO_LARGE;
+    error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
+    if (error != 0)
+        return error;
+    struct lr_found found = lr_index_find(&view, &key);
+    error = check_condition(&view, put, &found);
+    if (error != 0) {
+        lr_count(cache, LR_C_put_refusals);
+    } else {
+        error = store_anew(&view, &found, &making);
+        put->version = making.version;
+    }
+    lr_stripe_unlock(&view);
+    if (error == 0) {
+        lr_count(cache, LR_C_puts);
+        lr_count_n(cache, LR_C_put_bytes, put->value_len);
+    }
+    return error;
+}
+
+/* ---- delete ------------------------------------------------------------------------------------------------- */
+
+/* A note tells the next holder to leave a tombstone. Written before the slot word is killed: a delete that took effect
+ * is never forgotten. */
+static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+    uint64_t own = lr_own_word(view->cache);
+    for (unsigned i = 0; i < SM_NOTES; i++) {
+        struct sm_note *note = &view->stripe->notes[i];
+        uint64_t nobody = 0;
+        if (lr_load(&note->owner) != 0 || !atomic_compare_exchange_strong_explicit(
+                                              &note->owner, &nobody, own, memory_order_acq_rel, memory_order_relaxed))
+            continue;
+        atomic_store_explicit(&note->state, SM_NOTE_CLAIMED, memory_order_relaxed);
+        lr_store(&note->hash, key->hash);
+        lr_store(&note->version, version);
+        /* COMMIT POINT: before, the note is freed by repair; after, the delete will leave its tombstone. ORDER(note)
+         * publish: hash and version. */
+        atomic_store_explicit(&note->state, SM_NOTE_VALID, memory_order_release);
+        atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
+        return;
+    }
+    lr_count(view->cache, LR_C_notes_exhausted);
+    lr_void_raise(view, lr_range_of(key->hash), version);
+}
+
+/* The lock's holder does not answer: the delete takes effect all the same. */
+static bool delete_lockless(struct lr_cache *cache, const struct lr_key *key) {
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
+    uint64_t version = lr_version_peek(&view);
+    if (lr_replicating(cache))
+        leave_note(&view, key, version);
+    lr_count(cache, LR_C_lockless_deletes);
+    return lr_reader_kill(cache, key, version);
+}
+
+int lr_delete(struct lr_cache *cache, const void *key, size_t key_len) {
+    struct lr_view view;
+    int error = lr_enter(cache);
+    if (error != 0)
+        return error;
+    if (key_len == 0 || key_len > SM_MAX_KEY)
+        return LARDER_EINVALID;
+    struct lr_key hashed = lr_key_of(cache, key, key_len);
+    bool was_live;
+    if (lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place)) == 0) {
+        was_live = lr_entry_delete(&view, &hashed, lr_version_draw(&view));
+        lr_stripe_unlock(&view);
+    } else {
+        was_live = delete_lockless(cache, &hashed);
+    }
+    if (!was_live)
+        return LARDER_ENOT_FOUND;
+    lr_count(cache, LR_C_deletes);
+    return 0;
+}
+
+/* ---- touch, increment, flush ------------------------------------------------------------------------------------ */
+
+/* Moves a deadline that the item has room for. The arrival epoch moves too: peers must hear of it. */
+void lr_entry_extend(struct lr_view *view, const struct lr_found *found, uint64_t deadline_ms) {
+    struct sm_block *block = lr_block_at(view->data, found->head.off);
+    uint64_t mask = ((UINT64_C(1) << SM_BLOCK_EPOCH_BITS) - 1u) << SM_BLOCK_EPOCH_SHIFT;
+    uint64_t epoch = atomic_load_explicit(&view->stripe->epoch, memory_order_relaxed);
+    lr_store((sm_u64 *)(void *)(view->data + found->head.off + sizeof(struct sm_block)), deadline_ms);
+    lr_store(&block->word, (lr_load(&block->word) & ~mask) | ((epoch << SM_BLOCK_EPOCH_SHIFT) & mask));
+}
+
+static int touch_found(struct lr_view *view, const struct lr_key *key, struct lr_found *found, uint64_t deadline_ms) {
+    uint64_t now = lr_head_deadline(view->data, &found->head);
+    if (deadline_ms == now)
+        return 0;
+    if (deadline_ms > now) {
+        lr_entry_extend(view, found, deadline_ms);
+        after_change(view, key, found->head.version);
+        return 0;
+    }
+    struct lr_making making = {.key = key,
+                               .value_len = found->head.value_len,
+                               .deadline_ms = deadline_ms,
+                               .flags = lr_head_flags(view->data, &found->head),
+                               .keep_value = true};
+    if (lr_entry_size(&making) > view->cache->geometry.max_block)
+        return LARDER_ETOO_LARGE;
+    return store_anew(view, found, &making);
+}
+
+int lr_touch(struct lr_cache *cache, const void *key, size_t key_len, uint64_t ttl_ms) {
+    struct lr_view view;
+    int error = lr_enter(cache);
+    if (error != 0)
+        return error;
+    if (key_len == 0 || key_len > SM_MAX_KEY)
+        return LARDER_EINVALID;
+    struct lr_key hashed = lr_key_of(cache, key, key_len);
+    uint64_t deadline_ms = deadline_of(cache, ttl_ms);
+    error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place));
+    if (error != 0)
+        return error;
+    struct lr_found found = lr_index_find(&view, &hashed);
+    error = is_there(&view, &found) ? touch_found(&view, &hashed, &found, deadline_ms) : LARDER_ENOT_FOUND;
+    lr_stripe_unlock(&view);
+    if (error == 0)
+        lr_count(cache, LR_C_touches);
+    return error;
+}
+
+/* A decimal int64 and nothing else. */
+static bool parse_number(const uint8_t *text, size_t len, int64_t *number) {
+    char copy[24];
+    char *end;
+    if (len == 0 || len >= sizeof copy || !(text[0] == '-' || (text[0] >= '0' && text[0] <= '9')))
+        return false;
+    memcpy(copy, text, len);
+    copy[len] = 0;
+    errno = 0;
+    *number = strtoll(copy, &end, 10);
+    return errno == 0 && end == copy + len;
+}
+
+static size_t print_number(int64_t number, char out[24]) {
+    uint64_t rest = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    char digits[24];
+    size_t n = 0, len = 0;
+    do {
+        digits[n++] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest != 0);
+    if (number < 0)
+        out[len++] = '-';
+    while (n > 0)
+        out[len++] = digits[--n];
+    return len;
+}
+
+int lr_increment(struct lr_cache *cache, const void *key, size_t key_len, int64_t delta, int64_t initial,
+                 uint64_t ttl_ms, int64_t *result) {
+    struct lr_view view;
+    char text[24];
+    int error = lr_enter(cache);
+    if (error != 0)
+        return error;
+    if (key_len == 0 || key_len > SM_MAX_KEY)
+        return LARDER_EINVALID;
+    struct lr_key hashed = lr_key_of(cache, key, key_len);
+    struct lr_making making = {.key = &hashed, .value = text, .deadline_ms = deadline_of(cache, ttl_ms)};
+    error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place));
+    if (error != 0)
+        return error;
+    struct lr_found found = lr_index_find(&view, &hashed);
+    int64_t number = initial;
+    if (is_there(&view, &found)) {
+        const struct lr_head *head = &found.head;
+        if (!parse_number(view.data + head->off + head->key_at + head->key_len, head->value_len, &number))
+            error = LARDER_ENOT_NUMBER;
+        else if (__builtin_add_overflow(number, delta, &number))
+            error = LARDER_EINVALID;
+        making.flags = lr_head_flags(view.data, head);
+        making.deadline_ms = lr_head_deadline(view.data, head);
+    }
+    if (error == 0) {
+        making.value_len = print_number(number, text);
+        error = store_anew(&view, &found, &making);
+    }
+    lr_stripe_unlock(&view);
+    if (error == 0) {
+        *result = number;
+        lr_count(cache, LR_C_puts);
+        lr_count_n(cache, LR_C_put_bytes, making.value_len);
+    }
+    return error;
+}
+
+int lr_flush(struct lr_cache *cache) {
+    int error = lr_enter(cache);
+    if (error != 0)
+        return error;
+    uint64_t version = 0;
+    for (uint32_t i = 0; i < cache->geometry.stripe_count; i++) {
+        struct lr_view view = lr_view_of(cache, i);
+        uint64_t next = lr_version_peek(&view);
+        version = version > next ? version : next;
+    }
+    return lr_apply_flush(cache, version);
+}

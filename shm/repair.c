@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Repair: a holder died in the middle of a change, or somebody scribbled. What is true, and what follows from it?
+ *
+ * True are the slot words, the hazards, and the sizes of blocks. From them all else is recomputed:
+ *
+ *   1. notes      valid delete notes are made pending: whoever asked for the lock settles them next
+ *   2. split      a split that had begun is finished
+ *   3. marks      each slot's block is marked in a private bitmap; a slot that cannot be right is cleared
+ *   4. tiling     from the border on: marked blocks stay, unmarked ones that a hazard names are held, all else becomes
+ * holes
+ *   5. leftovers  a slot whose mark the walk has not met names no block: cleared
+ *   6. derived    counts, sums, bins
+ *
+ * After a mere death nothing is dropped: every commit point leaves a state in which each slot names a block of the
+ * tiling. Where bytes were damaged, only what cannot be trusted goes, counted in repair_dropped. Every step is
+ * idempotent, so a repairer may die and the next one starts over. It looks at one stripe, calls nothing, allocates
+ * nothing; about 2 ms for 4 MiB of small items.
+ */
+#include "stripe.h"
+
+static inline bool test_mark(const uint64_t *marks, uint64_t off) {
+    uint64_t bit = off / SM_GRANULE;
+    return (marks[bit / 64] >> (bit % 64)) & 1u;
+}
+
+static inline void set_mark(uint64_t *marks, uint64_t off) {
+    uint64_t bit = off / SM_GRANULE;
+    marks[bit / 64] |= UINT64_C(1) << (bit % 64);
+}
+
+static inline void clear_mark(uint64_t *marks, uint64_t off) {
+    uint64_t bit = off / SM_GRANULE;
+    marks[bit / 64] &= ~(UINT64_C(1) << (bit % 64));
+}
+
+/* The first mark in [off, limit), or limit. */
+static uint64_t next_mark(const uint64_t *marks, uint64_t off, uint64_t limit) {
+    uint64_t bit = off / SM_GRANULE, end = limit / SM_GRANULE;
+    while (bit < end) {
+        uint64_t word = marks[bit / 64] >> (bit % 64);
+        if (word != 0) {
+            bit += (uint64_t)__builtin_ctzll(word);
+            return bit < end ? bit * SM_GRANULE : limit;
+        }
+        bit = (bit / 64 + 1) * 64;
+    }
+    return limit;
+}
+
+static void recall_notes(struct lr_view *view) {
+    for (unsigned i = 0; i < SM_NOTES; i++) {
+        struct sm_note *note = &view->stripe->notes[i];
+        uint64_t owner = lr_load(&note->owner);
+        uint32_t state = atomic_load_explicit(&note->state, memory_order_acquire);
+        if (owner == 0)
+            continue;
+        if (state == SM_NOTE_VALID) {
+            atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
+            continue;
+        }
+        /* Claimed by somebody whose generation is over: nothing was promised yet. */
+        uint32_t slot = lr_owner_slot(owner);
+        if (slot >= view->cache->geometry.participants ||
+            (lr_load(&view->cache->participants[slot].generation) & SM_GENERATION_MASK) != lr_owner_generation(owner))
+            atomic_compare_exchange_strong_explicit(&note->owner, &owner, 0, memory_order_acq_rel,
+                                                    memory_order_relaxed);
+    }
+}
+
+/* Border, pair count and gap within their bounds; what is not gets a value that lets the rest be repaired. */
+static void bound_words(struct lr_view *view) {
+    const uint64_t end = view->cache->geometry.stripe_bytes;
+    uint64_t border = lr_load(&view->stripe->border_off), split = lr_load(&view->stripe->split);
+    uint64_t pairs = split & UINT32_MAX, gap = lr_load(&view->stripe->gap);
+    if (border < SM_PAIR_BYTES || border > end / 2 || border % SM_GRANULE != 0 || pairs == 0 ||
+        (pairs + (split & SM_SPLITTING ? 1 : 0)) * SM_PAIR_BYTES > border || (split >> 33) != 0) {
+        /* The index cannot be told from the arena: this one stripe starts empty. */
+        lr_count_n(view->cache, LR_C_repair_dropped, lr_load(&view->stripe->items));
+        border = 4096;
+        pairs = border / SM_PAIR_BYTES;
+        for (uint64_t off = 0; off < border; off += 8)
+            lr_store((sm_u64 *)(void *)(view->data + off), 0);
+        lr_store(&view->stripe->split, pairs);
+        lr_store(&view->stripe->border_off, border);
+    }
+    if (lr_gap_start(gap) > lr_gap_end(gap) || lr_gap_start(gap) < border || lr_gap_end(gap) > end)
+        lr_store(&view->stripe->gap, lr_gap_word(end, end));
+}
+
+static void clear_slot(struct lr_view *view, sm_u64 *slot) {
+    atomic_store_explicit(slot, 0, memory_order_release);
+    lr_count(view->cache, LR_C_repair_dropped);
+}
+
+/* Whether this slot of this pair can be right. */
+static bool is_plausible(struct lr_view *view, uint32_t pair, uint64_t word, struct lr_head *head) {
+    uint64_t off = lr_slot_off(word);
+    return off >= lr_load(&view->stripe->border_off) && lr_head_read(view->cache, view->data, off, head) &&
+           lr_head_matches(head, word) && lr_pair_of((uint32_t)(head->identity >> 32), lr_pairs(view)) == pair;
+}
+
+static void mark_slots(struct lr_view *view, uint64_t *marks) {
+    for (uint32_t pair = 0; pair < lr_pairs(view); pair++) {
+        sm_u64 *slots = lr_pair_at(view->data, pair);
+        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+            uint64_t word = atomic_load_explicit(&slots[i], memory_order_acquire);
+            struct lr_head head;
+            if (word == 0)
+                continue;
+            if (!is_plausible(view, pair, word, &head) || test_mark(marks, head.off)) {
+                clear_slot(view, &slots[i]);
+                continue;
+            }
+            if (word & SM_SLOT_DEAD) {
+                lr_raise(&view->stripe->range_floor[lr_range_of(lr_head_hash(view->data, &head))], head.version);
+                atomic_store_explicit(&slots[i], 0, memory_order_release);
+                continue;
+            }
+            if (word & SM_SLOT_MOVED)
+                atomic_fetch_and_explicit(&slots[i], ~SM_SLOT_MOVED, memory_order_acq_rel);
+            set_mark(marks, head.off);
+        }
+    }
+}
+
+/* A writer may have died between taking a pinned flag off and looking again. */
+static void flag_pinned(struct lr_view *view, const uint64_t *marks) {
+    struct lr_cache *cache = view->cache;
+    const uint64_t first = lr_hazard_of(cache, view->data, 0);
+    const uint64_t last = lr_hazard_of(cache, view->data, cache->geometry.stripe_bytes);
+    uint32_t high = atomic_load_explicit(&cache->header->participants_high, memory_order_acquire);
+    for (uint32_t slot = 0; slot < high && slot < cache->geometry.participants; slot++) {
+        if (lr_load(&cache->participants[slot].pin_summary) == 0)
+            continue;
+        for (unsigned i = 0; i < SM_PINS; i++) {
+            uint64_t hazard = atomic_load_explicit(&cache->participants[slot].hazards[i], memory_order_acquire);
+            if (hazard < first || hazard >= last || !test_mark(marks, (hazard - first) * SM_GRANULE))
+                continue;
+            uint64_t off = (hazard - first) * SM_GRANULE, word;
+            uint64_t identity = lr_load(&lr_block_at(view->data, off)->identity);
+            sm_u64 *named = lr_index_slot_of(view, (uint32_t)(identity >> 32), off, &word);
+            if (named != NULL)
+                atomic_fetch_or_explicit(named, SM_SLOT_PINNED, memory_order_acq_rel);
+        }
+    }
+}
+
+struct walk {
+    uint64_t at;
+    uint64_t hole; /* start of the hole that is growing; == at: none */
+};
+
+static void end_hole(struct lr_view *view, struct walk *walk) {
+    if (walk->hole < walk->at) {
+        /* COMMIT POINT: the blocks that are merged stay as they are until the first one's size covers them. */
+        atomic_store_explicit(&lr_block_at(view->data, walk->hole)->word, (walk->at - walk->hole) / SM_GRANULE,
+                              memory_order_release);
+        lr_arena_bin(view, walk->hole, walk->at - walk->hole);
+    }
+    walk->hole = walk->at;
+}
+
+static void set_state(struct lr_view *view, uint64_t off, uint64_t word, unsigned state) {
+    uint64_t next = (word & ~(UINT64_C(3) << SM_BLOCK_STATE_SHIFT)) | ((uint64_t)state << SM_BLOCK_STATE_SHIFT);
+    if (next != word)
+        lr_store(&lr_block_at(view->data, off)->word, next);
+}
+
+/* The block at walk->at; `limit`: the next place where a block must begin (the gap, or the end). */
+static void walk_block(struct lr_view *view, uint64_t *marks, struct walk *walk, uint64_t limit) {
+    uint64_t off = walk->at, word = lr_load(&lr_block_at(view->data, off)->word), size = lr_block_size(word);
+    if (size == 0 || size > limit - off) {
+        /* Damaged: all up to the next block that a slot names is free. */
+        lr_count(view->cache, LR_C_corrupt_seen);
+        walk->at = test_mark(marks, off) ? limit : next_mark(marks, off, limit);
+        return;
+    }
+    if (test_mark(marks, off)) {
+        end_hole(view, walk);
+        clear_mark(marks, off);
+        set_state(view, off, word, SM_BLOCK_LIVE);
+        walk->at = walk->hole = off + size;
+        return;
+    }
+    if (lr_block_state(word) != SM_BLOCK_HOLE &&
+        lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, off), NULL)) {
+        end_hole(view, walk);
+        set_state(view, off, word, SM_BLOCK_HELD);
+        lr_add(&view->stripe->held_blocks, 1);
+        lr_add(&view->stripe->held_bytes, size);
+        walk->at = walk->hole = off + size;
+        return;
+    }
+    walk->at = off + size;
+}
+
+static void walk_tiling(struct lr_view *view, uint64_t *marks) {
+    const uint64_t end = view->cache->geometry.stripe_bytes, gap = lr_load(&view->stripe->gap);
+    struct walk walk = {.at = lr_load(&view->stripe->border_off), .hole = lr_load(&view->stripe->border_off)};
+    while (walk.at < lr_gap_start(gap))
+        walk_block(view, marks, &walk, lr_gap_start(gap));
+    end_hole(view, &walk);
+    walk.at = walk.hole = lr_gap_end(gap);
+    while (walk.at < end)
+        walk_block(view, marks, &walk, end);
+    end_hole(view, &walk);
+}
+
+static void reset_derived(struct lr_view *view) {
+    struct sm_stripe *stripe = view->stripe;
+    sm_u64 *words[] = {&stripe->items,      &stripe->item_bytes,  &stripe->payload_bytes,
+                       &stripe->tombstones, &stripe->held_blocks, &stripe->held_bytes,
+                       &stripe->hole_bytes, &stripe->ttl_items,   &stripe->bin_map};
+    for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
+        lr_store(words[i], 0);
+    for (unsigned i = 0; i < SM_RANGES; i++)
+        lr_store(&stripe->range_sum[i], 0);
+    for (unsigned row = 0; row < SM_BIN_ROWS; row++)
+        for (unsigned column = 0; column < SM_BIN_COLUMNS; column++)
+            atomic_store_explicit(&stripe->bins[row][column], 0, memory_order_relaxed);
+    uint64_t pairs = lr_pairs(view);
+    lr_store(&stripe->sweep_cursor, lr_load(&stripe->sweep_cursor) % pairs);
+}
+
+/* Slots that the walk has not met go; the others count. */
+static void settle_slots(struct lr_view *view, uint64_t *marks) {
+    for (uint32_t pair = 0; pair < lr_pairs(view); pair++) {
+        sm_u64 *slots = lr_pair_at(view->data, pair);
+        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+            uint64_t word = atomic_load_explicit(&slots[i], memory_order_acquire);
+            struct lr_head head;
+            if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
+                continue;
+            if (test_mark(marks, head.off)) {
+                clear_mark(marks, head.off);
+                clear_slot(view, &slots[i]);
+                continue;
+            }
+            lr_entry_account(view, &head, lr_head_hash(view->data, &head), 1);
+            lr_raise(&view->stripe->clock, head.version);
+        }
+    }
+}
+
+void lr_repair(struct lr_view *view) {
+    struct lr_cache *cache = view->cache;
+    const uint64_t began = lr_monotonic_ns();
+    uint64_t *marks = cache->scratch;
+    while (atomic_exchange_explicit(&cache->self->repairing, 1, memory_order_acquire) != 0)
+        __builtin_ia32_pause();
+    atomic_store_explicit(&view->stripe->rescan, 1, memory_order_release);
+    lr_tally(view, LR_S_overruns, 1);
+    view->hand_moved = true;
+    recall_notes(view);
+    bound_words(view);
+    reset_derived(view);
+    lr_index_finish_split(view);
+    mark_slots(view, marks);
+    flag_pinned(view, marks);
+    walk_tiling(view, marks);
+    settle_slots(view, marks);
+    atomic_store_explicit(&cache->self->repairing, 0, memory_order_release);
+    lr_count(cache, LR_C_repairs);
+    lr_count_n(cache, LR_C_repair_ns, lr_monotonic_ns() - began);
+}

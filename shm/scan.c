@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Walking the whole: every entry that stays put is seen at least once, without a lock.
+ *
+ * The cursor is a place in the index: stripe, pair, slot. Slides and replacements leave a word in its slot; a split
+ * moves words only to a pair with a higher number, which the walk has yet to visit. Each entry is copied and then
+ * checked like a get (reader.c).
+ */
+#include "stripe.h"
+
+#define TRIES 16u
+
+struct lr_scan lr_scan_all(const struct lr_cache *cache) {
+    return (struct lr_scan){.last_stripe = cache->geometry.stripe_count - 1};
+}
+
+struct lr_scan lr_scan_stripe(uint32_t stripe) {
+    return (struct lr_scan){.stripe = stripe, .last_stripe = stripe};
+}
+
+size_t lr_entry_bytes(const struct lr_cache *cache) {
+    return cache->geometry.max_block;
+}
+
+/* The entry in this slot. ENOT_FOUND: empty, gone or not an entry; EBUSY: it changed while we read. */
+static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 *slot, void *buf, size_t cap,
+                     struct lr_entry *entry) {
+    uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
+    struct lr_head head;
+    if ((word & SM_SLOT_OFF_MASK) == 0 || (word & SM_SLOT_DEAD))
+        return LARDER_ENOT_FOUND;
+    bool sane = lr_head_read(cache, view->data, lr_slot_off(word), &head) && lr_head_matches(&head, word);
+    atomic_thread_fence(memory_order_acquire);
+    if (((atomic_load_explicit(slot, memory_order_acquire) ^ word) & ~SM_SLOT_SOFT) != 0)
+        return LARDER_EBUSY;
+    if (!sane || (!head.tombstone && lr_head_gone(cache, view->data, &head)))
+        return LARDER_ENOT_FOUND;
+    *entry = (struct lr_entry){.version = head.version,
+                               .deadline_ms = lr_head_deadline(view->data, &head),
+                               .epoch = lr_head_epoch(&head),
+                               .flags = lr_head_flags(view->data, &head),
+                               .tombstone = head.tombstone,
+                               .pinned = (word & SM_SLOT_PINNED) != 0,
+                               .recency = lr_slot_recency(word),
+                               .stripe = view->number,
+                               .block_bytes = head.size,
+                               .key_len = head.key_len,
+                               .value_len = head.tombstone ? 0 : head.value_len,
+                               .key = buf,
+                               .value = (uint8_t *)buf + head.key_len};
+    size_t len = head.tombstone ? 0 : (size_t)head.key_len + head.value_len;
+    if (len <= cap && len > 0)
+        lr_bytes_out(buf, view->data + head.off + head.key_at, len);
+    if (head.tombstone)
+        entry->hash = lr_head_tomb_hash(view->data, &head);
+    struct sm_block *block = lr_block_at(view->data, head.off);
+    atomic_thread_fence(memory_order_acquire);
+    if (((lr_load(slot) ^ word) & ~SM_SLOT_SOFT) != 0 || lr_load(&block->identity) != head.identity ||
+        lr_load(&block->word) != head.word)
+        return LARDER_EBUSY;
+    if (len > cap)
+        return LARDER_ETOO_SMALL;
+    if (!head.tombstone)
+        entry->hash = lr_hash_key(buf, head.key_len);
+    return 0;
+}
+
+static int read_slot_settled(struct lr_cache *cache, const struct lr_view *view, sm_u64 *slot, void *buf, size_t cap,
+                             struct lr_entry *entry) {
+    int result = LARDER_EBUSY;
+    for (unsigned i = 0; i < TRIES && result == LARDER_EBUSY; i++)
+        result = read_slot(cache, view, slot, buf, cap, entry);
+    return result;
+}
+
+/* Pairs in use, the one being made included; bounded whatever the word says. */
+static uint64_t pairs_in_use(const struct lr_cache *cache, uint64_t split) {
+    uint64_t pairs = (split & UINT32_MAX) + (split & SM_SPLITTING ? 1 : 0), most;
+    most = cache->geometry.stripe_bytes / SM_PAIR_BYTES;
+    return pairs < most ? pairs : most;
+}
+
+int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry) {
+    int error = lr_enter_read(cache);
+    if (error != 0)
+        return error;
+    while (scan->stripe <= scan->last_stripe && scan->stripe < cache->geometry.stripe_count) {
+        struct lr_view view = lr_view_of(cache, scan->stripe);
+        uint64_t pairs = pairs_in_use(cache, atomic_load_explicit(&view.stripe->split, memory_order_acquire));
+        if (scan->pair >= pairs) {
+            scan->stripe++;
+            scan->pair = 0;
+            scan->slot = 0;
+            continue;
+        }
+        sm_u64 *pair = lr_pair_at(view.data, (uint32_t)scan->pair);
+        int result = LARDER_ENOT_FOUND;
+        while (scan->slot < SM_PAIR_SLOTS && result == LARDER_ENOT_FOUND) {
+            result = read_slot_settled(cache, &view, &pair[scan->slot], buf, cap, entry);
+            if (result != LARDER_ETOO_SMALL)
+                scan->slot++;
+        }
+        if (result != LARDER_ENOT_FOUND)
+            return result;
+        scan->slot = 0;
+        scan->pair++;
+    }
+    return LARDER_ENOT_FOUND;
+}
+
+int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry) {
+    int error = lr_enter_read(cache);
+    if (error != 0)
+        return error;
+    const uint64_t place = lr_place(cache, hash), tag = lr_place_tag(place);
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, place));
+    for (unsigned attempt = 0; attempt < TRIES; attempt++) {
+        uint64_t split = atomic_load_explicit(&view.stripe->split, memory_order_acquire);
+        uint64_t pairs = pairs_in_use(cache, split & UINT32_MAX);
+        bool busy = false;
+        if (pairs == 0)
+            return LARDER_ECORRUPT;
+        /* While pair `pairs` is being made, the partner first, then the new one. */
+        for (unsigned late = 0; late <= (split & SM_SPLITTING ? 1u : 0u); late++) {
+            sm_u64 *pair = lr_pair_at(view.data, lr_pair_of(lr_placing(place), (uint32_t)pairs + late));
+            for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+                if ((atomic_load_explicit(&pair[i], memory_order_acquire) & SM_SLOT_TAG_MASK) != tag)
+                    continue;
+                int result = read_slot_settled(cache, &view, &pair[i], buf, cap, entry);
+                busy = busy || result == LARDER_EBUSY;
+                if (result == LARDER_ETOO_SMALL)
+                    return result;
+                if (result == 0 && entry->hash == hash)
+                    return 0;
+            }
+        }
+        atomic_thread_fence(memory_order_acquire);
+        if (!busy && lr_load(&view.stripe->split) == split)
+            return LARDER_ENOT_FOUND;
+    }
+    return LARDER_EBUSY;
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One stripe, seen by one thread: the engine's parts and how they call each other.
+ *
+ *   items.c  apply.c  sweep.c          what callers ask for, each a story under one stripe's lock
+ *      |        |        |
+ *      +--------+--------+-- entry.c   make, publish and forget an entry; versions, floors, voids, notes
+ *                              |
+ *            lock.c      index.c      arena.c      hazard.c      feed.c
+ *
+ *   reader.c  scan.c  digest.c         without the lock
+ *   repair.c  check.c                  the definition of healthy, and how to get there
+ *
+ * `struct lr_view` lives on the caller's stack from lr_stripe_lock to lr_stripe_unlock.
+ */
+#ifndef LR_STRIPE_H
+#define LR_STRIPE_H
+
+#include "attachment.h"
+#include "bytes.h"
+#include "hash.h"
+
+#define LR_BLOCKERS 4u
+
+struct lr_view {
+    struct lr_cache *cache;
+    struct sm_stripe *stripe;
+    uint8_t *data;
+    uint32_t number;
+    bool hand_moved;    /* slots may have changed since the caller looked: find again */
+    bool pair_was_full; /* the index should grow */
+    bool ring_bell;     /* hints were written */
+    uint32_t blockers;  /* participants whose pins the hand met: probed after unlock */
+    uint32_t blocker_slot[LR_BLOCKERS];
+};
+
+/* Number of a stripe to pointers; takes no lock. */
+static inline struct lr_view lr_view_of(struct lr_cache *cache, uint32_t stripe) {
+    return (struct lr_view){
+        .cache = cache, .stripe = lr_stripe_at(cache, stripe), .data = lr_data_at(cache, stripe), .number = stripe};
+}
+
+/* A key, hashed once. */
+struct lr_key {
+    const void *bytes; /* NULL: known by its hash only */
+    size_t len;
+    uint64_t hash;
+    uint64_t place;
+};
+
+static inline struct lr_key lr_key_of(const struct lr_cache *cache, const void *bytes, size_t len) {
+    uint64_t hash = lr_hash_key(bytes, len);
+    return (struct lr_key){.bytes = bytes, .len = len, .hash = hash, .place = lr_place(cache, hash)};
+}
+
+static inline struct lr_key lr_key_of_hash(const struct lr_cache *cache, uint64_t hash) {
+    return (struct lr_key){.hash = hash, .place = lr_place(cache, hash)};
+}
+
+/* ---- lock.c ------------------------------------------------------------------------------------------------- */
+
+/*
+ * Takes the stripe's lock, at most cache->wait_ms; takes it over from a dead owner and repairs; turns delete notes into
+ * tombstones. 0 or EBUSY. After it the caller may not make a system call, allocate or call out until lr_stripe_unlock.
+ */
+int lr_stripe_lock(struct lr_view *view, struct lr_cache *cache, uint32_t stripe);
+/* As above with a bound of its own; 0: one try. */
+int lr_stripe_lock_for(struct lr_view *view, struct lr_cache *cache, uint32_t stripe, uint32_t wait_ms);
+/* Also rings the bell and reaps the dead whose pins were met. */
+void lr_stripe_unlock(struct lr_view *view);
+
+/* ---- blocks ------------------------------------------------------------------------------------------------- */
+
+/* A block's header, read once and bounded. All lengths fit the stripe, whatever the bytes were. */
+struct lr_head {
+    uint64_t word;
+    uint64_t identity;
+    uint64_t version;
+    uint64_t off;
+    uint32_t size; /* bytes */
+    uint32_t key_len;
+    uint32_t value_len;
+    uint32_t key_at; /* from the block's start; the value follows the key */
+    unsigned parts;
+    bool tombstone;
+};
+
+static inline struct sm_block *lr_block_at(uint8_t *data, uint64_t off) {
+    return (struct sm_block *)(void *)(data + off);
+}
+
+static inline unsigned lr_block_state(uint64_t word) {
+    return (unsigned)(word >> SM_BLOCK_STATE_SHIFT) & 3u;
+}
+
+static inline uint64_t lr_block_size(uint64_t word) {
+    return (word & SM_BLOCK_SIZE_MASK) * SM_GRANULE;
+}
+
+static inline uint64_t lr_slot_off(uint64_t word) {
+    return (word & SM_SLOT_OFF_MASK) * SM_GRANULE;
+}
+
+static inline unsigned lr_slot_recency(uint64_t word) {
+    return (unsigned)((word & SM_SLOT_RECENCY_MASK) >> SM_SLOT_RECENCY_SHIFT);
+}
+
+/* Reads the header at `off`. False: it cannot be an item or tombstone of this stripe (garbage, or a hole). Any thread,
+ * any time. */
+static inline bool lr_head_read(const struct lr_cache *cache, uint8_t *data, uint64_t off, struct lr_head *head) {
+    uint64_t limit = cache->geometry.stripe_bytes;
+    if (off > limit - sizeof(struct sm_block) || off < SM_PAIR_BYTES)
+        return false;
+    struct sm_block *block = lr_block_at(data, off);
+    uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
+    head->word = word;
+    head->identity = atomic_load_explicit(&block->identity, memory_order_relaxed);
+    head->version = atomic_load_explicit(&block->version, memory_order_relaxed);
+    head->off = off;
+    uint64_t size = lr_block_size(word);
+    if (size > limit - off)
+        return false;
+    head->size = (uint32_t)size;
+    head->parts = (unsigned)(word >> SM_BLOCK_PARTS_SHIFT) & 7u;
+    head->tombstone = (head->parts & SM_PART_TOMB) != 0;
+    head->key_len = head->tombstone ? 0 : (uint32_t)(word >> SM_BLOCK_KEY_SHIFT) + 1u;
+    head->key_at = (uint32_t)(sizeof(struct sm_block) + (head->parts & SM_PART_EXPIRY ? 8u : 0u) +
+                              (head->parts & SM_PART_FLAGS ? 4u : 0u) + (head->tombstone ? 8u : 0u));
+    uint64_t used = head->key_at + (uint64_t)head->key_len + ((word >> SM_BLOCK_PAD_SHIFT) & 7u);
+    if (used > size)
+        return false;
+    head->value_len = (uint32_t)(size - used);
+    return true;
+}
+
+static inline uint64_t lr_head_deadline(uint8_t *data, const struct lr_head *head) {
+    if (!(head->parts & SM_PART_EXPIRY))
+        return UINT64_MAX;
+    return atomic_load_explicit((sm_u64 *)(void *)(data + head->off + sizeof(struct sm_block)), memory_order_relaxed);
+}
+
+static inline uint32_t lr_head_flags(uint8_t *data, const struct lr_head *head) {
+    if (!(head->parts & SM_PART_FLAGS))
+        return 0;
+    uint64_t at = head->off + sizeof(struct sm_block) + (head->parts & SM_PART_EXPIRY ? 8u : 0u);
+    return atomic_load_explicit((sm_u32 *)(void *)(data + at), memory_order_relaxed);
+}
+
+static inline uint64_t lr_head_tomb_hash(uint8_t *data, const struct lr_head *head) {
+    return atomic_load_explicit((sm_u64 *)(void *)(data + head->off + head->key_at - 8u), memory_order_relaxed);
+}
+
+static inline uint32_t lr_head_epoch(const struct lr_head *head) {
+    return (uint32_t)(head->word >> SM_BLOCK_EPOCH_SHIFT) & ((1u << SM_BLOCK_EPOCH_BITS) - 1u);
+}
+
+/* Whether the slot word and the header speak of the same filling of the block. */
+static inline bool lr_head_matches(const struct lr_head *head, uint64_t word) {
+    return ((word & SM_SLOT_INC_MASK) >> SM_SLOT_INC_SHIFT) == (head->identity & 0xffu) &&
+           lr_block_state(head->word) == SM_BLOCK_LIVE;
+}
+
+/* The cluster hash of an entry; for items it is computed from the key. Holder only, or on stable bytes. */
+static inline uint64_t lr_head_hash(uint8_t *data, const struct lr_head *head) {
+    if (head->tombstone)
+        return lr_head_tomb_hash(data, head);
+    return lr_hash_key(data + head->off + head->key_at, head->key_len);
+}
+
+/* Expired, or below the flush. */
+static inline bool lr_head_gone(const struct lr_cache *cache, uint8_t *data, const struct lr_head *head) {
+    if (head->version <= atomic_load_explicit(&cache->header->flush_version, memory_order_relaxed))
+        return true;
+    if (!(head->parts & SM_PART_EXPIRY))
+        return false;
+    uint64_t deadline = lr_head_deadline(data, head);
+    return deadline != UINT64_MAX && deadline <= lr_now_ms(cache);
+}
+
+static inline uint64_t lr_load(sm_u64 *word) {
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static inline void lr_store(sm_u64 *word, uint64_t value) {
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static inline void lr_add(sm_u64 *word, uint64_t value) {
+    lr_store(word, lr_load(word) + value);
+}
+
+static inline void lr_raise(sm_u64 *word, uint64_t value) {
+    if (lr_load(word) < value)
+        lr_store(word, value);
+}
+
+static inline void lr_tally(struct lr_view *view, enum lr_stripe_counter counter, uint64_t n) {
+    lr_add(&view->stripe->counters[counter], n);
+}
+
+/* ---- hazard.c ----------------------------------------------------------------------------------------------- */
+
+static inline uint64_t lr_hazard_of(const struct lr_cache *cache, const uint8_t *data, uint64_t off) {
+    return ((uint64_t)(data - cache->base) + off) / SM_GRANULE;
+}
+
+/*
+ * Whether some participant's hazard names the block. The caller took the word out (or saw no pinned flag) first; this
+ * makes the full fence. `view` remembers who, for reaping; may be NULL.
+ */
+bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *view);
+
+/* ---- index.c ------------------------------------------------------------------------------------------------ */
+
+static inline sm_u64 *lr_pair_at(uint8_t *data, uint32_t pair) {
+    return (sm_u64 *)(void *)(data + (uint64_t)pair * SM_PAIR_BYTES);
+}
+
+static inline uint32_t lr_pairs(const struct lr_view *view) {
+    return (uint32_t)lr_load(&view->stripe->split);
+}
+
+struct lr_found {
+    sm_u64 *slot; /* NULL: no such entry */
+    uint64_t word;
+    struct lr_head head;
+};
+/* The key's entry, tombstones included. Removes dead words that it meets in the pair. */
+struct lr_found lr_index_find(struct lr_view *view, const struct lr_key *key);
+/* The slot that names the block at `off`, whose header says `placing`. */
+sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, uint64_t *word);
+/* An empty slot for the place; evicts the pair's coldest entry if there is none. NULL when all are pinned, or nothing
+ * may be evicted. */
+sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict);
+/* Adds pairs while the index is too full; a bounded step, called after a put. */
+void lr_index_grow(struct lr_view *view);
+/* Finishes a split that a dead holder began. */
+void lr_index_finish_split(struct lr_view *view);
+
+/* ---- arena.c ------------------------------------------------------------------------------------------------ */
+
+enum lr_room_how {
+    LR_ROOM_EVICT, /* advance the hand, evict by policy */
+    LR_ROOM_FREE,  /* only what is free now */
+};
+struct lr_room {
+    uint64_t off;
+    uint64_t size;
+    uint64_t rest; /* bytes of the hole behind it, when it came from a hole */
+    bool from_gap;
+};
+static inline uint64_t lr_gap_start(uint64_t gap) {
+    return (gap >> 32) * SM_GRANULE;
+}
+
+static inline uint64_t lr_gap_end(uint64_t gap) {
+    return (gap & UINT32_MAX) * SM_GRANULE;
+}
+
+static inline uint64_t lr_gap_word(uint64_t start, uint64_t end) {
+    return ((start / SM_GRANULE) << 32) | (end / SM_GRANULE);
+}
+
+/*
+ * Finds room for `size` bytes (a multiple of the granule, SM_MIN_BLOCK to max_block). `keep_off`: the block of the key
+ * being replaced, which counts as pinned on the first lap; 0 none. 0, EPINNED, EFULL (policy none; LR_ROOM_FREE without
+ * room). The room is not taken until lr_arena_claim.
+ */
+int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum lr_room_how how, struct lr_room *room);
+/* Commits the room as a block whose header is {word, identity, version}; no slot names it yet. */
+void lr_arena_claim(struct lr_view *view, const struct lr_room *room, uint64_t word, uint64_t identity,
+                    uint64_t version);
+/* Gives back a block that no slot names and no hazard holds. */
+void lr_arena_free(struct lr_view *view, uint64_t off, uint64_t size);
+/* As above, or makes it a held block if `word` (the slot word that was taken out) was pinned and a hazard names it. */
+void lr_arena_release(struct lr_view *view, uint64_t word, const struct lr_head *head);
+/* Frees [border, border + bytes) and raises the border over it. False: pins, or nothing may be evicted. */
+bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes);
+/* Puts a hole that already stands in the tiling into its bin (repair). */
+void lr_arena_bin(struct lr_view *view, uint64_t off, uint64_t size);
+/* A number for a new filling of a block; never repeated in this stripe. */
+uint32_t lr_arena_incarnation(struct lr_view *view);
+void lr_bin_of(uint64_t size, unsigned *row, unsigned *column);
+
+/* ---- entry.c ------------------------------------------------------------------------------------------------ */
+
+/* What an entry is made of. */
+struct lr_making {
+    const struct lr_key *key;
+    const void *value;
+    size_t value_len;
+    uint64_t version;
+    uint64_t deadline_ms; /* UINT64_MAX never */
+    uint32_t flags;
+    bool tombstone;   /* then only the hash of the key counts */
+    unsigned recency; /* of a new entry; one that replaces keeps what was there */
+    bool access;      /* replacing counts as a use */
+    bool keep_value;  /* the value is that of the entry being replaced */
+};
+/* Bytes of its block. */
+uint64_t lr_entry_size(const struct lr_making *making);
+/* Fills the room. Returns the slot word that publishes it. */
+uint64_t lr_entry_fill(struct lr_view *view, const struct lr_room *room, const struct lr_making *making);
+/*
+ * Puts `word` where the key's entry stands (old->slot), or into a new slot, and frees the entry that it replaces. Finds
+ * anew if the hand has moved. On error the new block has been given back and nothing is published: ESTALE a delete
+ * without the lock came between; EPINNED or EFULL no slot can be had.
+ */
+int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, const struct lr_room *room,
+                     const struct lr_making *making, bool may_evict);
+/* Room, filling and publication in one. `old` is what lr_index_find said. Errors of lr_arena_room and lr_entry_publish.
+ */
+int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_making *making, enum lr_room_how how);
+
+enum lr_forget_why {
+    LR_FORGET_EVICT,    /* by the hand */
+    LR_FORGET_DISPLACE, /* its slot is needed: no tombstone may take its place */
+    LR_FORGET_EXPIRE,   /* past its deadline, or flushed */
+    LR_FORGET_DELETE,   /* deleted or superseded by a remote change; its version still counts for the floor */
+    LR_FORGET_TOMBSTONE /* a tombstone's own end */
+};
+/*
+ * Takes the entry out and frees its block (free_block), or leaves the bytes to the caller (the hand). Raises the
+ * range's floor first. An entry that goes by itself before every peer has it leaves a tombstone in its slot, or, where
+ * that is impossible, raises the range's void. False, and nothing has changed: it was pinned meanwhile (hand and
+ * displacing only).
+ */
+bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
+                     enum lr_forget_why why, bool free_block);
+/* Derived numbers: the entry appears (sign 1) or goes (sign -1). */
+void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t hash, int sign);
+/* Not yet with every peer. */
+bool lr_entry_unshipped(struct lr_view *view, const struct lr_head *head);
+/* A new version of this stripe, above all it has drawn, seen or flushed. */
+uint64_t lr_version_draw(struct lr_view *view);
+/* Turns valid delete notes into tombstones. Called by lr_stripe_lock before anything else. */
+void lr_notes_settle(struct lr_view *view);
+/* Raises the range's void; also without the lock. */
+void lr_void_raise(struct lr_view *view, unsigned range, uint64_t version);
+/* A version above all that the stripe has, made without the lock: for deletes only. */
+uint64_t lr_version_peek(struct lr_view *view);
+/* Makes room in the tombstones' share; the oldest met go into floor and void. */
+void lr_tombstones_trim(struct lr_view *view);
+/* Deletes the key at `version`: a tombstone if replicating, else nothing stays. True if a live item was there. */
+bool lr_entry_delete(struct lr_view *view, const struct lr_key *key, uint64_t version);
+
+/* ---- feed.c ------------------------------------------------------------------------------------------------- */
+
+void lr_feed_emit(struct lr_view *view, uint64_t hash, uint64_t version);
+void lr_bell_ring(struct lr_cache *cache);
+
+/* ---- items.c ------------------------------------------------------------------------------------------------ */
+
+/* Moves the deadline of an item that has one, in place. */
+void lr_entry_extend(struct lr_view *view, const struct lr_found *found, uint64_t deadline_ms);
+
+/* ---- sweep.c ------------------------------------------------------------------------------------------------ */
+
+/* Removes what is gone from `pairs` pairs at the sweep's cursor, and tombstones that every peer has had for
+ * tombstone_ms (UINT64_MAX: none). */
+unsigned lr_sweep_pairs(struct lr_view *view, unsigned pairs, uint64_t tombstone_ms);
+
+/* ---- repair.c ----------------------------------------------------------------------------------------------- */
+
+/* Makes the stripe healthy: idempotent, one stripe, may be killed and repeated. The caller holds the lock with
+ * SM_LOCK_RECOVER. */
+void lr_repair(struct lr_view *view);
+
+/* ---- reader.c ----------------------------------------------------------------------------------------------- */
+
+/* Without the lock: sets `dead` in the key's slot word if its version is below `version`. True if a live item was
+ * there. */
+bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version);
+
+/* Highest recency count that the policy uses. */
+static inline unsigned lr_recency_max(const struct lr_cache *cache) {
+    return cache->geometry.policy == LR_POLICY_none ? 0u : 3u;
+}
+
+#endif
