@@ -57,9 +57,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MUTEX_SPINS 4096u /* sched_yields before a mutex of this process counts as stuck */
-#define JOIN_ROUNDS 4u    /* looks at a table in which others join and reap */
-#define DEAD_LOOKS 32u    /* used slots that a join probes before it takes a slot that was never used */
+#define JOINING_NS UINT64_C(1000000000) /* a mutex held longer is stuck: its holder was stopped, or is */
+#define REAPING_NS UINT64_C(10000000)   /* the thread that this signal handler interrupted */
+#define JOIN_ROUNDS 4u                  /* looks at a table in which others join and reap */
+#define DEAD_LOOKS 32u                  /* used slots that a join probes before it takes a slot that was never used */
 
 /* ---- descriptors of the liveness file --------------------------------------------------------------------------- */
 
@@ -112,14 +113,15 @@ int lr_participant_open_probe(struct lr_cache *cache, char *why) {
 
 /* ---- mutexes of this process ------------------------------------------------------------------------------------ */
 
-static bool take_mutex(_Atomic uint32_t *mutex) {
-    for (unsigned spin = 0; spin < MUTEX_SPINS; spin++) {
+static bool take_mutex(_Atomic uint32_t *mutex, uint64_t limit_ns) {
+    const uint64_t started_ns = lr_monotonic_ns();
+    do {
         uint32_t expected = 0;
         /* ORDER(private-mutex) observe: what the last holder did to slot, probe_fd and joined. */
         if (atomic_compare_exchange_weak_explicit(mutex, &expected, 1, memory_order_acquire, memory_order_relaxed))
             return true;
         sched_yield();
-    }
+    } while (lr_monotonic_ns() - started_ns < limit_ns);
     return false;
 }
 
@@ -347,7 +349,7 @@ static int join_as_child(struct lr_cache *cache) {
 }
 
 int lr_participant_rejoin(struct lr_cache *cache) {
-    if (!take_mutex(&cache->self->joining))
+    if (!take_mutex(&cache->self->joining, JOINING_NS))
         return LARDER_EBUSY;
     int error = 0;
     if (!has_joined(cache)) {
@@ -366,7 +368,7 @@ int lr_participant_rejoin(struct lr_cache *cache) {
 static bool begin_probe(struct lr_cache *cache) {
     if (cache->read_only && cache->probe_fd < 0)
         return false;
-    if (!take_mutex(&cache->self->reaping))
+    if (!take_mutex(&cache->self->reaping, REAPING_NS))
         return false;
     if (lr_participant_owns_probe(cache))
         return true;

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where does everything lie in a segment of this size, and is that what this file says?
+ *
+ * Creator, attacher, checker and tools ask one function, lr_geometry_plan. It needs only {size, stripes, policy}:
+ *
+ *   stripe_bytes   size / stripes, rounded up to 4 KiB, or to 2 MiB (a huge page) where a stripe has 4 MiB or more
+ *   header         4096                                       at 0
+ *   participants   SM_PARTICIPANTS * 1024                     behind it
+ *   control_off    4096 + that; `stripes` blocks of control_bytes
+ *   data_off       behind those, rounded up to 2 MiB when there are 4 MiB of data, else to 4 KiB
+ *   segment_bytes  data_off + stripes * stripe_bytes
+ *
+ * Rules that always hold:
+ *  1. The plan is idempotent: planning for the cache_bytes and stripe_count of a plan gives the same plan. So an
+ *     attacher verifies a file by planning it anew, and refuses what it would not have laid out itself. No field is
+ *     ever plausible on its own.
+ *  2. Of every number in the constants, either the sum, the plan or a comparison with the file covers every bit.
+ *  3. Constants come in as a private copy (the caller reads the file, not the mapping) and leave as a private struct.
+ *
+ * The number of stripes, when not given: 64, halved while a stripe would have less than 4 MiB, doubled while it would
+ * have more than SM_MAX_STRIPE. Small stripes cost hit ratio and admit smaller items only (3/8 of a stripe).
+ */
+#include "segment.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define PAGE UINT64_C(4096)
+#define MIB (UINT64_C(1) << 20)
+#define HUGE_PAGE (2 * MIB)
+#define LARGE_STRIPE (4 * MIB)
+#define STRIPES_AIM 64u
+#define PAIR_SHARE UINT64_C(65536) /* bytes of a stripe for each pair that it starts with */
+#define PAIRS_MIN UINT64_C(32)
+#define RING_MIN 1024u
+#define RING_TOTAL 16384u
+static_assert(SM_MAX_STRIPE / SM_GRANULE <= SM_BLOCK_SIZE_MASK, "a block's size field holds any run of a stripe");
+static_assert(SM_MAX_STRIPE / SM_GRANULE <= SM_SLOT_OFF_MASK, "a slot word's offset reaches all of a stripe");
+static_assert(PAIRS_MIN * SM_PAIR_BYTES % PAGE == 0, "the index of a new stripe ends on a page");
+static_assert(sizeof(((struct lr_geometry *)0)->name) == SM_NAME_BYTES + 1, "a full name and its NUL");
+
+static bool is_power_of_two(uint64_t n) {
+    return n != 0 && (n & (n - 1)) == 0;
+}
+
+static uint32_t choose_stripes(uint64_t size) {
+    uint32_t stripes = STRIPES_AIM;
+    while (stripes > 1 && size / stripes < LARGE_STRIPE)
+        stripes /= 2;
+    while (stripes < SM_MAX_STRIPES && (size + stripes - 1) / stripes > SM_MAX_STRIPE)
+        stripes *= 2;
+    return stripes;
+}
+
+int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr_geometry *out, char *why) {
+    if (strcmp(lr_policy_name(policy), "unknown") == 0)
+        return lr_error_explain(LARDER_EINVALID, why, "policy %" PRIu32 " is not one that this release implements",
+                                policy);
+    if (size < SM_MIN_STRIPE || size > SM_MAX_STRIPES * SM_MAX_STRIPE)
+        return lr_error_explain(LARDER_EINVALID, why,
+                                "the size is %" PRIu64 " bytes, but must be %" PRIu64 " to %" PRIu64 " bytes", size,
+                                (uint64_t)SM_MIN_STRIPE, SM_MAX_STRIPES * SM_MAX_STRIPE);
+    if (stripes != 0 && (!is_power_of_two(stripes) || stripes > SM_MAX_STRIPES))
+        return lr_error_explain(LARDER_EINVALID, why, "%u stripes, but the number must be a power of two up to %u",
+                                stripes, SM_MAX_STRIPES);
+    if (stripes == 0)
+        stripes = choose_stripes(size);
+    uint64_t share = (size + stripes - 1) / stripes;
+    if (share < SM_MIN_STRIPE || share > SM_MAX_STRIPE)
+        return lr_error_explain(LARDER_EINVALID, why,
+                                "%u stripes of %" PRIu64 " bytes each, but a stripe must have %" PRIu64 " to %" PRIu64
+                                " bytes: choose another size or number of stripes",
+                                stripes, share, (uint64_t)SM_MIN_STRIPE, (uint64_t)SM_MAX_STRIPE);
+
+    memset(out, 0, sizeof *out);
+    out->stripe_count = stripes;
+    out->participants = SM_PARTICIPANTS;
+    out->policy = policy;
+    out->stripe_bytes = lr_round_up(share, share >= LARGE_STRIPE ? HUGE_PAGE : PAGE);
+    out->cache_bytes = stripes * out->stripe_bytes;
+    out->ring_len = RING_TOTAL / stripes > RING_MIN ? RING_TOTAL / stripes : RING_MIN;
+    out->control_bytes = lr_round_up(SM_STRIPE_FIXED + out->ring_len * sizeof(struct sm_hint), PAGE);
+    out->control_off = SM_HEADER_BYTES + (uint64_t)SM_PARTICIPANTS * sizeof(struct sm_participant);
+    out->data_off = lr_round_up(out->control_off + stripes * out->control_bytes,
+                                out->cache_bytes >= LARGE_STRIPE ? HUGE_PAGE : PAGE);
+    out->segment_bytes = out->data_off + out->cache_bytes;
+    out->max_block = out->stripe_bytes / 8 * 3 / SM_GRANULE * SM_GRANULE;
+    return 0;
+}
+
+uint64_t lr_geometry_pairs(const struct lr_geometry *geometry) {
+    uint64_t pairs = PAIRS_MIN;
+    while (pairs * 2 <= geometry->stripe_bytes / PAIR_SHARE)
+        pairs *= 2;
+    return pairs;
+}
+
+void lr_geometry_lay_stripe(const struct lr_geometry *geometry, struct sm_stripe *stripe) {
+    uint64_t pairs = lr_geometry_pairs(geometry);
+    uint64_t border_off = pairs * SM_PAIR_BYTES;
+    uint64_t gap = (border_off / SM_GRANULE) << 32 | geometry->stripe_bytes / SM_GRANULE;
+    /* Before the segment has a name: nobody else looks, no order is needed. */
+    atomic_store_explicit(&stripe->split, pairs, memory_order_relaxed);
+    atomic_store_explicit(&stripe->border_off, border_off, memory_order_relaxed);
+    atomic_store_explicit(&stripe->gap, gap, memory_order_relaxed);
+    atomic_store_explicit(&stripe->epoch, 1, memory_order_relaxed);
+}
+
+static uint64_t constants_sum(const struct sm_constants *constants) {
+    const size_t covered = offsetof(struct sm_constants, sum) + sizeof constants->sum;
+    return XXH3_64bits((const uint8_t *)constants + covered, sizeof *constants - covered);
+}
+
+uint64_t lr_liveness_sum(const struct sm_liveness *record) {
+    return XXH3_64bits(record, offsetof(struct sm_liveness, sum));
+}
+
+void lr_geometry_store(const struct lr_geometry *geometry, struct sm_constants *out) {
+    memset(out, 0, sizeof *out);
+    out->magic = SM_MAGIC;
+    out->layout = SM_LAYOUT_VERSION;
+    out->byte_order = SM_BYTE_ORDER;
+    out->segment_bytes = geometry->segment_bytes;
+    out->cache_bytes = geometry->cache_bytes;
+    out->stripe_bytes = geometry->stripe_bytes;
+    out->control_bytes = geometry->control_bytes;
+    out->control_off = geometry->control_off;
+    out->data_off = geometry->data_off;
+    out->max_block = geometry->max_block;
+    out->stripe_count = geometry->stripe_count;
+    out->participants = geometry->participants;
+    out->ring_len = geometry->ring_len;
+    out->policy = geometry->policy;
+    out->hash_seed = geometry->hash_seed;
+    out->incarnation[0] = geometry->incarnation[0];
+    out->incarnation[1] = geometry->incarnation[1];
+    out->created_ms = geometry->created_ms;
+    memcpy(out->name, geometry->name, SM_NAME_BYTES);
+    out->sum = constants_sum(out);
+}
+
+/* Text up to the first NUL, of the characters that a name may have; nothing behind it. Humans get to see it. */
+static bool name_is_clean(const char *name) {
+    size_t len = 0;
+    while (len < SM_NAME_BYTES && name[len] != 0)
+        len++;
+    for (size_t i = len; i < SM_NAME_BYTES; i++)
+        if (name[i] != 0)
+            return false;
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    for (size_t i = 0; i < len; i++)
+        if (strchr(allowed, name[i]) == NULL)
+            return false;
+    return len > 0;
+}
+
+/* A row for each number of the plan, so that none is forgotten in the comparison below. */
+#define PLANNED(X)                                                                                                     \
+    X(segment_bytes)                                                                                                   \
+    X(cache_bytes)                                                                                                     \
+    X(stripe_bytes)                                                                                                    \
+    X(control_bytes)                                                                                                   \
+    X(control_off)                                                                                                     \
+    X(data_off)                                                                                                        \
+    X(max_block)                                                                                                       \
+    X(stripe_count)                                                                                                    \
+    X(participants)                                                                                                    \
+    X(ring_len)
+
+int lr_geometry_load(const struct sm_constants *constants, uint64_t file_bytes, struct lr_geometry *out, char *why) {
+    const struct sm_constants c = *constants;
+    if (c.magic == __builtin_bswap64(SM_MAGIC) ||
+        (c.magic == SM_MAGIC && c.byte_order == __builtin_bswap32(SM_BYTE_ORDER)))
+        return lr_error_explain(LARDER_EFOREIGN, why,
+                                "the segment was made by a machine of the other byte order (its mark reads %08" PRIx32
+                                ", ours %08" PRIx32 ")",
+                                c.byte_order, SM_BYTE_ORDER);
+    if (c.magic != SM_MAGIC)
+        return lr_error_explain(LARDER_EFOREIGN, why,
+                                "the file begins with %016" PRIx64 ", a Larder segment with %016" PRIx64, c.magic,
+                                SM_MAGIC);
+    if (c.byte_order != SM_BYTE_ORDER)
+        return lr_error_explain(LARDER_EFOREIGN, why, "the segment's byte order mark is %08" PRIx32 ", ours %08" PRIx32,
+                                c.byte_order, SM_BYTE_ORDER);
+    if (c.layout != SM_LAYOUT_VERSION)
+        return lr_error_explain(LARDER_EVERSION, why,
+                                "the segment has layout %" PRIu32 ", this program speaks layout %u: use one release of "
+                                "Larder for all, or destroy and recreate the segment",
+                                c.layout, SM_LAYOUT_VERSION);
+    uint64_t sum = constants_sum(&c);
+    if (c.sum != sum)
+        return lr_error_explain(LARDER_ECORRUPT, why,
+                                "the segment's constants have the checksum %016" PRIx64 ", but their bytes give "
+                                "%016" PRIx64,
+                                c.sum, sum);
+    if (strcmp(lr_policy_name(c.policy), "unknown") == 0)
+        return lr_error_explain(LARDER_EVERSION, why,
+                                "the segment has policy %" PRIu32 ", which this program does not know: use one release "
+                                "of Larder for all",
+                                c.policy);
+    static const uint8_t zero[sizeof c.spare];
+    if (memcmp(c.spare, zero, sizeof zero) != 0)
+        return lr_error_explain(LARDER_EVERSION, why,
+                                "the segment's constants use fields that this program's layout %u leaves empty: use "
+                                "one release of Larder for all",
+                                SM_LAYOUT_VERSION);
+    if (!name_is_clean(c.name))
+        return lr_error_explain(LARDER_ECORRUPT, why, "the segment's name is not 1 to %u characters of [A-Za-z0-9._-]",
+                                SM_NAME_BYTES);
+
+    char plan_why[LR_WHY_BYTES] = "";
+    struct lr_geometry plan;
+    if (c.stripe_count == 0)
+        return lr_error_explain(LARDER_ECORRUPT, why, "the segment has 0 stripes");
+    if (lr_geometry_plan(c.cache_bytes, c.stripe_count, c.policy, &plan, plan_why) != 0)
+        return lr_error_explain(LARDER_ECORRUPT, why, "the segment's geometry is impossible: %.400s", plan_why);
+#define X(field)                                                                                                       \
+    if (c.field != plan.field)                                                                                         \
+        return lr_error_explain(LARDER_ECORRUPT, why,                                                                  \
+                                "the segment says " #field " = %" PRIu64 ", but its size gives %" PRIu64,              \
+                                (uint64_t)c.field, (uint64_t)plan.field);
+    PLANNED(X)
+#undef X
+    if (file_bytes != plan.segment_bytes)
+        return lr_error_explain(LARDER_ECORRUPT, why,
+                                "the file has %" PRIu64 " bytes, but the segment in it %" PRIu64
+                                ": it was truncated or extended",
+                                file_bytes, plan.segment_bytes);
+    plan.hash_seed = c.hash_seed;
+    plan.incarnation[0] = c.incarnation[0];
+    plan.incarnation[1] = c.incarnation[1];
+    plan.created_ms = c.created_ms;
+    memcpy(plan.name, c.name, SM_NAME_BYTES);
+    *out = plan;
+    return 0;
+}
