@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+/* Every option has one function that takes its text, whether it came from a flag or from the file. */
+#include "config.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FILE_FLAG "--config"
+
+static const struct {
+    const char *name, *unit, *standard, *sentence;
+} options[] = {
+#define X(name, unit, standard, sentence) {#name, unit, standard, sentence},
+    LR_CONFIG_OPTIONS(X)
+#undef X
+};
+#define OPTION_COUNT (sizeof options / sizeof *options)
+
+/* ---- values --------------------------------------------------------------------------------------------------- */
+
+static bool say(char *why, const char *value, const char *expected) {
+    snprintf(why, LR_WHY_BYTES, "\"%.200s\" is not %s", value, expected);
+    return false;
+}
+
+static bool take_number(const char *value, uint64_t least, uint64_t most, uint64_t *out, char *why) {
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(value, &end, 10);
+    if (errno != 0 || end == value || *end != '\0' || value[0] == '-' || number < least || number > most) {
+        char expected[96];
+        snprintf(expected, sizeof expected, "a number from %llu to %llu", (unsigned long long)least,
+                 (unsigned long long)most);
+        return say(why, value, expected);
+    }
+    *out = number;
+    return true;
+}
+
+static bool take_size(const char *value, uint64_t *out, char *why) {
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(value, &end, 10);
+    unsigned shift = *end == 'K' || *end == 'k'   ? 10
+                     : *end == 'M' || *end == 'm' ? 20
+                     : *end == 'G' || *end == 'g' ? 30
+                                                  : 0;
+    if (end == value || errno != 0 || value[0] == '-' || number == 0 || number > (UINT64_MAX >> shift) ||
+        end[shift > 0] != '\0')
+        return say(why, value, "a size: a number above 0, then nothing, K, M or G");
+    *out = (uint64_t)number << shift;
+    return true;
+}
+
+static bool take_mode(const char *value, mode_t *out, char *why) {
+    char *end;
+    unsigned long mode = strtoul(value, &end, 8);
+    if (end == value || *end != '\0' || mode == 0 || (mode & ~0777ul) != 0)
+        return say(why, value, "a file mode in octal, such as 0600 or 0660");
+    *out = (mode_t)mode;
+    return true;
+}
+
+static bool take_text(const char *value, char *out, size_t cap, char *why) {
+    if (value[0] == '\0' || strlen(value) >= cap)
+        return say(why, value, "a text of that length: it is empty or too long");
+    strcpy(out, value);
+    return true;
+}
+
+bool lr_config_split(const char *address, char host[LR_ADDRESS_BYTES], char port[6], char *why) {
+    const char *colon = strrchr(address, ':');
+    const char *start = address;
+    const char *end = colon;
+    if (colon != NULL && address[0] == '[') {
+        start = address + 1;
+        end = colon > address && colon[-1] == ']' ? colon - 1 : NULL;
+    } else if (colon != NULL && memchr(address, ':', (size_t)(colon - address)) != NULL) {
+        end = NULL; /* an IPv6 address needs brackets */
+    }
+    uint64_t number;
+    if (colon == NULL || end == NULL || end <= start || end - start >= LR_ADDRESS_BYTES || strlen(colon + 1) > 5 ||
+        !take_number(colon + 1, 1, 65535, &number, why))
+        return say(why, address, "an address: host:port or [IPv6]:port, with a port from 1 to 65535");
+    memcpy(host, start, (size_t)(end - start));
+    host[end - start] = '\0';
+    snprintf(port, 6, "%u", (unsigned)number);
+    return true;
+}
+
+static bool take_address(const char *value, char out[LR_ADDRESS_BYTES], char *why) {
+    char host[LR_ADDRESS_BYTES], port[6];
+    if (strlen(value) >= LR_ADDRESS_BYTES)
+        return say(why, value, "an address: it is too long");
+    if (!lr_config_split(value, host, port, why))
+        return false;
+    strcpy(out, value);
+    return true;
+}
+
+static bool take_peer(const char *value, struct lr_config *out, char *why) {
+    char address[LR_ADDRESS_BYTES];
+    if (!take_address(value, address, why))
+        return false;
+    for (unsigned i = 0; i < out->peer_count; i++)
+        if (strcmp(out->peers[i], address) == 0)
+            return true;
+    if (out->peer_count == LR_MAX_PEERS)
+        return say(why, value, "one of at most 32 peers: there are 32 already");
+    strcpy(out->peers[out->peer_count++], address);
+    return true;
+}
+
+static bool take_option(const char *name, const char *value, struct lr_config *out, char *why) {
+    uint64_t number;
+    if (strcmp(name, "name") == 0)
+        return take_text(value, out->name, sizeof out->name, why);
+    if (strcmp(name, "path") == 0)
+        return take_text(value, out->path, sizeof out->path, why);
+    if (strcmp(name, "size") == 0)
+        return take_size(value, &out->size, why);
+    if (strcmp(name, "mode") == 0)
+        return take_mode(value, &out->mode, why);
+    if (strcmp(name, "listen") == 0)
+        return take_address(value, out->listen, why);
+    if (strcmp(name, "peer") == 0)
+        return take_peer(value, out, why);
+    if (strcmp(name, "node") == 0)
+        return take_text(value, out->node, sizeof out->node, why);
+    if (strcmp(name, "clock_limit_ms") == 0)
+        return take_number(value, 10, 3600000, &out->clock_limit_ms, why);
+    if (strcmp(name, "tombstone_s") == 0) {
+        if (!take_number(value, 1, 86400, &number, why))
+            return false;
+        out->tombstone_ms = number * 1000;
+        return true;
+    }
+    if (strcmp(name, "policy") == 0) {
+        int policy = lr_policy_number(value);
+        out->policy = (uint32_t)policy;
+        return policy >= 0 || say(why, value, "a policy: clock or none");
+    }
+    out->log_level = lr_log_number(value); /* "log": the table has no other row */
+    return out->log_level >= 0 || say(why, value, "a log level: error, warn, info or debug");
+}
+
+static bool is_option(const char *name) {
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (strcmp(options[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* ---- the file ------------------------------------------------------------------------------------------------- */
+
+struct reading {
+    struct lr_config *out;
+    const char *file;
+    char *why;
+    bool wrong;
+};
+
+/* inih calls this for each line "name = value". */
+static int take_line(void *context, const char *section, const char *name, const char *value) {
+    struct reading *reading = context;
+    char detail[LR_WHY_BYTES];
+    if (reading->wrong)
+        return 1;
+    if (section[0] != '\0')
+        snprintf(detail, sizeof detail, "section [%.60s] is unknown: the file has no sections", section);
+    else if (!is_option(name))
+        snprintf(detail, sizeof detail, "unknown key \"%.60s\": `larderd --help` lists the keys", name);
+    else if (take_option(name, value, reading->out, detail))
+        return 1;
+    reading->wrong = true;
+    snprintf(reading->why, LR_WHY_BYTES, "%.150s: %s%s%.300s", reading->file, is_option(name) ? name : "",
+             is_option(name) ? ": " : "", detail);
+    return 1;
+}
+
+static bool read_file(const char *file, struct lr_config *out, char *why) {
+    struct reading reading = {.out = out, .file = file, .why = why};
+    int line = ini_parse(file, take_line, &reading);
+    if (line < 0)
+        snprintf(why, LR_WHY_BYTES, "%.200s cannot be read: %s", file, strerror(errno));
+    else if (line > 0 && !reading.wrong)
+        snprintf(why, LR_WHY_BYTES, "%.200s: line %d is neither \"key = value\" nor a comment", file, line);
+    return line == 0 && !reading.wrong;
+}
+
+/* ---- flags ---------------------------------------------------------------------------------------------------- */
+
+/* "--clock-limit-ms" and "--clock_limit_ms" are the option clock_limit_ms. False: it is none. */
+static bool option_name(const char *flag, size_t len, char out[32]) {
+    if (len < 3 || len - 2 >= 32 || strncmp(flag, "--", 2) != 0)
+        return false;
+    for (size_t i = 2; i < len; i++)
+        out[i - 2] = flag[i] == '-' ? '_' : flag[i];
+    out[len - 2] = '\0';
+    return true;
+}
+
+/* Walks the flags: with `file` it only looks for --config, without it takes the options. */
+static enum lr_config_outcome walk_flags(int argc, char *const *argv, const char **file, struct lr_config *out,
+                                         char *why) {
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return LR_CONFIG_HELP;
+        if (strcmp(argv[i], "--version") == 0)
+            return LR_CONFIG_VERSION;
+        const char *equals = strchr(argv[i], '=');
+        size_t len = equals != NULL ? (size_t)(equals - argv[i]) : strlen(argv[i]);
+        char name[32];
+        bool is_file = len == strlen(FILE_FLAG) && strncmp(argv[i], FILE_FLAG, len) == 0;
+        if (!is_file && (!option_name(argv[i], len, name) || !is_option(name))) {
+            snprintf(why, LR_WHY_BYTES, "unknown option \"%.100s\": `larderd --help` lists the options", argv[i]);
+            return LR_CONFIG_WRONG;
+        }
+        const char *value = equals != NULL ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
+        if (value == NULL) {
+            snprintf(why, LR_WHY_BYTES, "option %.100s needs a value", argv[i]);
+            return LR_CONFIG_WRONG;
+        }
+        if (is_file && file != NULL)
+            *file = value;
+        char detail[LR_WHY_BYTES];
+        if (!is_file && file == NULL && !take_option(name, value, out, detail)) {
+            snprintf(why, LR_WHY_BYTES, "--%s: %.400s", name, detail);
+            return LR_CONFIG_WRONG;
+        }
+    }
+    return LR_CONFIG_RUN;
+}
+
+enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_config *out, char *why) {
+    *out = (struct lr_config){.size = UINT64_C(64) << 20,
+                              .mode = 0600,
+                              .listen = "127.0.0.1:7411",
+                              .log_level = LR_INFO,
+                              .clock_limit_ms = 2000,
+                              .tombstone_ms = 30000};
+    if (gethostname(out->node, sizeof out->node - 1) != 0 || out->node[0] == '\0')
+        strcpy(out->node, "unnamed");
+    const char *file = NULL;
+    enum lr_config_outcome outcome = walk_flags(argc, argv, &file, out, why);
+    if (outcome != LR_CONFIG_RUN)
+        return outcome;
+    if (file != NULL && !read_file(file, out, why))
+        return LR_CONFIG_WRONG;
+    outcome = walk_flags(argc, argv, NULL, out, why);
+    if (outcome != LR_CONFIG_RUN)
+        return outcome;
+    if ((out->name[0] == '\0') == (out->path[0] == '\0')) {
+        snprintf(why, LR_WHY_BYTES, "%s: give either name or path of the segment",
+                 out->name[0] == '\0' ? "no segment is named" : "both a name and a path are given");
+        return LR_CONFIG_WRONG;
+    }
+    return LR_CONFIG_RUN;
+}
+
+/* ---- help ----------------------------------------------------------------------------------------------------- */
+
+void lr_config_help(FILE *to) {
+    fputs("larderd - carries the changes of a Larder segment to other hosts, and theirs here\n"
+          "\n"
+          "usage: larderd --name NAME [--listen ADDRESS:PORT] [--peer HOST:PORT]... [OPTION]...\n"
+          "       larderd --config FILE [OPTION]...\n"
+          "\n"
+          "Attaches to the segment, or creates it if there is none, and leaves it when it ends. Every host takes\n"
+          "writes; for each key the newest version wins, everywhere. Also sweeps expired items and frees what dead\n"
+          "processes held, so it is of use without a peer. One larderd works on a segment; processes of this host\n"
+          "need none to share their data. There are no keys yet, so that all addresses must be loopback ones.\n"
+          "\n"
+          "Options (in the file: the same names, as lines \"name = value\"):\n",
+          to);
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char flag[64];
+        snprintf(flag, sizeof flag, "--%s %s", options[i].name, options[i].unit);
+        for (char *c = flag; *c != ' '; c++)
+            if (*c == '_')
+                *c = '-';
+        fprintf(to, "  %-26s %s (default: %s)\n", flag, options[i].sentence, options[i].standard);
+    }
+    fputs("  --config FILE              Read an INI file first; flags override it, peers add up\n"
+          "  --help                     Show this text\n"
+          "  --version                  Show the version\n"
+          "\n"
+          "Signals:\n"
+          "  SIGTERM, SIGINT            Send what is not yet acknowledged, for at most 5 s, say what remained, end.\n"
+          "                             A second one ends at once\n"
+          "  SIGHUP                     Read the file again and take over its peers: new ones are dialled, missing\n"
+          "                             ones closed, the others untouched. A file with a mistake changes nothing;\n"
+          "                             other options are read at the start only\n"
+          "\n"
+          "Exit status: 0 ended by a signal, 1 another larderd has the segment or the address, 2 wrong options,\n"
+          "3 no segment, 4 permission denied, 5 other version, 6 damaged segment.\n"
+          "\n"
+          "Example: two hosts on one machine\n"
+          "  larderd --name a --listen 127.0.0.1:7411 --peer 127.0.0.1:7412 &\n"
+          "  larderd --name b --listen 127.0.0.1:7412 --peer 127.0.0.1:7411 &\n",
+          to);
+}

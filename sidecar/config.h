@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What larderd is told: flags, or lines of an INI file with the same names. One table makes both, and the help.
+ *
+ * The file is read first, flags override it, peers add up. Reloading reads both again, as they are then; nothing is
+ * taken over unless all of it is right.
+ */
+#ifndef LR_CONFIG_H
+#define LR_CONFIG_H
+
+#include "node.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#define LR_ADDRESS_BYTES (WIRE_MAX_TEXT + 1)
+
+/* Rows: X(name, unit, default, sentence). */
+#define LR_CONFIG_OPTIONS(X)                                                                                           \
+    X(name, "NAME", "none", "The segment: /dev/shm/larder.NAME, of 1 to 64 letters, digits, '.', '_' and '-'")         \
+    X(path, "FILE", "none", "The segment as a file on a tmpfs, instead of a name")                                     \
+    X(size, "BYTES", "64M", "Memory for items, when the segment has to be created; K, M and G are powers of 1024")     \
+    X(policy, "POLICY", "clock", "What goes when the memory is full, when the segment has to be created: clock, none") \
+    X(mode, "OCTAL", "0600", "Permissions of the segment, when it has to be created")                                  \
+    X(listen, "ADDRESS:PORT", "127.0.0.1:7411", "Where peers reach this host; also how they know it")                  \
+    X(peer, "HOST:PORT", "none", "Another host's larderd; repeat it for each. That host needs this one as its peer")   \
+    X(node, "TEXT", "host name", "What this host is called in the peers' logs")                                        \
+    X(log, "LEVEL", "info", "Least important lines to write: error, warn, info, debug")                                \
+    X(clock_limit_ms, "MS", "2000", "Largest difference to a peer's wall clock; beyond it the link is down")           \
+    X(tombstone_s, "SECONDS", "30", "A deleted key is remembered at least this long after every peer has heard of it")
+
+struct lr_config {
+    char name[65];
+    char path[PATH_MAX];
+    uint64_t size;
+    uint32_t policy;
+    mode_t mode;
+    char listen[LR_ADDRESS_BYTES];
+    char peers[LR_MAX_PEERS][LR_ADDRESS_BYTES];
+    unsigned peer_count;
+    char node[LR_ADDRESS_BYTES];
+    int log_level;
+    uint64_t clock_limit_ms;
+    uint64_t tombstone_ms;
+};
+
+enum lr_config_outcome { LR_CONFIG_RUN, LR_CONFIG_HELP, LR_CONFIG_VERSION, LR_CONFIG_WRONG };
+
+/* WRONG: `why` (LR_WHY_BYTES) says in one line what is wrong, where, and what was expected. */
+enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_config *out, char *why);
+void lr_config_help(FILE *to);
+/*
+ * Splits "host:port" or "[address]:port". False with `why` unless the port is 1 to 65535 and the host is not empty.
+ */
+bool lr_config_split(const char *address, char host[LR_ADDRESS_BYTES], char port[6], char *why);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * larderd: from its flags to its end.
+ *
+ *   read options -> attach or create -> claim the segment's one sidecar role -> listen -> run
+ *        SIGHUP: read options again, add and remove peers
+ *        SIGTERM, SIGINT: drain (at most 5 s) -> BYE -> let go of the segment, which stays
+ *
+ * One thread runs the loop and does all the work. A second one sleeps on the segment's bell and wakes the loop, for a
+ * futex cannot be polled.
+ */
+#include "config.h"
+#include "log.h"
+#include "tcp.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TICK_MS 50u
+#define BELL_MS 100u
+#define DRAIN_MS 5000u
+#define LOCK_WAIT_MS 5u /* the loop must not sleep behind a stopped lock holder: the node tries again */
+
+struct daemon {
+    int argc;
+    char *const *argv;
+    struct lr_config config;
+    struct lr_cache *cache;
+    struct lr_node *node;
+    struct lr_tcp tcp;
+    uv_loop_t loop;
+    uv_timer_t tick;
+    uv_prepare_t before_waiting;
+    uv_idle_t idle; /* runs while there is work: the loop does not wait then */
+    uv_async_t bell;
+    uv_thread_t bell_thread;
+    uv_signal_t term, interrupt, hangup;
+    atomic_bool stop_bell;
+    uint64_t drain_until_ms; /* 0: not draining */
+    bool stopping;
+};
+
+static int exit_status(int error) {
+    switch (error) {
+    case LARDER_EPERMISSION:
+        return 4;
+    case LARDER_EVERSION:
+        return 5;
+    case LARDER_ECORRUPT:
+        return 6;
+    case LARDER_EINVALID:
+        return 2;
+    default:
+        return 3;
+    }
+}
+
+/* ---- the end ---------------------------------------------------------------------------------------------------- */
+
+static void close_handle(uv_handle_t *handle) {
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* Everything is closed; the loop ends when the last BYE is out. */
+static void stop(struct daemon *daemon) {
+    if (daemon->stopping)
+        return;
+    daemon->stopping = true;
+    uint64_t left = lr_node_left(daemon->node, false);
+    if (left > 0)
+        lr_log(LR_WARN, "stopping: changes that not every peer has acknowledged left=%llu; the next larderd sends them",
+               (unsigned long long)left);
+    else
+        lr_log(LR_INFO, "stopping: drained");
+    lr_tcp_stop(&daemon->tcp);
+    lr_node_destroy(daemon->node);
+    daemon->node = NULL;
+    atomic_store(&daemon->stop_bell, true);
+    uv_thread_join(&daemon->bell_thread);
+    close_handle((uv_handle_t *)&daemon->tick);
+    close_handle((uv_handle_t *)&daemon->before_waiting);
+    close_handle((uv_handle_t *)&daemon->idle);
+    close_handle((uv_handle_t *)&daemon->bell);
+    close_handle((uv_handle_t *)&daemon->term);
+    close_handle((uv_handle_t *)&daemon->interrupt);
+    close_handle((uv_handle_t *)&daemon->hangup);
+}
+
+static void on_end(uv_signal_t *handle, int number) {
+    struct daemon *daemon = handle->data;
+    if (daemon->drain_until_ms != 0) {
+        stop(daemon);
+        return;
+    }
+    lr_log(LR_INFO, "%s: draining left=%llu", number == SIGTERM ? "SIGTERM" : "SIGINT",
+           (unsigned long long)lr_node_left(daemon->node, true));
+    daemon->drain_until_ms = lr_node_now(daemon->node) + DRAIN_MS;
+    lr_node_drain(daemon->node);
+}
+
+/* ---- the loop --------------------------------------------------------------------------------------------------- */
+
+static void on_tick(uv_timer_t *timer) {
+    struct daemon *daemon = timer->data;
+    lr_node_tick(daemon->node);
+    if (daemon->drain_until_ms == 0)
+        return;
+    if (lr_node_left(daemon->node, true) == 0 || lr_node_now(daemon->node) >= daemon->drain_until_ms)
+        stop(daemon);
+}
+
+static void on_idle(uv_idle_t *idle) {
+    (void)idle;
+}
+
+static void on_before_waiting(uv_prepare_t *prepare) {
+    struct daemon *daemon = prepare->data;
+    if (daemon->node == NULL)
+        return;
+    if (lr_node_work(daemon->node))
+        uv_idle_start(&daemon->idle, on_idle);
+    else
+        uv_idle_stop(&daemon->idle);
+}
+
+static void on_bell(uv_async_t *bell) {
+    (void)bell; /* the loop is awake now */
+}
+
+static void listen_to_bell(void *context) {
+    struct daemon *daemon = context;
+    while (!atomic_load(&daemon->stop_bell)) {
+        lr_bell_wait(daemon->cache, BELL_MS);
+        uv_async_send(&daemon->bell);
+    }
+}
+
+/* ---- peers ------------------------------------------------------------------------------------------------------ */
+
+static bool has_peer(const struct lr_config *config, const char *address) {
+    for (unsigned i = 0; i < config->peer_count; i++)
+        if (strcmp(config->peers[i], address) == 0)
+            return true;
+    return false;
+}
+
+static bool peers_admitted(struct daemon *daemon, const struct lr_config *config, bool resolve, char *why) {
+    for (unsigned i = 0; i < config->peer_count; i++) {
+        char detail[LR_WHY_BYTES];
+        if (!lr_tcp_admits(&daemon->tcp, config->peers[i], resolve, detail)) {
+            snprintf(why, LR_WHY_BYTES, "peer: %.480s", detail);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void take_peers(struct daemon *daemon, const struct lr_config *config) {
+    for (unsigned i = 0; i < daemon->config.peer_count; i++)
+        if (!has_peer(config, daemon->config.peers[i]))
+            lr_node_remove_peer(daemon->node, daemon->config.peers[i]);
+    for (unsigned i = 0; i < config->peer_count; i++)
+        if (lr_node_add_peer(daemon->node, config->peers[i]) != 0)
+            lr_log(LR_ERROR, "peer %s: out of memory", config->peers[i]);
+    memcpy(daemon->config.peers, config->peers, sizeof config->peers);
+    daemon->config.peer_count = config->peer_count;
+}
+
+static void on_reload(uv_signal_t *handle, int number) {
+    struct daemon *daemon = handle->data;
+    (void)number;
+    struct lr_config *config = malloc(sizeof *config);
+    char why[LR_WHY_BYTES] = "out of memory";
+    if (config == NULL || lr_config_read(daemon->argc, daemon->argv, config, why) != LR_CONFIG_RUN ||
+        !peers_admitted(daemon, config, false, why)) {
+        lr_log(LR_ERROR, "SIGHUP: the configuration stays as it was: %s", why);
+    } else {
+        lr_log(LR_INFO, "SIGHUP: peers reloaded before=%u now=%u", daemon->config.peer_count, config->peer_count);
+        take_peers(daemon, config);
+    }
+    free(config);
+}
+
+/* ---- the beginning ---------------------------------------------------------------------------------------------- */
+
+static int refuse(int status, const char *why, const char *remedy) {
+    fprintf(stderr, "larderd: %s%s%s\n", why, remedy[0] != '\0' ? "\nlarderd: " : "", remedy);
+    return status;
+}
+
+static int attach(struct daemon *daemon) {
+    const struct lr_config *config = &daemon->config;
+    struct lr_options options = lr_options_default();
+    char why[LR_WHY_BYTES] = "";
+    options.name = config->name[0] != '\0' ? config->name : NULL;
+    options.path = config->path[0] != '\0' ? config->path : NULL;
+    options.size = config->size;
+    options.policy = (enum lr_policy)config->policy;
+    options.mode = config->mode;
+    options.wait_ms = LOCK_WAIT_MS;
+    options.who = "larderd";
+    int error = lr_cache_open(&options, &daemon->cache, why);
+    if (error != 0)
+        return refuse(exit_status(error), why, lr_error_remedy(error));
+    error = lr_sidecar_claim(daemon->cache);
+    if (error == LARDER_EEXISTS) {
+        snprintf(why, sizeof why, "another larderd works on segment %.200s already, and one is all it can have",
+                 config->name[0] != '\0' ? config->name : config->path);
+        return refuse(1, why, "`larder procs` shows it; stop that one first");
+    }
+    if (error != 0)
+        return refuse(exit_status(error), lr_error_text(error), lr_error_remedy(error));
+    return 0;
+}
+
+static int start_node(struct daemon *daemon) {
+    char why[LR_WHY_BYTES];
+    struct lr_node_options options = {.name = daemon->config.node,
+                                      .listen = daemon->config.listen,
+                                      .clock_limit_ms = daemon->config.clock_limit_ms,
+                                      .tombstone_ms = daemon->config.tombstone_ms};
+    daemon->node = lr_node_create(daemon->cache, &daemon->tcp.world, &options);
+    if (daemon->node == NULL)
+        return refuse(3, "out of memory", "");
+    if (lr_tcp_listen(&daemon->tcp, daemon->node, daemon->config.listen, why) != 0)
+        return refuse(1, why, "");
+    struct lr_config *config = &daemon->config;
+    for (unsigned i = 0; i < config->peer_count; i++)
+        if (lr_node_add_peer(daemon->node, config->peers[i]) != 0)
+            return refuse(3, "out of memory", "");
+    return 0;
+}
+
+static void start_signal(struct daemon *daemon, uv_signal_t *handle, uv_signal_cb callback, int number) {
+    uv_signal_init(&daemon->loop, handle);
+    handle->data = daemon;
+    uv_signal_start(handle, callback, number);
+}
+
+static int run(struct daemon *daemon) {
+    uv_timer_init(&daemon->loop, &daemon->tick);
+    uv_prepare_init(&daemon->loop, &daemon->before_waiting);
+    uv_idle_init(&daemon->loop, &daemon->idle);
+    uv_async_init(&daemon->loop, &daemon->bell, on_bell);
+    daemon->tick.data = daemon->before_waiting.data = daemon;
+    uv_timer_start(&daemon->tick, on_tick, 0, TICK_MS);
+    uv_prepare_start(&daemon->before_waiting, on_before_waiting);
+    start_signal(daemon, &daemon->term, on_end, SIGTERM);
+    start_signal(daemon, &daemon->interrupt, on_end, SIGINT);
+    start_signal(daemon, &daemon->hangup, on_reload, SIGHUP);
+    if (uv_thread_create(&daemon->bell_thread, listen_to_bell, daemon) != 0)
+        return refuse(3, "a thread cannot be started", "");
+    lr_log(LR_INFO, "larderd " LARDER_VERSION " started segment=%s node=%s listen=%s peers=%u",
+           daemon->config.name[0] != '\0' ? daemon->config.name : daemon->config.path, daemon->config.node,
+           daemon->config.listen, daemon->config.peer_count);
+    uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static struct daemon daemon;
+    char why[LR_WHY_BYTES];
+    daemon.argc = argc;
+    daemon.argv = argv;
+    switch (lr_config_read(argc, argv, &daemon.config, why)) {
+    case LR_CONFIG_HELP:
+        lr_config_help(stdout);
+        return 0;
+    case LR_CONFIG_VERSION:
+        puts("larderd " LARDER_VERSION);
+        return 0;
+    case LR_CONFIG_WRONG:
+        return refuse(2, why, "");
+    case LR_CONFIG_RUN:
+        break;
+    }
+    lr_log_level((enum lr_log_level)daemon.config.log_level);
+    signal(SIGPIPE, SIG_IGN);
+    uv_loop_init(&daemon.loop);
+    lr_tcp_init(&daemon.tcp, &daemon.loop);
+    if (!lr_tcp_admits(&daemon.tcp, daemon.config.listen, true, why)) {
+        char text[LR_WHY_BYTES];
+        snprintf(text, sizeof text, "listen: %.480s", why);
+        return refuse(2, text, "");
+    }
+    if (!peers_admitted(&daemon, &daemon.config, true, why))
+        return refuse(2, why, "");
+    int status = attach(&daemon);
+    if (status == 0)
+        status = start_node(&daemon);
+    if (status == 0)
+        status = run(&daemon);
+    if (daemon.cache != NULL) {
+        lr_sidecar_release(daemon.cache);
+        lr_cache_detach(daemon.cache);
+    }
+    uv_loop_close(&daemon.loop);
+    return status;
+}

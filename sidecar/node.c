@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* The peers of a host together: what all of them have, and the host's own chores. node.h says the rest. */
+#include "node.h"
+
+#include "log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EPOCH_EVERY_MS 200u
+#define REPORT_EVERY_MS 500u
+#define REAP_EVERY_MS 1000u
+#define SWEEP_EVERY_MS 100u
+#define SWEEP_STRIPES 4u
+#define SWEEP_PAIRS 256u
+#define SWEEP_AGAIN 8u /* a stripe where something was found is swept on at once, so often */
+#define AGE_EVERY_MS 30000u
+
+struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *world,
+                               const struct lr_node_options *options) {
+    struct lr_node *node = calloc(1, sizeof *node);
+    if (node == NULL)
+        return NULL;
+    node->cache = cache;
+    node->world = world;
+    snprintf(node->name, sizeof node->name, "%s", options->name);
+    snprintf(node->listen, sizeof node->listen, "%s", options->listen);
+    lr_incarnation(cache, node->incarnation);
+    node->clock_limit_ms = options->clock_limit_ms;
+    node->tombstone_ms = options->tombstone_ms;
+    node->stripes = lr_stripe_count(cache);
+    node->entry_cap = lr_entry_bytes(cache);
+    node->entry = malloc(node->entry_cap);
+    node->epochs = calloc(node->stripes, sizeof *node->epochs);
+    if (node->entry == NULL || node->epochs == NULL) {
+        lr_node_destroy(node);
+        return NULL;
+    }
+    /* An epoch that the last larderd closed, and that was not acknowledged, is ours to finish. */
+    for (uint32_t i = 0; i < node->stripes; i++)
+        if (lr_epoch_now(cache, i) - lr_epoch_get_acked(cache, i) > 1)
+            node->epochs[i] = (struct lr_stripe_epoch){
+                .epoch = lr_epoch_now(cache, i) - 1, .head = lr_feed_head(cache, i), .closed = true};
+    if (node->entry_cap > WIRE_MAX_ENTRY)
+        lr_log(LR_WARN, "items above %llu bytes do not travel: the peers forget what they have of them",
+               (unsigned long long)WIRE_MAX_ENTRY);
+    lr_set_replicating(cache, false);
+    return node;
+}
+
+static void sweep_links(struct lr_node *node) {
+    for (struct lr_link **at = &node->links; *at != NULL;) {
+        struct lr_link *link = *at;
+        if (link->closed) {
+            *at = link->next;
+            lr_link_free(link);
+        } else {
+            at = &link->next;
+        }
+    }
+}
+
+void lr_node_destroy(struct lr_node *node) {
+    for (unsigned i = 0; i < node->peer_count; i++)
+        lr_peer_destroy(node->peers[i], WIRE_BYE_SHUTDOWN);
+    for (struct lr_link *link = node->links; link != NULL; link = link->next)
+        lr_link_close(link, WIRE_BYE_SHUTDOWN, wire_reason_text(WIRE_BYE_SHUTDOWN));
+    sweep_links(node);
+    free(node->entry);
+    free(node->epochs);
+    free(node->drain_heads);
+    free(node);
+}
+
+/* ---- peers ------------------------------------------------------------------------------------------------------ */
+
+static unsigned find(const struct lr_node *node, const char *address) {
+    unsigned i = 0;
+    while (i < node->peer_count && strcmp(node->peers[i]->address, address) != 0)
+        i++;
+    return i;
+}
+
+int lr_node_add_peer(struct lr_node *node, const char *address) {
+    if (find(node, address) < node->peer_count)
+        return 0;
+    struct lr_peer *peer = node->peer_count < LR_MAX_PEERS ? lr_peer_create(node, address) : NULL;
+    if (peer == NULL)
+        return -1;
+    node->peers[node->peer_count++] = peer;
+    lr_set_replicating(node->cache, true);
+    return 0;
+}
+
+void lr_node_remove_peer(struct lr_node *node, const char *address) {
+    unsigned i = find(node, address);
+    if (i == node->peer_count)
+        return;
+    struct lr_peer *peer = node->peers[i];
+    node->peers[i] = node->peers[--node->peer_count];
+    lr_peer_destroy(peer, WIRE_BYE_REMOVED);
+    lr_set_replicating(node->cache, node->peer_count > 0);
+    for (uint32_t stripe = 0; stripe < node->stripes; stripe++)
+        lr_node_acked(node, stripe);
+}
+
+unsigned lr_node_live(const struct lr_node *node) {
+    unsigned live = 0;
+    for (unsigned i = 0; i < node->peer_count; i++)
+        live += node->peers[i]->state == LR_PEER_LIVE;
+    return live;
+}
+
+/* ---- what every peer has ---------------------------------------------------------------------------------------- */
+
+void lr_node_acked(struct lr_node *node, uint32_t stripe) {
+    struct lr_stripe_epoch *epoch = &node->epochs[stripe];
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < node->peer_count; i++) {
+        struct lr_cursor *cursor = &node->peers[i]->out.cursors[stripe];
+        if (cursor->scan == LR_SCAN_FULL || cursor->unacked_scan == LR_SCAN_FULL)
+            return; /* it has nothing yet */
+        if (epoch->closed && cursor->acked >= epoch->head)
+            cursor->acked_epoch = epoch->epoch;
+        if (cursor->acked < least)
+            least = cursor->acked;
+    }
+    if (node->peer_count == 0)
+        return;
+    if (least > epoch->acked) {
+        epoch->acked = least;
+        lr_feed_acked(node->cache, stripe, least);
+    }
+    if (epoch->closed && least >= epoch->head) {
+        lr_epoch_acked(node->cache, stripe, epoch->epoch);
+        epoch->closed = false;
+        epoch->next_ms = lr_node_now(node) + EPOCH_EVERY_MS;
+    }
+}
+
+static void close_epochs(struct lr_node *node) {
+    uint64_t now = lr_node_now(node);
+    for (uint32_t stripe = 0; stripe < node->stripes && node->peer_count > 0; stripe++) {
+        struct lr_stripe_epoch *epoch = &node->epochs[stripe];
+        if (epoch->closed || now < epoch->next_ms || lr_feed_head(node->cache, stripe) == epoch->head)
+            continue;
+        epoch->next_ms = now + EPOCH_EVERY_MS;
+        if (lr_epoch_begin(node->cache, stripe, &epoch->epoch, &epoch->head) != 0)
+            continue;
+        epoch->closed = true;
+        lr_node_acked(node, stripe);
+    }
+}
+
+static void take_rescans(struct lr_node *node) {
+    for (uint32_t stripe = 0; stripe < node->stripes && node->peer_count > 0; stripe++) {
+        if (!lr_feed_take_rescan(node->cache, stripe))
+            continue;
+        lr_log(LR_INFO, "stripe %u: hints may be missing, it will be walked for every peer", stripe);
+        for (unsigned i = 0; i < node->peer_count; i++)
+            lr_outflow_rescan(node->peers[i], stripe);
+    }
+}
+
+/* ---- chores ----------------------------------------------------------------------------------------------------- */
+
+static void sweep(struct lr_node *node) {
+    for (unsigned i = 0; i < SWEEP_STRIPES && i < node->stripes; i++) {
+        for (unsigned again = 0; again < SWEEP_AGAIN; again++)
+            if (lr_sweep(node->cache, node->sweep_stripe, SWEEP_PAIRS, node->tombstone_ms) <= 0)
+                break;
+        node->sweep_stripe = (node->sweep_stripe + 1) % node->stripes;
+    }
+}
+
+static void report(struct lr_node *node) {
+    unsigned live = lr_node_live(node);
+    bool known = node->peer_count > 0 && live == node->peer_count;
+    lr_sidecar_report(node->cache, node->peer_count, live, known ? lr_lag_percentile(&node->lag, 50) : UINT64_MAX,
+                      known ? lr_lag_percentile(&node->lag, 99) : UINT64_MAX);
+}
+
+static bool due(uint64_t now, uint64_t *last, uint64_t every) {
+    if (now - *last < every)
+        return false;
+    *last = now;
+    return true;
+}
+
+void lr_node_tick(struct lr_node *node) {
+    uint64_t now = lr_node_now(node);
+    for (struct lr_link *link = node->links; link != NULL; link = link->next)
+        lr_link_tick(link);
+    for (unsigned i = 0; i < node->peer_count; i++) {
+        struct lr_peer *peer = node->peers[i];
+        lr_peer_tick(peer);
+        if (peer->link != NULL && peer->out.synced && peer->out.settle == LR_SETTLE_NONE && lr_settle_due(peer))
+            lr_settle_begin(peer);
+    }
+    take_rescans(node);
+    close_epochs(node);
+    if (due(now, &node->swept_ms, SWEEP_EVERY_MS))
+        sweep(node);
+    if (due(now, &node->reaped_ms, REAP_EVERY_MS)) {
+        int freed = lr_reap(node->cache);
+        if (freed > 0)
+            lr_log(LR_INFO, "freed the slots of dead processes slots=%d", freed);
+    }
+    if (due(now, &node->aged_ms, AGE_EVERY_MS))
+        lr_lag_age(&node->lag);
+    if (due(now, &node->reported_ms, REPORT_EVERY_MS))
+        report(node);
+}
+
+bool lr_node_work(struct lr_node *node) {
+    bool more = false;
+    for (struct lr_link *link = node->links; link != NULL; link = link->next) {
+        if (link->closed)
+            continue;
+        if (link->in.settling)
+            more |= lr_settle_walk(link);
+        else if (link->in.paused)
+            lr_link_work(link);
+    }
+    for (unsigned i = 0; i < node->peer_count; i++)
+        more |= lr_outflow_pump(node->peers[i]);
+    sweep_links(node);
+    return more;
+}
+
+/* ---- the end ---------------------------------------------------------------------------------------------------- */
+
+uint64_t lr_node_head(const struct lr_node *node, uint32_t stripe) {
+    uint64_t head = lr_feed_head(node->cache, stripe);
+    return node->drain_heads != NULL && node->drain_heads[stripe] < head ? node->drain_heads[stripe] : head;
+}
+
+void lr_node_drain(struct lr_node *node) {
+    uint64_t *heads = malloc(node->stripes * sizeof *heads);
+    for (uint32_t i = 0; heads != NULL && i < node->stripes; i++)
+        heads[i] = lr_feed_head(node->cache, i);
+    free(node->drain_heads);
+    node->drain_heads = heads;
+}
+
+uint64_t lr_node_left(const struct lr_node *node, bool linked_only) {
+    uint64_t left = 0;
+    for (unsigned i = 0; i < node->peer_count; i++)
+        if (!linked_only || node->peers[i]->link != NULL)
+            left += lr_outflow_left(node->peers[i]);
+    return left;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One host's half of replication: a segment, its peers, and the links between.
+ *
+ * Nothing here waits. The outside calls lr_node_tick about every 50 ms and lr_node_work after every event, until it
+ * returns false. Both do bounded pieces of work, so that a link's heartbeat is never late.
+ *
+ * Two things belong to the node and not to one peer:
+ *  - what *every* peer has acknowledged, for each stripe: the lowest position of all, given to the segment
+ *    (lr_feed_acked);
+ *  - arrival epochs: a stripe's epoch is closed (lr_epoch_begin), and when every peer has acknowledged up to the feed
+ *    position at which it ended, the segment is told (lr_epoch_acked). The next one is not closed before that: the 14
+ *    bits of a block's stamp tell old from new only while the two are close.
+ */
+#ifndef LR_NODE_H
+#define LR_NODE_H
+
+#include "lag.h"
+#include "peer.h"
+#include "world.h"
+
+#define LR_MAX_PEERS 32u
+#define LR_MAX_GUESTS 64u /* incoming links that have not said HELLO */
+
+struct lr_node_options {
+    const char *name;        /* of this host, for humans */
+    const char *listen;      /* address:port, as the peers know it */
+    uint64_t clock_limit_ms; /* largest difference of wall clocks */
+    uint64_t tombstone_ms;   /* least life of a tombstone */
+};
+
+struct lr_stripe_epoch {
+    uint64_t head;    /* feed position at which the closed epoch ended */
+    uint64_t acked;   /* position last given to the segment */
+    uint64_t next_ms; /* not closed again before */
+    uint32_t epoch;
+    bool closed; /* waits for acknowledgements */
+};
+
+struct lr_node {
+    struct lr_cache *cache;
+    const struct lr_world *world;
+    char name[WIRE_MAX_TEXT + 1];
+    char listen[WIRE_MAX_TEXT + 1];
+    uint64_t incarnation[2];
+    uint64_t clock_limit_ms, tombstone_ms;
+    uint32_t stripes;
+    struct lr_stripe_epoch *epochs;
+    struct lr_peer *peers[LR_MAX_PEERS];
+    unsigned peer_count;
+    struct lr_link *links;
+    uint8_t *entry; /* where scans and reads put one entry */
+    size_t entry_cap;
+    struct lr_lag lag;
+    uint64_t refused; /* incoming connections turned away */
+    uint64_t aged_ms, reported_ms, reaped_ms, swept_ms;
+    uint32_t sweep_stripe;
+    uint64_t *drain_heads; /* NULL, or: hints at and above these positions are left to the next larderd */
+};
+
+static inline uint64_t lr_node_now(const struct lr_node *node) {
+    return node->world->now_ms(node->world->self);
+}
+
+static inline uint64_t lr_node_wall(const struct lr_node *node) {
+    return node->world->wall_ms(node->world->self);
+}
+
+/* NULL without memory. The segment stays the caller's. */
+struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *world,
+                               const struct lr_node_options *options);
+/* Says BYE to all. The connections are hung up, the outside may still be delivering. */
+void lr_node_destroy(struct lr_node *node);
+/* 0; -1: there are LR_MAX_PEERS, or no memory. A known address is left alone. */
+int lr_node_add_peer(struct lr_node *node, const char *address);
+void lr_node_remove_peer(struct lr_node *node, const char *address);
+void lr_node_tick(struct lr_node *node);
+bool lr_node_work(struct lr_node *node);
+/* Peers in state LIVE. */
+unsigned lr_node_live(const struct lr_node *node);
+/* From now on only what is already in the segment is sent. */
+void lr_node_drain(struct lr_node *node);
+/* Hints and stripes that peers have not acknowledged: all peers, or those that are linked now. 0: drained. */
+uint64_t lr_node_left(const struct lr_node *node, bool linked_only);
+
+/* For its siblings: feed position up to which `stripe` is to be sent now. */
+uint64_t lr_node_head(const struct lr_node *node, uint32_t stripe);
+/* A peer's position in `stripe` has risen. */
+void lr_node_acked(struct lr_node *node, uint32_t stripe);
+
+#endif

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What one peer lacks is sent to it, from wherever it stands.
+ *
+ *   feed ring of a stripe, positions:      acked          read                head
+ *   ------------------------------------------|-------------|-------------------|
+ *                        the peer has it       on its way     still to be read
+ *
+ * A hint names a cluster hash; what is sent is the entry that has it *now*, read at that moment. Ten changes of a key
+ * travel once if the peer is slow. An entry that is gone is not sent: it expired or was evicted, and what that means
+ * for the peer is said by tombstones and voids.
+ *
+ * Entries gather in a batch, all of one stripe; MARK with the next link sequence number closes it. ACK of a mark moves
+ * `acked` of that stripe.
+ *
+ * When the ring has been overwritten before we read it (ELOST), or hints may be missing, or nothing is known about the
+ * peer, the stripe is *walked*: position `head` is noted, then every entry is sent that arrived after what the peer has
+ * acknowledged (or every entry). After that the peer has everything up to the noted position. A walk that has begun is
+ * finished before the next stripe's turn, however far the ring runs ahead meanwhile: a slow peer lags, but every walk
+ * brings it nearer.
+ *
+ * `known` remembers what the peer sent us, or was sent on this link, so that changes do not echo, and a hot key's many
+ * hints cost one frame. It is a cache: a row lost means a frame more.
+ */
+#include "log.h"
+#include "node.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HINTS_AT_ONCE 64u
+#define SLICE_HINTS 512u
+#define SLICE_WALK 512u
+#define BUSY_TRIES 16u
+
+static uint64_t now_left(struct lr_node *node, uint64_t deadline_ms) {
+    uint64_t now = lr_now_ms(node->cache);
+    return deadline_ms == UINT64_MAX ? WIRE_NEVER : deadline_ms > now ? deadline_ms - now : 0;
+}
+
+/* ---- known ------------------------------------------------------------------------------------------------------ */
+
+static struct lr_known *known_row(struct lr_peer *peer, uint64_t hash) {
+    return &peer->out.known[(hash ^ hash >> 32) % LR_KNOWN_ROWS];
+}
+
+void lr_outflow_know(struct lr_peer *peer, uint64_t hash, uint64_t version, uint64_t deadline_ms) {
+    *known_row(peer, hash) = (struct lr_known){hash, version, deadline_ms};
+}
+
+static bool knows(struct lr_peer *peer, const struct lr_entry *entry) {
+    const struct lr_known *row = known_row(peer, entry->hash);
+    return row->hash == entry->hash && row->version == entry->version && row->deadline_ms == entry->deadline_ms;
+}
+
+/* ---- batches ---------------------------------------------------------------------------------------------------- */
+
+bool lr_outflow_room(const struct lr_peer *peer, size_t bytes) {
+    const struct lr_outflow *out = &peer->out;
+    if (out->sent_count == LR_SENT_ROWS)
+        return false;
+    uint64_t waiting = out->in_flight + out->batch_len;
+    return waiting == 0 || waiting + bytes <= LR_WINDOW;
+}
+
+uint8_t *lr_outflow_reserve(struct lr_peer *peer, size_t bytes) {
+    struct lr_outflow *out = &peer->out;
+    size_t needed = out->batch_len + bytes + WIRE_HEADER + 8; /* the mark's frame follows */
+    if (needed > out->batch_cap) {
+        uint8_t *larger = realloc(out->batch, needed);
+        if (larger == NULL)
+            return NULL;
+        out->batch = larger;
+        out->batch_cap = needed;
+    }
+    return out->batch + out->batch_len;
+}
+
+static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
+    struct lr_outflow *out = &peer->out;
+    struct lr_cursor *cursor = &out->cursors[sent->stripe];
+    out->in_flight -= sent->bytes;
+    switch (sent->kind) {
+    case LR_SENT_HINTS:
+        if (sent->position > cursor->acked)
+            cursor->acked = sent->position;
+        break;
+    case LR_SENT_WALK:
+        cursor->acked = sent->position;
+        cursor->unacked_scan = LR_SCAN_NONE;
+        if (sent->full)
+            cursor->acked_epoch = sent->epoch;
+        break;
+    case LR_SENT_SETTLED:
+        lr_settle_finished(peer);
+        return;
+    case LR_SENT_SYNCED:
+        out->synced = true;
+        lr_peer_live(peer);
+        return;
+    default:
+        return;
+    }
+    lr_node_acked(peer->node, sent->stripe);
+}
+
+void lr_outflow_mark(struct lr_peer *peer, struct lr_sent sent) {
+    struct lr_outflow *out = &peer->out;
+    if (out->batch_len > 0) {
+        uint64_t sequence = ++out->sequence;
+        uint8_t *at = lr_outflow_reserve(peer, 0); /* never fails: every reservation left room for it */
+        out->batch_len += wire_encode_words(at, WIRE_HEADER + 8, WIRE_MARK, 0, &sequence, 1);
+        lr_link_send(peer->link, out->batch, out->batch_len);
+        sent.bytes = (uint32_t)out->batch_len;
+        out->in_flight += sent.bytes;
+        out->batch_len = 0;
+        if (out->batch_cap > LR_WINDOW) { /* one large record does not cost its memory for ever */
+            free(out->batch);
+            out->batch = NULL;
+            out->batch_cap = 0;
+        }
+    } else if (out->sent_count == 0) {
+        sent.bytes = 0;
+        acknowledge(peer, &sent);
+        return;
+    } else {
+        sent.bytes = 0;
+        struct lr_sent *last = &out->sent[(out->sent_first + out->sent_count - 1) % LR_SENT_ROWS];
+        if (last->kind == LR_SENT_HINTS && sent.kind == LR_SENT_HINTS && last->stripe == sent.stripe) {
+            last->position = sent.position;
+            return;
+        }
+    }
+    sent.sequence = out->sequence;
+    out->sent[(out->sent_first + out->sent_count++) % LR_SENT_ROWS] = sent;
+}
+
+bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence) {
+    struct lr_outflow *out = &peer->out;
+    if (sequence > out->sequence)
+        return false;
+    while (out->sent_count > 0 && out->sent[out->sent_first].sequence <= sequence) {
+        struct lr_sent sent = out->sent[out->sent_first];
+        out->sent_first = (out->sent_first + 1) % LR_SENT_ROWS;
+        out->sent_count--;
+        acknowledge(peer, &sent);
+    }
+    return true;
+}
+
+/* ---- one entry -------------------------------------------------------------------------------------------------- */
+
+/* NO_ROOM: in the window, in memory, or the entry is changing just now: try again later. */
+enum given { GIVEN, NO_ROOM };
+
+/* Appends the entry to the batch, unless the peer has it. NO_ROOM: nothing was done. */
+static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsigned flags) {
+    struct lr_outflow *out = &peer->out;
+    if (knows(peer, entry))
+        return GIVEN;
+    bool oversize = (uint64_t)entry->key_len + entry->value_len > peer->max_entry;
+    bool value = !entry->tombstone && !oversize;
+    size_t bytes = value ? wire_put_bytes(entry->key_len, entry->value_len) : WIRE_HEADER + 16;
+    if (!lr_outflow_room(peer, bytes))
+        return NO_ROOM;
+    uint8_t *at = lr_outflow_reserve(peer, bytes);
+    if (at == NULL)
+        return NO_ROOM;
+    if (value) {
+        struct wire_put put = {.version = entry->version,
+                               .ttl_left_ms = now_left(peer->node, entry->deadline_ms),
+                               .user_flags = entry->flags,
+                               .key_len = entry->key_len,
+                               .value_len = entry->value_len,
+                               .key = entry->key,
+                               .value = entry->value};
+        out->batch_len += wire_encode_put(at, bytes, &put, flags);
+    } else {
+        uint64_t words[2] = {entry->hash, entry->version};
+        out->batch_len +=
+            wire_encode_words(at, bytes, entry->tombstone ? WIRE_TOMB : WIRE_DROP, flags & WIRE_SCAN, words, 2);
+    }
+    lr_outflow_know(peer, entry->hash, entry->version, entry->deadline_ms);
+    out->entries_sent++;
+    return GIVEN;
+}
+
+/* The entry that a hint names, as it is now. */
+static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
+    struct lr_node *node = peer->node;
+    const struct lr_known *row = known_row(peer, hint->hash);
+    if (row->hash == hint->hash && row->version > hint->version)
+        return GIVEN;
+    struct lr_entry entry;
+    int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, node->entry_cap, &entry);
+    if (result == LARDER_EBUSY)
+        return NO_ROOM;
+    return result == 0 ? give(peer, &entry, 0) : GIVEN; /* gone */
+}
+
+/* ---- hints ------------------------------------------------------------------------------------------------------ */
+
+void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe) {
+    struct lr_cursor *cursor = &peer->out.cursors[stripe];
+    if (cursor->scan == LR_SCAN_NONE)
+        cursor->scan = LR_SCAN_NEWER;
+}
+
+/* Sends from one stripe's ring. Returns how many hints were looked at; *full: the window is. */
+static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
+    struct lr_node *node = peer->node;
+    struct lr_outflow *out = &peer->out;
+    struct lr_cursor *cursor = &out->cursors[stripe];
+    uint64_t head = lr_node_head(node, stripe);
+    if (cursor->scan != LR_SCAN_NONE || cursor->read >= head || (out->scanning && out->scan_stripe == stripe))
+        return 0;
+    struct lr_hint hints[HINTS_AT_ONCE];
+    uint64_t position = cursor->read;
+    unsigned count = head - position < HINTS_AT_ONCE ? (unsigned)(head - position) : HINTS_AT_ONCE;
+    int got = lr_feed_read(node->cache, stripe, &position, hints, count);
+    if (got == LARDER_ELOST) {
+        lr_log(LR_DEBUG, "peer %s: too slow for the feed ring of stripe %u: it will be walked", peer->address, stripe);
+        lr_outflow_rescan(peer, stripe);
+        return 1;
+    }
+    uint64_t before = cursor->read;
+    unsigned done = 0;
+    for (; got > 0 && done < (unsigned)got; done++) {
+        enum given given = give_hint(peer, &hints[done]);
+        *full = given != GIVEN;
+        if (*full)
+            break;
+        cursor->read++;
+        if (out->batch_len >= LR_BATCH)
+            lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_HINTS, .stripe = stripe, .position = cursor->read});
+        *full = out->sent_count == LR_SENT_ROWS;
+        if (*full)
+            break;
+    }
+    if (cursor->read > before && out->sent_count < LR_SENT_ROWS)
+        lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_HINTS, .stripe = stripe, .position = cursor->read});
+    return done;
+}
+
+static bool pump_hints(struct lr_peer *peer, bool *full) {
+    struct lr_outflow *out = &peer->out;
+    unsigned looked = 0, idle = 0;
+    while (!*full && looked < SLICE_HINTS && idle < peer->node->stripes) {
+        unsigned done = pump_stripe(peer, out->next_hints, full);
+        idle = done == 0 ? idle + 1 : 0;
+        looked += done;
+        if (!*full)
+            out->next_hints = (out->next_hints + 1) % peer->node->stripes;
+    }
+    return looked > 0;
+}
+
+/* ---- walks ------------------------------------------------------------------------------------------------------ */
+
+static bool begin_walk(struct lr_peer *peer) {
+    struct lr_node *node = peer->node;
+    struct lr_outflow *out = &peer->out;
+    for (uint32_t i = 0; i < node->stripes; i++) {
+        uint32_t stripe = (out->next_scan + i) % node->stripes;
+        struct lr_cursor *cursor = &out->cursors[stripe];
+        if (cursor->scan == LR_SCAN_NONE || cursor->unacked_scan != LR_SCAN_NONE)
+            continue; /* a walk after the last one is acknowledged: two at once could not be told apart */
+        out->next_scan = (stripe + 1) % node->stripes;
+        out->scanning = true;
+        out->scan_full = cursor->scan == LR_SCAN_FULL;
+        out->scan_stripe = stripe;
+        out->scan_filter = cursor->acked_epoch;
+        /* What every peer has acknowledged arrived before now, so a full walk covers it for this peer too. */
+        out->scan_epoch = lr_epoch_get_acked(node->cache, stripe);
+        out->scan_head = lr_feed_head(node->cache, stripe);
+        out->scan = lr_scan_stripe(stripe);
+        cursor->scan = LR_SCAN_NONE; /* what is asked for from now on is another walk */
+        cursor->unacked_scan = out->scan_full ? LR_SCAN_FULL : LR_SCAN_NEWER;
+        return true;
+    }
+    return false;
+}
+
+static void finish_walk(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    out->scanning = false;
+    out->scans_done++;
+    out->cursors[out->scan_stripe].read = out->scan_head;
+    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_WALK,
+                                           .stripe = out->scan_stripe,
+                                           .position = out->scan_head,
+                                           .epoch = out->scan_epoch,
+                                           .full = out->scan_full});
+}
+
+static bool pump_walk(struct lr_peer *peer, bool *full) {
+    struct lr_node *node = peer->node;
+    struct lr_outflow *out = &peer->out;
+    if (!out->scanning && !begin_walk(peer))
+        return false;
+    unsigned flags = WIRE_SCAN | (out->scan_full ? WIRE_FREE_ROOM : 0);
+    for (unsigned i = 0; i < SLICE_WALK && !*full; i++) {
+        struct lr_scan before = out->scan;
+        struct lr_entry entry;
+        int result = lr_scan_next(node->cache, &out->scan, node->entry, node->entry_cap, &entry);
+        if (result == LARDER_EBUSY) { /* it changes just now */
+            if (out->scan_busy++ < BUSY_TRIES) {
+                out->scan = before;
+                break;
+            }
+            lr_outflow_rescan(peer, out->scan_stripe);
+        }
+        out->scan_busy = 0;
+        if (result == LARDER_EBUSY)
+            continue;
+        if (result != 0) {
+            finish_walk(peer);
+            return true;
+        }
+        if (!out->scan_full && !lr_epoch_after(node->cache, out->scan_stripe, entry.epoch, out->scan_filter))
+            continue;
+        if (give(peer, &entry, flags) != GIVEN) {
+            out->scan = before;
+            *full = true;
+        }
+        if (out->batch_len >= LR_BATCH || (*full && out->batch_len > 0))
+            lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES, .stripe = out->scan_stripe});
+        if (out->sent_count == LR_SENT_ROWS)
+            *full = true;
+    }
+    if (out->batch_len > 0)
+        lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES, .stripe = out->scan_stripe});
+    return true;
+}
+
+/* ---- goals ------------------------------------------------------------------------------------------------------ */
+
+void lr_goal_set(struct lr_peer *peer, struct lr_goal *goal) {
+    for (uint32_t i = 0; i < peer->node->stripes; i++)
+        goal->positions[i] = lr_feed_head(peer->node->cache, i);
+    goal->reached = 0;
+}
+
+bool lr_goal_reached(const struct lr_peer *peer, struct lr_goal *goal) {
+    while (goal->reached < peer->node->stripes) {
+        const struct lr_cursor *cursor = &peer->out.cursors[goal->reached];
+        /* A full walk that is due is part of any goal, even in a stripe without a single hint. */
+        if (cursor->read < goal->positions[goal->reached] || cursor->scan == LR_SCAN_FULL ||
+            (peer->out.scanning && peer->out.scan_full && peer->out.scan_stripe == goal->reached))
+            return false;
+        goal->reached++;
+    }
+    return true;
+}
+
+uint64_t lr_outflow_left(const struct lr_peer *peer) {
+    uint64_t left = 0;
+    for (uint32_t i = 0; i < peer->node->stripes; i++) {
+        const struct lr_cursor *cursor = &peer->out.cursors[i];
+        uint64_t head = lr_node_head(peer->node, i);
+        left += head > cursor->acked ? head - cursor->acked : 0;
+        left += cursor->scan != LR_SCAN_NONE || cursor->unacked_scan != LR_SCAN_NONE;
+    }
+    return left;
+}
+
+/* ---- the pump --------------------------------------------------------------------------------------------------- */
+
+static void send_flush(struct lr_peer *peer) {
+    uint64_t version = lr_flush_version(peer->node->cache);
+    if (version <= peer->out.flush_sent)
+        return;
+    uint8_t frame[WIRE_HEADER + 8];
+    lr_link_send(peer->link, frame, wire_encode_words(frame, sizeof frame, WIRE_FLUSH, 0, &version, 1));
+    peer->out.flush_sent = version;
+}
+
+static void send_synced(struct lr_peer *peer) {
+    uint8_t *at = lr_outflow_reserve(peer, WIRE_HEADER);
+    if (at == NULL)
+        return;
+    peer->out.batch_len += wire_encode_words(at, WIRE_HEADER, WIRE_SYNCED, 0, NULL, 0);
+    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_SYNCED});
+    peer->out.synced_sent = true;
+}
+
+bool lr_outflow_pump(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    if (peer->link == NULL || out->sent_count == LR_SENT_ROWS)
+        return false;
+    send_flush(peer);
+    bool full = false;
+    bool more = pump_hints(peer, &full);
+    if (!full && peer->link != NULL)
+        more |= pump_walk(peer, &full);
+    if (full || peer->link == NULL || out->sent_count == LR_SENT_ROWS)
+        return false;
+    if (out->settle != LR_SETTLE_NONE)
+        return lr_settle_step(peer) || more;
+    if (!out->sync_reached && lr_goal_reached(peer, &out->sync_goal)) {
+        out->sync_reached = true;
+        if (lr_settle_due(peer))
+            lr_settle_begin(peer);
+        return true;
+    }
+    if (out->sync_reached && !out->synced_sent) {
+        send_synced(peer);
+        return true;
+    }
+    return more;
+}
+
+/* ---- beginning and end ------------------------------------------------------------------------------------------- */
+
+int lr_outflow_create(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    uint32_t stripes = peer->node->stripes;
+    out->cursors = calloc(stripes, sizeof *out->cursors);
+    out->known = calloc(LR_KNOWN_ROWS, sizeof *out->known);
+    out->sent = calloc(LR_SENT_ROWS, sizeof *out->sent);
+    out->sync_goal.positions = calloc(stripes, sizeof(uint64_t));
+    out->settle_goal.positions = calloc(stripes, sizeof(uint64_t));
+    if (out->cursors == NULL || out->known == NULL || out->sent == NULL || out->sync_goal.positions == NULL ||
+        out->settle_goal.positions == NULL) {
+        lr_outflow_free(peer);
+        return -1;
+    }
+    lr_outflow_forget(peer);
+    return 0;
+}
+
+void lr_outflow_free(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    lr_settle_abandon(peer);
+    free(out->cursors);
+    free(out->known);
+    free(out->sent);
+    free(out->batch);
+    free(out->sync_goal.positions);
+    free(out->settle_goal.positions);
+    *out = (struct lr_outflow){0};
+}
+
+void lr_outflow_forget(struct lr_peer *peer) {
+    for (uint32_t i = 0; i < peer->node->stripes; i++)
+        peer->out.cursors[i] =
+            (struct lr_cursor){.scan = LR_SCAN_FULL, .acked_epoch = lr_epoch_get_acked(peer->node->cache, i)};
+    memset(peer->out.settled, 0, sizeof peer->out.settled);
+}
+
+void lr_outflow_restart(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    for (uint32_t i = 0; i < peer->node->stripes; i++) {
+        struct lr_cursor *cursor = &out->cursors[i];
+        if (cursor->unacked_scan > cursor->scan)
+            cursor->scan = cursor->unacked_scan;
+        cursor->unacked_scan = LR_SCAN_NONE;
+        cursor->read = cursor->acked;
+    }
+    memset(out->known, 0, LR_KNOWN_ROWS * sizeof *out->known);
+    out->sent_first = out->sent_count = 0;
+    out->sequence = 0;
+    out->in_flight = 0;
+    out->batch_len = 0;
+    out->scanning = false;
+    out->sync_reached = out->synced_sent = out->synced = false;
+    out->settle_next_ms = 0;
+    lr_settle_abandon(peer);
+    lr_goal_set(peer, &out->sync_goal);
+}

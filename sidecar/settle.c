@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Voids: what if one host forgot a change before the other had heard of it?
+ *
+ * Normally an unshipped entry that is evicted leaves a tombstone, which travels. When there are too many of those, the
+ * host keeps one version for the whole range of hashes instead, its *void*: "up to here I may have forgotten something
+ * that you do not know about". Whatever the other side holds at or below it may be superseded, unless we hold that key
+ * too, for then ours is the newest that anybody can know. So we tell which hashes we hold, and the other side drops the
+ * rest.
+ *
+ *   leader   VOIDS {range, version}...   LIST hashes ...  SETTLE [low, high]   LIST ...  SETTLE [low, high] last
+ *   follower    notes them                 notes them        walks its segment,  ...         ... and raises its own
+ * voids drops what is not listed
+ *
+ * Rules:
+ *  1. Dropping an entry and raising a void raise the follower's floor, and below the floor it declines entries that it
+ *     does not hold. So a SETTLE goes out only after everything that we held when the list was made has been sent: the
+ *     follower must not decline what is on the list.
+ *  2. The list is cut into intervals of hashes, so both sides need bounded memory: LR_LIST_MOST hashes. An interval
+ * that turns out to hold more is halved, and the rest comes in the next one.
+ *  3. The follower raises its voids at the end, so that it passes them on. It does not lead the same settlement back to
+ *     where it came from.
+ *  4. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
+ */
+#include "log.h"
+#include "node.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SLICE_ENTRIES 2048u
+
+static unsigned range_of(uint64_t hash) {
+    return (unsigned)(hash >> 56);
+}
+
+static int compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* ---- leading ---------------------------------------------------------------------------------------------------- */
+
+bool lr_settle_due(struct lr_peer *peer) {
+    if (lr_node_now(peer->node) < peer->out.settle_next_ms)
+        return false;
+    peer->out.settle_next_ms = lr_node_now(peer->node) + LR_SETTLE_EVERY_MS;
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        struct lr_range range;
+        lr_range_get(peer->node->cache, i, &range);
+        if (range.void_version > peer->out.settled[i])
+            return true;
+    }
+    return false;
+}
+
+static void begin_interval(struct lr_peer *peer, uint64_t low) {
+    struct lr_outflow *out = &peer->out;
+    out->settle = LR_SETTLE_COLLECT;
+    out->settle_low = low;
+    out->settle_high = UINT64_MAX;
+    out->hash_count = out->hash_sent = 0;
+    out->settle_scan = lr_scan_all(peer->node->cache);
+}
+
+void lr_settle_begin(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    struct wire_void rows[WIRE_RANGES];
+    uint32_t count = 0;
+    if (!lr_outflow_room(peer, sizeof rows)) {
+        out->settle_next_ms = 0;
+        return;
+    }
+    out->hashes = malloc(LR_LIST_MOST * sizeof *out->hashes);
+    uint8_t *at = out->hashes != NULL ? lr_outflow_reserve(peer, WIRE_HEADER + WIRE_RANGES * 16) : NULL;
+    if (at == NULL) {
+        lr_settle_abandon(peer);
+        return;
+    }
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        struct lr_range range;
+        lr_range_get(peer->node->cache, i, &range);
+        out->voids[i] = range.void_version > out->settled[i] ? range.void_version : 0;
+        if (out->voids[i] != 0)
+            rows[count++] = (struct wire_void){.range = (uint8_t)i, .version = out->voids[i]};
+    }
+    lr_log(LR_INFO, "peer %s: settling ranges whose unshipped changes were forgotten ranges=%u", peer->address, count);
+    out->batch_len += wire_encode_voids(at, WIRE_HEADER + WIRE_RANGES * 16, rows, count);
+    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES});
+    begin_interval(peer, 0);
+}
+
+void lr_settle_abandon(struct lr_peer *peer) {
+    free(peer->out.hashes);
+    peer->out.hashes = NULL;
+    peer->out.settle = LR_SETTLE_NONE;
+}
+
+/* The list is full: its upper half belongs to the next interval. */
+static void halve(struct lr_outflow *out) {
+    qsort(out->hashes, out->hash_count, sizeof *out->hashes, compare);
+    out->hash_count /= 2;
+    out->settle_high = out->hashes[out->hash_count - 1];
+}
+
+static void collect(struct lr_peer *peer) {
+    struct lr_node *node = peer->node;
+    struct lr_outflow *out = &peer->out;
+    for (unsigned i = 0; i < SLICE_ENTRIES; i++) {
+        struct lr_entry entry;
+        int result = lr_scan_next(node->cache, &out->settle_scan, node->entry, node->entry_cap, &entry);
+        if (result == LARDER_EBUSY)
+            continue; /* it is just being replaced: by a version above the void */
+        if (result != 0) {
+            qsort(out->hashes, out->hash_count, sizeof *out->hashes, compare);
+            out->settle = LR_SETTLE_LIST;
+            return;
+        }
+        if (entry.version > out->voids[range_of(entry.hash)] || entry.hash < out->settle_low ||
+            entry.hash > out->settle_high)
+            continue;
+        if (out->hash_count == LR_LIST_MOST)
+            halve(out);
+        if (entry.hash <= out->settle_high)
+            out->hashes[out->hash_count++] = entry.hash;
+    }
+}
+
+/* One LIST frame. False: the window is full. */
+static bool send_list(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    uint32_t count = out->hash_count - out->hash_sent;
+    if (count == 0) {
+        out->settle = LR_SETTLE_SHIP;
+        lr_goal_set(peer, &out->settle_goal);
+        return true;
+    }
+    if (count > WIRE_MAX_HASHES)
+        count = WIRE_MAX_HASHES;
+    size_t bytes = WIRE_HEADER + (size_t)count * 8;
+    uint8_t *at = lr_outflow_room(peer, bytes) ? lr_outflow_reserve(peer, bytes) : NULL;
+    if (at == NULL)
+        return false;
+    out->batch_len += wire_encode_words(at, bytes, WIRE_LIST, 0, out->hashes + out->hash_sent, count);
+    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES});
+    out->hash_sent += count;
+    return true;
+}
+
+static bool send_interval(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    if (!lr_goal_reached(peer, &out->settle_goal) || !lr_outflow_room(peer, WIRE_HEADER + 16))
+        return false;
+    bool last = out->settle_high == UINT64_MAX;
+    uint64_t words[2] = {out->settle_low, out->settle_high};
+    uint8_t *at = lr_outflow_reserve(peer, WIRE_HEADER + 16);
+    if (at == NULL)
+        return false;
+    out->batch_len += wire_encode_words(at, WIRE_HEADER + 16, WIRE_SETTLE, last ? WIRE_LAST : 0, words, 2);
+    if (last)
+        out->settle = LR_SETTLE_WAIT;
+    lr_outflow_mark(peer, (struct lr_sent){.kind = last ? LR_SENT_SETTLED : LR_SENT_BYTES});
+    if (!last)
+        begin_interval(peer, out->settle_high + 1);
+    return true;
+}
+
+bool lr_settle_step(struct lr_peer *peer) {
+    switch (peer->out.settle) {
+    case LR_SETTLE_COLLECT:
+        collect(peer);
+        return true;
+    case LR_SETTLE_LIST:
+        return send_list(peer);
+    case LR_SETTLE_SHIP:
+        return send_interval(peer);
+    default:
+        return false;
+    }
+}
+
+void lr_settle_finished(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    for (unsigned i = 0; i < WIRE_RANGES; i++)
+        if (out->voids[i] > out->settled[i])
+            out->settled[i] = out->voids[i];
+    out->settle_next_ms = lr_node_now(peer->node) + LR_SETTLE_EVERY_MS;
+    lr_settle_abandon(peer);
+}
+
+/* ---- following -------------------------------------------------------------------------------------------------- */
+
+static enum lr_taken refuse(struct lr_link *link, const char *text) {
+    lr_log(LR_WARN, "peer %s: link refused: %s", link->peer->address, text);
+    lr_link_close(link, WIRE_BYE_GARBAGE, text);
+    return LR_TAKE_REFUSED;
+}
+
+static enum lr_taken take_voids(struct lr_link *link, const struct wire_frame *frame) {
+    memset(link->in.voids, 0, sizeof link->in.voids);
+    link->in.hash_count = 0;
+    link->in.settle_dropped = 0;
+    for (uint32_t i = 0; i < frame->as.rows.count; i++) {
+        struct wire_void row = wire_void_at(frame, i);
+        if (!lr_inflow_believes(link, row.version, "a void"))
+            return LR_TAKE_REFUSED;
+        link->in.voids[row.range] = row.version;
+    }
+    return LR_TAKEN;
+}
+
+static enum lr_taken take_list(struct lr_link *link, const struct wire_frame *frame) {
+    struct lr_inflow *in = &link->in;
+    if (in->hashes == NULL)
+        in->hashes = malloc(LR_LIST_MOST * sizeof *in->hashes);
+    if (in->hashes == NULL || in->hash_count + frame->as.rows.count > LR_LIST_MOST)
+        return refuse(link, in->hashes == NULL ? "out of memory" : "a list is longer than a list may be");
+    for (uint32_t i = 0; i < frame->as.rows.count; i++) {
+        uint64_t hash = wire_hash_at(frame, i);
+        if (in->hash_count > 0 && hash < in->hashes[in->hash_count - 1])
+            return refuse(link, "a list is not ascending");
+        in->hashes[in->hash_count++] = hash;
+    }
+    return LR_TAKEN;
+}
+
+enum lr_taken lr_settle_take(struct lr_link *link, const struct wire_frame *frame) {
+    struct lr_inflow *in = &link->in;
+    if (frame->type == WIRE_VOIDS)
+        return take_voids(link, frame);
+    if (frame->type == WIRE_LIST)
+        return take_list(link, frame);
+    in->settle_low = frame->as.settle.low;
+    in->settle_high = frame->as.settle.high;
+    in->settle_last = (frame->flags & WIRE_LAST) != 0;
+    in->settle_scan = lr_scan_all(link->node->cache);
+    in->raise_range = 0;
+    in->settling = true;
+    return LR_TAKEN;
+}
+
+static bool is_listed(const struct lr_inflow *in, uint64_t hash) {
+    return in->hash_count > 0 && bsearch(&hash, in->hashes, in->hash_count, sizeof hash, compare) != NULL;
+}
+
+/* Raises the voids of all ranges of the settlement. False: a stripe is busy, try again. */
+static bool raise_voids(struct lr_link *link) {
+    struct lr_inflow *in = &link->in;
+    for (; in->raise_range < WIRE_RANGES; in->raise_range++) {
+        uint64_t version = in->voids[in->raise_range];
+        struct lr_range range;
+        if (version == 0)
+            continue;
+        lr_range_get(link->node->cache, in->raise_range, &range);
+        if (lr_raise_void(link->node->cache, in->raise_range, version) == LARDER_EBUSY)
+            return false;
+        uint64_t *settled = &link->peer->out.settled[in->raise_range];
+        if (*settled >= range.void_version && *settled < version)
+            *settled = version; /* rule 3: whence it came */
+    }
+    return true;
+}
+
+bool lr_settle_walk(struct lr_link *link) {
+    struct lr_inflow *in = &link->in;
+    struct lr_node *node = link->node;
+    for (unsigned i = 0; i < SLICE_ENTRIES; i++) {
+        struct lr_scan before = in->settle_scan;
+        struct lr_entry entry;
+        int result = lr_scan_next(node->cache, &in->settle_scan, node->entry, node->entry_cap, &entry);
+        if (result == LARDER_EBUSY)
+            continue;
+        if (result != 0) {
+            if (in->settle_last && !raise_voids(link))
+                return false;
+            if (in->settle_last)
+                lr_log(LR_INFO, "peer %s: settled dropped=%llu", link->peer->address,
+                       (unsigned long long)in->settle_dropped);
+            in->settling = false;
+            in->hash_count = 0;
+            lr_link_work(link);
+            return true;
+        }
+        uint64_t version = in->voids[range_of(entry.hash)];
+        if (entry.version > version || entry.hash < in->settle_low || entry.hash > in->settle_high ||
+            is_listed(in, entry.hash))
+            continue;
+        if (lr_drop(node->cache, entry.hash, version) == LARDER_EBUSY) {
+            in->settle_scan = before;
+            return false;
+        }
+        in->settle_dropped++;
+    }
+    return true;
+}

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+/* See tcp.h. Memory of a connection goes when its handle, its timer and its name look-up have all ended. */
+#include "tcp.h"
+
+#include "config.h"
+#include "log.h"
+
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define LINGER_MS 1000u
+#define LOOPBACK_ONLY "is not a loopback address, and there are no keys yet: use 127.0.0.0/8 or [::1]"
+
+struct connection {
+    uv_tcp_t handle;
+    uv_timer_t timer; /* ends a connection that was hung up */
+    uv_connect_t connect;
+    uv_shutdown_t shutdown;
+    uv_getaddrinfo_t lookup;
+    struct addrinfo *addresses, *address;
+    struct lr_tcp *tcp;
+    struct lr_link *link; /* NULL: hung up */
+    char dialled[LR_ADDRESS_BYTES];
+    unsigned users; /* handle, timer, lookup: the last one frees */
+    bool has_handle;
+};
+
+struct outgoing {
+    uv_write_t request;
+    struct connection *connection;
+    uint8_t bytes[];
+};
+
+/* ---- ends ------------------------------------------------------------------------------------------------------ */
+
+static void leave(struct connection *connection) {
+    if (--connection->users > 0)
+        return;
+    uv_freeaddrinfo(connection->addresses);
+    free(connection);
+}
+
+static void on_handle_closed(uv_handle_t *handle) {
+    leave(handle->data);
+}
+
+static void end(struct connection *connection) {
+    if (connection->has_handle && !uv_is_closing((uv_handle_t *)&connection->handle))
+        uv_close((uv_handle_t *)&connection->handle, on_handle_closed);
+    if (!uv_is_closing((uv_handle_t *)&connection->timer))
+        uv_close((uv_handle_t *)&connection->timer, on_handle_closed);
+}
+
+/* The network has ended it: the link hears of it, if there still is one. */
+static void lose(struct connection *connection, const char *why) {
+    struct lr_link *link = connection->link;
+    connection->link = NULL;
+    end(connection);
+    if (link != NULL)
+        lr_link_lost(link, why);
+}
+
+static void on_linger(uv_timer_t *timer) {
+    end(timer->data);
+}
+
+static void on_shutdown(uv_shutdown_t *request, int status) {
+    if (status != 0)
+        end(request->data);
+}
+
+static void hang_up(void *self, void *of) {
+    struct connection *connection = of;
+    (void)self;
+    connection->link = NULL;
+    if (connection->has_handle && !uv_is_closing((uv_handle_t *)&connection->handle) &&
+        uv_is_writable((uv_stream_t *)&connection->handle) &&
+        uv_shutdown(&connection->shutdown, (uv_stream_t *)&connection->handle, on_shutdown) == 0)
+        uv_timer_start(&connection->timer, on_linger, LINGER_MS, 0);
+    else
+        end(connection);
+}
+
+/* ---- bytes ----------------------------------------------------------------------------------------------------- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
+    struct connection *connection = handle->data;
+    (void)suggested;
+    *out = uv_buf_init(connection->tcp->buffer, sizeof connection->tcp->buffer);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer) {
+    struct connection *connection = stream->data;
+    if (got < 0)
+        lose(connection, got == UV_EOF ? "closed by the other side" : uv_strerror((int)got));
+    else if (got > 0 && connection->link != NULL)
+        lr_link_received(connection->link, buffer->base, (size_t)got);
+}
+
+static void on_written(uv_write_t *request, int status) {
+    struct outgoing *outgoing = (struct outgoing *)request->data;
+    struct connection *connection = outgoing->connection;
+    free(outgoing);
+    if (status != 0 && status != UV_ECANCELED)
+        lose(connection, uv_strerror(status));
+}
+
+static void send_bytes(void *self, void *of, const void *bytes, size_t len) {
+    struct connection *connection = of;
+    uv_stream_t *stream = (uv_stream_t *)&connection->handle;
+    (void)self;
+    if (uv_stream_get_write_queue_size(stream) == 0) {
+        uv_buf_t now = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)len);
+        int sent = uv_try_write(stream, &now, 1);
+        if (sent > 0) { /* an error shows itself again at the write below, where it may be told */
+            bytes = (const uint8_t *)bytes + sent;
+            len -= (size_t)sent;
+        }
+    }
+    if (len == 0)
+        return;
+    struct outgoing *outgoing = malloc(sizeof *outgoing + len);
+    if (outgoing == NULL) {
+        uv_timer_start(&connection->timer, on_linger, 0, 0); /* the stream has a hole now: it ends, and is resumed */
+        return;
+    }
+    outgoing->connection = connection;
+    outgoing->request.data = outgoing;
+    memcpy(outgoing->bytes, bytes, len);
+    uv_buf_t rest = uv_buf_init((char *)outgoing->bytes, (unsigned)len);
+    if (uv_write(&outgoing->request, stream, &rest, 1, on_written) != 0)
+        free(outgoing); /* the stream is closing: reading says so too */
+}
+
+static size_t unsent(void *self, void *of) {
+    struct connection *connection = of;
+    (void)self;
+    return uv_stream_get_write_queue_size((uv_stream_t *)&connection->handle);
+}
+
+static void reading(void *self, void *of, bool on) {
+    struct connection *connection = of;
+    (void)self;
+    if (on)
+        uv_read_start((uv_stream_t *)&connection->handle, on_alloc, on_read);
+    else
+        uv_read_stop((uv_stream_t *)&connection->handle);
+}
+
+/* ---- beginnings ------------------------------------------------------------------------------------------------- */
+
+static struct connection *new_connection(struct lr_tcp *tcp) {
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (connection == NULL)
+        return NULL;
+    connection->tcp = tcp;
+    connection->handle.data = connection;
+    connection->timer.data = connection;
+    connection->shutdown.data = connection;
+    connection->connect.data = connection;
+    connection->lookup.data = connection;
+    uv_timer_init(tcp->loop, &connection->timer);
+    connection->users = 1;
+    return connection;
+}
+
+static void start_handle(struct connection *connection) {
+    uv_tcp_init(connection->tcp->loop, &connection->handle);
+    connection->has_handle = true;
+    connection->users++;
+}
+
+static bool is_loopback(const struct sockaddr *address) {
+    if (address->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
+    return address->sa_family == AF_INET6 &&
+           IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+}
+
+static void print_address(const struct sockaddr *address, char out[LR_ADDRESS_BYTES]) {
+    char host[64] = "?";
+    bool six = address->sa_family == AF_INET6;
+    in_port_t port = six ? ((const struct sockaddr_in6 *)(const void *)address)->sin6_port
+                         : ((const struct sockaddr_in *)(const void *)address)->sin_port;
+    if (six)
+        uv_ip6_name((const struct sockaddr_in6 *)(const void *)address, host, sizeof host);
+    else
+        uv_ip4_name((const struct sockaddr_in *)(const void *)address, host, sizeof host);
+    snprintf(out, LR_ADDRESS_BYTES, six ? "[%s]:%u" : "%s:%u", host, (unsigned)ntohs(port));
+}
+
+static void remote_of(struct connection *connection, char out[LR_ADDRESS_BYTES]) {
+    struct sockaddr_storage address = {0};
+    int len = sizeof address;
+    uv_tcp_getpeername(&connection->handle, (struct sockaddr *)&address, &len);
+    print_address((struct sockaddr *)&address, out);
+}
+
+static void try_next(struct connection *connection, const char *why);
+
+static void on_retry_closed(uv_handle_t *handle) {
+    struct connection *connection = handle->data;
+    connection->has_handle = false;
+    connection->users--; /* the timer still counts */
+    if (connection->link == NULL) {
+        end(connection);
+        return;
+    }
+    try_next(connection, "no address answers");
+}
+
+static void on_connect(uv_connect_t *request, int status) {
+    struct connection *connection = request->data;
+    if (status == UV_ECANCELED || connection->link == NULL)
+        return;
+    if (status != 0) {
+        connection->address = connection->address->ai_next;
+        if (connection->address == NULL)
+            lose(connection, uv_strerror(status));
+        else
+            uv_close((uv_handle_t *)&connection->handle, on_retry_closed);
+        return;
+    }
+    char remote[LR_ADDRESS_BYTES];
+    remote_of(connection, remote);
+    uv_tcp_nodelay(&connection->handle, 1);
+    reading(NULL, connection, true);
+    lr_link_connected(connection->link, remote);
+}
+
+static void try_next(struct connection *connection, const char *why) {
+    while (connection->address != NULL && !is_loopback(connection->address->ai_addr)) {
+        char text[LR_ADDRESS_BYTES];
+        print_address(connection->address->ai_addr, text);
+        lr_log(LR_ERROR, "peer %s: %s " LOOPBACK_ONLY, connection->dialled, text);
+        why = LOOPBACK_ONLY;
+        connection->address = connection->address->ai_next;
+    }
+    if (connection->address == NULL) {
+        lose(connection, why);
+        return;
+    }
+    start_handle(connection);
+    int result = uv_tcp_connect(&connection->connect, &connection->handle, connection->address->ai_addr, on_connect);
+    if (result != 0)
+        lose(connection, uv_strerror(result));
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *addresses) {
+    struct connection *connection = request->data;
+    connection->addresses = connection->address = addresses;
+    if (connection->link == NULL) {
+        leave(connection);
+        return;
+    }
+    for (const struct addrinfo *at = addresses; at != NULL; at = at->ai_next)
+        if (is_loopback(at->ai_addr)) {
+            char text[LR_ADDRESS_BYTES];
+            print_address(at->ai_addr, text);
+            lr_peer_resolved(connection->link->peer, text);
+        }
+    if (status != 0)
+        lose(connection, uv_strerror(status));
+    else
+        try_next(connection, "the name has no address");
+    leave(connection);
+}
+
+static void *dial(void *self, struct lr_link *link, const char *address) {
+    struct lr_tcp *tcp = self;
+    char host[LR_ADDRESS_BYTES], port[6], why[LR_WHY_BYTES];
+    struct connection *connection = new_connection(tcp);
+    if (connection == NULL || !lr_config_split(address, host, port, why)) {
+        free(connection); /* the configuration has checked the address: this is for want of memory only */
+        return NULL;
+    }
+    snprintf(connection->dialled, sizeof connection->dialled, "%s", address);
+    connection->link = link;
+    connection->users++;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    if (uv_getaddrinfo(tcp->loop, &connection->lookup, on_resolved, host, port, &hints) != 0) {
+        connection->link = NULL;
+        connection->users--;
+        end(connection);
+        return NULL;
+    }
+    return connection;
+}
+
+static void on_incoming(uv_stream_t *listener, int status) {
+    struct lr_tcp *tcp = listener->data;
+    struct connection *connection = status == 0 ? new_connection(tcp) : NULL;
+    if (connection == NULL)
+        return;
+    start_handle(connection);
+    char remote[LR_ADDRESS_BYTES];
+    if (uv_accept(listener, (uv_stream_t *)&connection->handle) != 0) {
+        end(connection);
+        return;
+    }
+    remote_of(connection, remote);
+    uv_tcp_nodelay(&connection->handle, 1);
+    connection->link = lr_link_accept(tcp->node, connection, remote);
+    if (connection->link == NULL)
+        end(connection);
+    else
+        reading(NULL, connection, true);
+}
+
+/* ---- the world --------------------------------------------------------------------------------------------------- */
+
+static uint64_t now_ms(void *self) {
+    struct timespec now;
+    (void)self;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t wall_ms(void *self) {
+    struct timespec now;
+    (void)self;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t random_word(void *self) {
+    struct lr_tcp *tcp = self;
+    uint64_t word;
+    if (uv_random(NULL, NULL, &word, sizeof word, 0, NULL) != 0) /* jitter and origins: no secret hangs on it */
+        word = (tcp->random_state += UINT64_C(0x9e3779b97f4a7c15)) ^ now_ms(NULL);
+    return word;
+}
+
+void lr_tcp_init(struct lr_tcp *tcp, uv_loop_t *loop) {
+    *tcp = (struct lr_tcp){.loop = loop};
+    tcp->world = (struct lr_world){.self = tcp,
+                                   .now_ms = now_ms,
+                                   .wall_ms = wall_ms,
+                                   .random = random_word,
+                                   .dial = dial,
+                                   .send = send_bytes,
+                                   .unsent = unsent,
+                                   .reading = reading,
+                                   .hang_up = hang_up};
+}
+
+/* Resolves at once. NULL with `why`. */
+static struct addrinfo *resolve(struct lr_tcp *tcp, const char *address, char *why) {
+    char host[LR_ADDRESS_BYTES], port[6];
+    if (!lr_config_split(address, host, port, why))
+        return NULL;
+    uv_getaddrinfo_t request;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    int result = uv_getaddrinfo(tcp->loop, &request, NULL, host, port, &hints);
+    if (result == 0)
+        return request.addrinfo;
+    snprintf(why, LR_WHY_BYTES, "%.100s cannot be resolved: %s", address, uv_strerror(result));
+    return NULL;
+}
+
+bool lr_tcp_admits(struct lr_tcp *tcp, const char *address, bool resolve_names, char *why) {
+    char host[LR_ADDRESS_BYTES], port[6];
+    struct sockaddr_storage numeric;
+    if (!lr_config_split(address, host, port, why))
+        return false;
+    bool is_numeric = uv_ip4_addr(host, 0, (struct sockaddr_in *)&numeric) == 0 ||
+                      uv_ip6_addr(host, 0, (struct sockaddr_in6 *)&numeric) == 0;
+    if (!is_numeric && !resolve_names)
+        return true;
+    struct addrinfo *addresses = resolve(tcp, address, why);
+    bool admitted = addresses == NULL;
+    for (const struct addrinfo *at = addresses; at != NULL; at = at->ai_next)
+        admitted |= is_loopback(at->ai_addr);
+    uv_freeaddrinfo(addresses);
+    if (!admitted)
+        snprintf(why, LR_WHY_BYTES, "%.100s " LOOPBACK_ONLY, address);
+    return admitted;
+}
+
+int lr_tcp_listen(struct lr_tcp *tcp, struct lr_node *node, const char *address, char *why) {
+    tcp->node = node;
+    struct addrinfo *addresses = resolve(tcp, address, why);
+    if (addresses == NULL)
+        return -1;
+    if (!is_loopback(addresses->ai_addr)) {
+        snprintf(why, LR_WHY_BYTES, "%.100s " LOOPBACK_ONLY, address);
+        uv_freeaddrinfo(addresses);
+        return -1;
+    }
+    uv_tcp_init(tcp->loop, &tcp->listener);
+    tcp->listener.data = tcp;
+    tcp->listening = true;
+    int result = uv_tcp_bind(&tcp->listener, addresses->ai_addr, 0);
+    if (result == 0)
+        result = uv_listen((uv_stream_t *)&tcp->listener, 64, on_incoming);
+    uv_freeaddrinfo(addresses);
+    if (result == 0)
+        return 0;
+    snprintf(why, LR_WHY_BYTES, "cannot listen at %.100s: %s", address, uv_strerror(result));
+    lr_tcp_stop(tcp);
+    return -1;
+}
+
+void lr_tcp_stop(struct lr_tcp *tcp) {
+    if (tcp->listening)
+        uv_close((uv_handle_t *)&tcp->listener, NULL);
+    tcp->listening = false;
+}
