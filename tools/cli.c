@@ -34,7 +34,8 @@ const struct cli_option cli_common_options[CLI_COMMON_OPTIONS + 1] = {
      "The segment /dev/shm/larder.NAME; without it the one in LARDER_NAME, else \"default\""},
     {"path", 0, CLI_TEXT, "FILE", NULL, NULL, "The segment in this file on a tmpfs, in place of --name"},
     {"owner", 0, CLI_TEXT, "USER", NULL, NULL,
-     "Accept a segment that belongs to USER (name or number); otherwise it must be one's own or root's"},
+     "Accept a segment that belongs to USER (name or number); without it, it must be one's own or root's. Root may use "
+     "any"},
     {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
 };
 

@@ -152,7 +152,9 @@ int cli_attach(const struct cli *cli, bool read_only, struct lr_cache **out);
 
 /* Prints the object on standard output and releases it. Returns CLI_YES, so that a verb can end with it. */
 int cli_print_json(json_t *object);
-/* A JSON string for human eyes: UTF-8 as it stands, anything else escaped as cli_escape does. */
+/* A JSON string if the bytes are UTF-8 without NUL (which many readers of JSON refuse); else NULL. */
+json_t *cli_json_exact(const void *bytes, size_t len);
+/* A JSON string for human eyes: as above where possible, else escaped as cli_escape does. */
 json_t *cli_json_bytes(const void *bytes, size_t len);
 json_t *cli_json_text(const char *text);
 /* The bytes as hexadecimal digits: never ambiguous. */

@@ -14,8 +14,12 @@ int cli_print_json(json_t *object) {
     return CLI_YES;
 }
 
+json_t *cli_json_exact(const void *bytes, size_t len) {
+    return memchr(bytes, 0, len) == NULL ? json_stringn(bytes, len) : NULL;
+}
+
 json_t *cli_json_bytes(const void *bytes, size_t len) {
-    json_t *text = json_stringn(bytes, len);
+    json_t *text = cli_json_exact(bytes, len);
     if (text != NULL)
         return text;
     char *escaped = malloc(4 * len + 1);

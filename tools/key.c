@@ -42,7 +42,7 @@ int key_read(const struct cli *cli, char *text, struct key *out) {
 }
 
 void key_to_json(json_t *object, const void *bytes, size_t len) {
-    json_t *text = json_stringn(bytes, len);
+    json_t *text = cli_json_exact(bytes, len);
     json_object_set_new(object, "key", text != NULL ? text : json_null());
     json_object_set_new(object, "key_hex", cli_json_hex(bytes, len));
 }

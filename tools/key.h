@@ -22,7 +22,7 @@ struct key {
  */
 int key_read(const struct cli *cli, char *text, struct key *out);
 
-/* The key's members of a JSON object: "key" (null where it is not UTF-8) and "key_hex". */
+/* The key's members of a JSON object: "key" (null where it is not UTF-8 or has a NUL) and "key_hex". */
 void key_to_json(json_t *object, const void *bytes, size_t len);
 
 /* For messages: escaped, and cut at 64 bytes. */

@@ -61,7 +61,7 @@ static json_t *item_to_json(const struct cli *cli, const struct key *key, const 
     json_object_set_new(object, "value_bytes", json_integer(item->value_len));
     if (cli_given(cli, "meta") || cli_given(cli, "output"))
         return object;
-    json_t *text = json_stringn(value, item->value_len);
+    json_t *text = cli_json_exact(value, item->value_len);
     bool is_text = text != NULL;
     json_object_set_new(object, "value", is_text ? text : json_null());
     json_object_set_new(object, "value_hex", is_text ? json_null() : cli_json_hex(value, item->value_len));
@@ -125,10 +125,10 @@ const struct verb verb_get = {
         "there is no such key, or it has expired.\n\n"
         "The segment is mapped read-only: the look counts neither as hit nor as miss and does not make the item "
         "stay longer.",
-    .output =
-        "key (null where it is not UTF-8), key_hex, version (decimal text, for `larder set --cas`), stored_ms (Unix "
-        "time of the version), flags, ttl_ms (left; null: never expires), value_bytes, value (null where it is not "
-        "UTF-8), value_hex (only then). With --meta or --output without the last two.",
+    .output = "key (null where it is not UTF-8 or has a NUL), key_hex, version (decimal text, for `larder set --cas`), "
+              "stored_ms (Unix "
+              "time of the version), flags, ttl_ms (left; null: never expires), value_bytes, value (null like key), "
+              "value_hex (only then). With --meta or --output without the last two.",
     .examples = "larder get greeting\n"
                 "larder get --meta greeting\n"
                 "larder get --hex-key 00ff10 --output value.bin",

@@ -175,7 +175,8 @@ const struct verb verb_ls = {
         "deleted meanwhile may be listed or not, and while the index grows a key may be listed twice.\n\n"
         "With --long: bytes of the value, time until it expires, version, the application's flags, recency count (P "
         "behind it: pinned), and stripe.",
-    .output = "items: array of {key (null where it is not UTF-8), key_hex}, with --long also value_bytes, block_bytes, "
+    .output = "items: array of {key (null where it is not UTF-8 or has a NUL), key_hex}, with --long also value_bytes, "
+              "block_bytes, "
               "version (decimal text), flags, ttl_ms (null: never), recency, pinned, stripe; count, skipped (kept "
               "changing), complete (false when --limit cut the list).",
     .examples = "larder ls --prefix session/ --limit 20\n"

@@ -154,7 +154,7 @@ const struct verb verb_set = {
         "With --add, --replace or --cas the exit status is 1 if the condition does not hold. Conditions are judged on "
         "this host's copy only.\n\n"
         "A value too large for the segment is refused (exit status 2), and the message says how large it may be.",
-    .output = "key (null where it is not UTF-8), key_hex, version (decimal text), value_bytes.",
+    .output = "key (null where it is not UTF-8 or has a NUL), key_hex, version (decimal text), value_bytes.",
     .examples = "larder set greeting hello\n"
                 "larder set page/1 --file page.html --ttl 10m\n"
                 "date | larder set now - --add\n"
