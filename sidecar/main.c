@@ -232,6 +232,8 @@ static int start_node(struct daemon *daemon) {
     for (unsigned i = 0; i < config->peer_count; i++)
         if (lr_node_add_peer(daemon->node, config->peers[i]) != 0)
             return refuse(3, "out of memory", "");
+    if (config->peer_count == 0)
+        lr_set_replicating(daemon->cache, false);
     return 0;
 }
 

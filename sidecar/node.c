@@ -17,6 +17,18 @@
 #define SWEEP_AGAIN 8u /* a stripe where something was found is swept on at once, so often */
 #define AGE_EVERY_MS 30000u
 
+/* An epoch that the last larderd closed, and that was not acknowledged, is ours to finish. A stripe that never had one
+ * gets its first here, so that what comes from now on counts as not yet shipped. */
+static void take_over_epoch(struct lr_node *node, uint32_t stripe) {
+    struct lr_stripe_epoch *epoch = &node->epochs[stripe];
+    uint32_t now = lr_epoch_now(node->cache, stripe);
+    uint32_t acked = lr_epoch_get_acked(node->cache, stripe);
+    if (now == acked)
+        lr_epoch_begin(node->cache, stripe, &epoch->epoch, &epoch->head); /* busy: close_epochs comes by soon */
+    else if (now - acked > 1)
+        *epoch = (struct lr_stripe_epoch){.epoch = now - 1, .head = lr_feed_head(node->cache, stripe), .closed = true};
+}
+
 struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *world,
                                const struct lr_node_options *options) {
     struct lr_node *node = calloc(1, sizeof *node);
@@ -37,15 +49,11 @@ struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *wo
         lr_node_destroy(node);
         return NULL;
     }
-    /* An epoch that the last larderd closed, and that was not acknowledged, is ours to finish. */
     for (uint32_t i = 0; i < node->stripes; i++)
-        if (lr_epoch_now(cache, i) - lr_epoch_get_acked(cache, i) > 1)
-            node->epochs[i] = (struct lr_stripe_epoch){
-                .epoch = lr_epoch_now(cache, i) - 1, .head = lr_feed_head(cache, i), .closed = true};
+        take_over_epoch(node, i);
     if (node->entry_cap > WIRE_MAX_ENTRY)
         lr_log(LR_WARN, "items above %llu bytes do not travel: the peers forget what they have of them",
                (unsigned long long)WIRE_MAX_ENTRY);
-    lr_set_replicating(cache, false);
     return node;
 }
 

@@ -71,7 +71,11 @@ struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *wo
                                const struct lr_node_options *options);
 /* Says BYE to all. The connections are hung up, the outside may still be delivering. */
 void lr_node_destroy(struct lr_node *node);
-/* 0; -1: there are LR_MAX_PEERS, or no memory. A known address is left alone. */
+/*
+ * 0; -1: there are LR_MAX_PEERS, or no memory. A known address is left alone. From the first peer on, deletes leave
+ * tombstones and changes leave hints, until the last one is removed. A node that never gets a peer changes nothing of
+ * that: a restart must not have a moment without.
+ */
 int lr_node_add_peer(struct lr_node *node, const char *address);
 void lr_node_remove_peer(struct lr_node *node, const char *address);
 void lr_node_tick(struct lr_node *node);
