@@ -25,7 +25,9 @@
 #include <unistd.h>
 
 #define SPINS 200
-#define SLICE_NS UINT64_C(3000000)
+#define FIRST_SLICE_NS                                                                                                 \
+    UINT64_C(60000) /* sleeps double from here: a dead owner is noticed soon, a slow one costs little */
+#define LAST_SLICE_NS UINT64_C(4000000)
 
 static void futex_wait_slice(sm_u64 *lock, uint64_t expected, uint64_t ns) {
     struct timespec slice = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
@@ -82,7 +84,7 @@ static int lock_slowly(struct lr_view *view, uint64_t own, uint32_t wait_ms) {
     }
     uint64_t now = lr_monotonic_ns();
     const uint64_t end = now + (uint64_t)wait_ms * 1000000u;
-    uint64_t watched = 0;
+    uint64_t watched = 0, slice = FIRST_SLICE_NS;
     lr_count(cache, LR_C_lock_waits);
     for (;;) {
         uint64_t word = lr_load(&view->stripe->lock);
@@ -109,7 +111,8 @@ static int lock_slowly(struct lr_view *view, uint64_t own, uint32_t wait_ms) {
         uint64_t waiting = word | SM_LOCK_WAITERS;
         if (word != waiting && !try_take(view, word, waiting))
             continue;
-        futex_wait_slice(&view->stripe->lock, waiting, end - now < SLICE_NS ? end - now : SLICE_NS);
+        futex_wait_slice(&view->stripe->lock, waiting, end - now < slice ? end - now : slice);
+        slice = slice < LAST_SLICE_NS / 2 ? slice * 2 : LAST_SLICE_NS;
     }
 }
 
