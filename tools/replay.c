@@ -487,8 +487,9 @@ static void gather_segment(struct parent *parent, const struct lr_stat *before) 
     result->payload_bytes = after.payload_bytes;
     result->items = after.items;
     result->recency_max = lr_recency_max(parent->cache);
-    result->evictions = after.stripe_counters[LR_S_evictions] - before->stripe_counters[LR_S_evictions] +
-                        after.stripe_counters[LR_S_index_evictions] - before->stripe_counters[LR_S_index_evictions];
+    result->index_evictions =
+        after.stripe_counters[LR_S_index_evictions] - before->stripe_counters[LR_S_index_evictions];
+    result->evictions = after.stripe_counters[LR_S_evictions] - before->stripe_counters[LR_S_evictions];
     result->expirations = after.stripe_counters[LR_S_expirations] - before->stripe_counters[LR_S_expirations];
     result->repairs = after.counters[LR_C_repairs] - before->counters[LR_C_repairs];
     result->takeovers = after.counters[LR_C_takeovers] - before->counters[LR_C_takeovers];

@@ -198,6 +198,7 @@ static void print_as_json(const struct cli *cli, const struct run *run) {
     json_object_set_new(object, "byte_miss_ratio",
                         json_real(ratio(result->counters[REPLAY_miss_bytes], result->counters[REPLAY_get_bytes])));
     set_integer(object, "evictions", result->evictions);
+    set_integer(object, "index_evictions", result->index_evictions);
     set_integer(object, "expirations", result->expirations);
     set_integer(object, "items", result->items);
     json_object_set_new(object, "payload_share", json_real(ratio(result->payload_bytes, result->cache_bytes)));
@@ -280,8 +281,8 @@ static void print_as_text(const struct cli *cli, const struct run *run) {
         printf("byte-exact      %.4f with CLOCK in as many bytes: ours is %+.2f %% (CLOCK with one bit: %.4f)\n",
                reference_ratio(run), 100.0 * relative(run), ratio(run->classic.misses, run->classic.gets));
     printf("wrong values    %" PRIu64 "\n", result->wrong_values);
-    printf("evictions       %s, expired %s\n", cli_format_count(a, result->evictions),
-           cli_format_count(b, result->expirations));
+    printf("evictions       %s (%s for want of an index slot), expired %s\n", cli_format_count(a, result->evictions),
+           cli_format_count(b, result->index_evictions), cli_format_count(c, result->expirations));
     printf("payload         %.1f %% of the memory, %s items\n",
            100.0 * ratio(result->payload_bytes, result->cache_bytes), cli_format_count(a, result->items));
     printf("speed           %s requests/s in %.2f s, values made and judged included\n",
@@ -309,6 +310,8 @@ static int run_loaded(const struct cli *cli, struct run *run) {
     if (exit_code != 0)
         return exit_code;
     int error = replay_run(&run->replay, &run->result, why);
+    if (error == LARDER_EINVALID && !run->replay.shared)
+        return cli_usage(cli, "--size %s cannot be used: %s", cli_text(cli, "size"), why);
     if (error != 0)
         return cli_fail(cli, error, "%s", why[0] != '\0' ? why : lr_error_text(error));
     if (cli_given(cli, "reference")) {
@@ -371,7 +374,8 @@ const struct verb verb_replay = {
         "policy; cache_bytes, processes, passes, interleave; requests, gets, hits, sets, deletes, get_bytes, "
         "miss_bytes, puts, puts_refused (of these puts_too_large, puts_pinned, puts_busy), gets_failed, "
         "deletes_failed; wrong_values (the sum of wrong_foreign, wrong_torn, wrong_stale, wrong_resurrected, "
-        "wrong_expired) and first_wrong; miss_ratio, byte_miss_ratio, evictions, expirations, items, payload_share "
+        "wrong_expired) and first_wrong; miss_ratio, byte_miss_ratio, evictions (of these index_evictions for want of "
+        "a free slot), expirations, items, payload_share "
         "(bytes of keys and values in cache_bytes), repairs, takeovers (of locks), deaths, died (worker, pid, signal, "
         "status), "
         "check_findings; elapsed_s, ops_per_s, p50_ns, p99_ns, p999_ns, max_ns (of gets, all of them timed); with "
