@@ -209,7 +209,8 @@ typedef struct larder_pin {
  * Pins the value of a key: no copy is made.
  *   Owns     the pin is the caller's until it is released, by this process and on this handle; any thread may do that.
  *            On error the pin needs no release.
- *   Returns  0, ENOT_FOUND, ENO_PINS (64 are in use on this handle: release one, or larder_get a copy), EBUSY.
+ *   Returns  0, ENOT_FOUND, EBUSY, or ENO_PINS: 64 are in use on this handle, and the key was not looked for; release
+ *            one, or larder_get a copy.
  */
 LARDER_API int larder_get_pinned(larder *cache, const void *key, size_t key_len, larder_pin *pin);
 
@@ -264,7 +265,7 @@ LARDER_API int larder_touch(larder *cache, const void *key, size_t key_len, uint
 /*
  * Adds `delta` to a value that is a decimal 64-bit integer ("-17"), keeping flags and deadline. If the key is absent,
  * stores `initial` with `ttl_ms` (0: never expires) and does not add.
- *   Returns  0, *result (may be NULL) is the new number. ENOT_NUMBER: the value is something else. EINVALID: the sum
+ *   Returns  0, *result is the new number. ENOT_NUMBER: the value is something else. EINVALID: the sum
  *            does not fit into 64 bits. Or the errors of larder_put.
  */
 LARDER_API int larder_increment(larder *cache, const void *key, size_t key_len, int64_t delta, int64_t initial,
