@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The rounds of bench.h: who does what, when.
+ *
+ *   parent    creates the roomy segment --- forks ---- waits --- destroys it, creates the full one --- waits --- sums
+ * up workers                                 build floor, load, all ops but put_evict |  attach, fill, put_evict
+ *
+ * Workers meet at a barrier in shared memory: the last one to come sets the instant at which the phase begins, a little
+ * ahead, and wakes the others, who then spin until that instant. A worker that waits while another measures alone
+ * sleeps in the kernel. If a worker dies the parent kills the others, so nobody waits for the dead.
+ */
+#include "bench.h"
+
+#include "floor.h"
+#include "ticks.h"
+#include "value.h"
+#include "workload.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ROUNDS 31u
+#define WARM_UP 3u /* rounds before them that do not count */
+#define ROUND_OPS 16384u
+#define BATCH FLOOR_BATCH
+#define KEY_BYTES VALUE_KEY_BYTES
+#define AHEAD_NS UINT64_C(60000) /* from the last arrival to the start of a phase */
+
+enum phase { ENGINE_ALONE, FLOOR_ALONE, ENGINE_ALL, FLOOR_ALL, PHASES };
+enum stage { STAGE_ROOMY = 1, STAGE_FULL = 2 };
+
+struct worker_page {
+    int error;
+    char why[LR_WHY_BYTES];
+    uint64_t failed[BENCH_OP_COUNT];
+    float ns[BENCH_OP_COUNT][PHASES][ROUNDS];
+};
+
+struct bench_page {
+    _Atomic uint32_t arrived;    /* at the barrier */
+    _Atomic uint32_t generation; /* of the barrier: a futex */
+    _Atomic uint64_t start_ns;   /* of the phase */
+    _Atomic uint32_t stage;      /* set by the parent: which segment is there */
+    _Atomic uint32_t left;       /* workers done with the roomy segment */
+    _Atomic uint32_t done;       /* phases done by worker 1, for progress */
+    struct worker_page workers[];
+};
+
+struct worker {
+    const struct bench_options *options;
+    struct bench_page *shared;
+    struct worker_page *page;
+    struct lr_cache *cache;
+    struct floor floor;
+    struct draw draw;
+    struct zipf zipf;
+    uint8_t (*keys)[KEY_BYTES]; /* of a round */
+    uint8_t *value, *buffers;   /* BATCH buffers */
+    uint64_t ops;               /* of a round */
+    uint64_t cursor;            /* of deletes: position in this worker's share */
+    uint64_t fresh;             /* of put_evict: next new key */
+    uint64_t sink;              /* keeps reads from being optimised away */
+    unsigned number;
+};
+
+/* ---- keys ------------------------------------------------------------------------------------------------------- */
+
+static void make_key(uint8_t out[KEY_BYTES], uint64_t item) {
+    struct value_key key = value_key(item);
+    memcpy(out, key.bytes, KEY_BYTES);
+}
+
+/* Popular ranks are strewn over the items, so that popular items are no neighbours in memory. */
+static uint64_t item_of_rank(const struct worker *worker, uint64_t rank) {
+    return rank * UINT64_C(2654435761) % worker->options->items;
+}
+
+static void draw_keys(struct worker *worker) {
+    for (uint64_t i = 0; i < worker->ops; i++) {
+        uint64_t rank = worker->options->zipf > 0 ? zipf_draw(&worker->zipf, &worker->draw)
+                                                  : draw_below(&worker->draw, worker->options->items);
+        make_key(worker->keys[i], item_of_rank(worker, rank));
+    }
+}
+
+/* Deletes take each key of the worker's share in turn, so none is deleted twice in a round. */
+static void take_keys(struct worker *worker) {
+    uint64_t share = worker->options->items / worker->options->processes;
+    for (uint64_t i = 0; i < worker->ops; i++) {
+        make_key(worker->keys[i], item_of_rank(worker, worker->number * share + worker->cursor));
+        worker->cursor = (worker->cursor + 1) % share;
+    }
+}
+
+static void new_keys(struct worker *worker) {
+    for (uint64_t i = 0; i < worker->ops; i++)
+        make_key(worker->keys[i],
+                 worker->options->items + worker->number + worker->fresh++ * worker->options->processes);
+}
+
+/* ---- what is timed ---------------------------------------------------------------------------------------------- */
+
+static struct lr_put put_of(const struct worker *worker, const void *key) {
+    return (struct lr_put){.key = key,
+                           .key_len = KEY_BYTES,
+                           .value = worker->value,
+                           .value_len = worker->options->value_bytes,
+                           .mode = LR_SET};
+}
+
+/* Each returns how many operations did what was asked. */
+
+static uint64_t engine_get_copy(struct worker *worker) {
+    uint64_t good = 0;
+    struct lr_item item;
+    for (uint64_t i = 0; i < worker->ops; i++)
+        good += lr_get(worker->cache, worker->keys[i], KEY_BYTES, worker->buffers, worker->options->value_bytes, &item,
+                       0) == 0;
+    return good;
+}
+
+static uint64_t floor_get_copy(struct worker *worker) {
+    uint64_t good = 0;
+    size_t len;
+    for (uint64_t i = 0; i < worker->ops; i++)
+        good +=
+            floor_get(&worker->floor, worker->keys[i], KEY_BYTES, worker->buffers, worker->options->value_bytes, &len);
+    return good;
+}
+
+static uint64_t read_word(const void *value, size_t len) {
+    uint64_t word = 0;
+    memcpy(&word, value, len < sizeof word ? len : sizeof word);
+    return word;
+}
+
+static uint64_t engine_get_pinned(struct worker *worker) {
+    uint64_t good = 0;
+    struct lr_pin pin;
+    for (uint64_t i = 0; i < worker->ops; i++) {
+        if (lr_pin(worker->cache, worker->keys[i], KEY_BYTES, &pin) != 0)
+            continue;
+        worker->sink += read_word(pin.value, pin.item.value_len);
+        lr_unpin(worker->cache, &pin);
+        good++;
+    }
+    return good;
+}
+
+static uint64_t floor_get_pinned(struct worker *worker) {
+    uint64_t good = 0;
+    size_t len;
+    for (uint64_t i = 0; i < worker->ops; i++) {
+        const void *value = floor_find(&worker->floor, worker->keys[i], KEY_BYTES, &len);
+        if (value == NULL)
+            continue;
+        worker->sink += read_word(value, len);
+        good++;
+    }
+    return good;
+}
+
+static uint64_t engine_get_many(struct worker *worker) {
+    uint64_t good = 0;
+    size_t cap = worker->options->value_bytes;
+    struct lr_read rows[BATCH];
+    for (uint64_t i = 0; i < worker->ops; i += BATCH) {
+        for (unsigned j = 0; j < BATCH; j++)
+            rows[j] = (struct lr_read){
+                .key = worker->keys[i + j], .key_len = KEY_BYTES, .buf = worker->buffers + j * cap, .cap = cap};
+        good += lr_get_many(worker->cache, rows, BATCH, 0);
+    }
+    return good;
+}
+
+static uint64_t floor_get_batch(struct worker *worker) {
+    uint64_t good = 0;
+    size_t cap = worker->options->value_bytes;
+    struct floor_read rows[BATCH];
+    for (uint64_t i = 0; i < worker->ops; i += BATCH) {
+        for (unsigned j = 0; j < BATCH; j++)
+            rows[j] = (struct floor_read){
+                .key = worker->keys[i + j], .key_len = KEY_BYTES, .buf = worker->buffers + j * cap, .cap = cap};
+        good += floor_get_many(&worker->floor, rows, BATCH);
+    }
+    return good;
+}
+
+static uint64_t engine_put(struct worker *worker) {
+    uint64_t good = 0;
+    for (uint64_t i = 0; i < worker->ops; i++) {
+        struct lr_put put = put_of(worker, worker->keys[i]);
+        good += lr_put(worker->cache, &put) == 0;
+    }
+    return good;
+}
+
+static uint64_t floor_put_all(struct worker *worker) {
+    uint64_t good = 0;
+    for (uint64_t i = 0; i < worker->ops; i++)
+        good += floor_put(&worker->floor, worker->keys[i], KEY_BYTES, worker->value, worker->options->value_bytes);
+    return good;
+}
+
+static uint64_t engine_delete(struct worker *worker) {
+    uint64_t good = 0;
+    for (uint64_t i = 0; i < worker->ops; i++)
+        good += lr_delete(worker->cache, worker->keys[i], KEY_BYTES) == 0;
+    return good;
+}
+
+static uint64_t floor_delete_all(struct worker *worker) {
+    uint64_t good = 0;
+    for (uint64_t i = 0; i < worker->ops; i++)
+        good += floor_delete(&worker->floor, worker->keys[i], KEY_BYTES);
+    return good;
+}
+
+static void restore_engine(struct worker *worker) {
+    engine_put(worker);
+}
+
+static void restore_floor(struct worker *worker) {
+    for (uint64_t i = 0; i < worker->ops; i++)
+        floor_restore(&worker->floor, worker->keys[i], KEY_BYTES);
+}
+
+static const struct op {
+    void (*engine_keys)(struct worker *worker); /* before each engine phase */
+    uint64_t (*engine)(struct worker *worker);
+    void (*engine_after)(struct worker *worker); /* not timed; may be NULL */
+    void (*floor_keys)(struct worker *worker);   /* NULL: those of the engine's phase */
+    uint64_t (*floor)(struct worker *worker);
+    void (*floor_after)(struct worker *worker);
+} ops[BENCH_OP_COUNT] = {
+    [BENCH_get_copy] = {draw_keys, engine_get_copy, NULL, NULL, floor_get_copy, NULL},
+    [BENCH_get_pinned] = {draw_keys, engine_get_pinned, NULL, NULL, floor_get_pinned, NULL},
+    [BENCH_get_many] = {draw_keys, engine_get_many, NULL, NULL, floor_get_batch, NULL},
+    [BENCH_put_replace] = {draw_keys, engine_put, NULL, NULL, floor_put_all, NULL},
+    [BENCH_put_evict] = {new_keys, engine_put, NULL, draw_keys, floor_put_all, NULL},
+    [BENCH_delete] = {take_keys, engine_delete, restore_engine, NULL, floor_delete_all, restore_floor},
+};
+
+/* ---- rounds ----------------------------------------------------------------------------------------------------- */
+
+/* Returns when all workers have come here, all at one instant. */
+static void meet(struct worker *worker) {
+    struct bench_page *shared = worker->shared;
+    uint32_t generation = atomic_load(&shared->generation);
+    if (atomic_fetch_add(&shared->arrived, 1) + 1 == worker->options->processes) {
+        atomic_store(&shared->arrived, 0);
+        atomic_store(&shared->start_ns, ticks_clock_ns() + (worker->options->processes > 1 ? AHEAD_NS : 0));
+        atomic_store(&shared->generation, generation + 1);
+        syscall(SYS_futex, &shared->generation, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+    }
+    while (atomic_load(&shared->generation) == generation)
+        syscall(SYS_futex, &shared->generation, FUTEX_WAIT, generation, NULL, NULL, 0);
+    uint64_t start_ns = atomic_load(&shared->start_ns);
+    while (ticks_clock_ns() < start_ns)
+        continue;
+}
+
+static void do_phase(struct worker *worker, enum bench_op number, enum phase phase, unsigned round) {
+    const struct op *op = &ops[number];
+    bool engine = phase == ENGINE_ALONE || phase == ENGINE_ALL;
+    bool alone = phase == ENGINE_ALONE || phase == FLOOR_ALONE;
+    if (alone && worker->options->processes == 1)
+        return;
+    if (!(alone && worker->number != 0)) {
+        if (engine)
+            op->engine_keys(worker);
+        else
+            (op->floor_keys ? op->floor_keys : op->engine_keys)(worker);
+    }
+    meet(worker);
+    if (!(alone && worker->number != 0)) {
+        uint64_t before = ticks_clock_ns();
+        uint64_t good = (engine ? op->engine : op->floor)(worker);
+        uint64_t spent = ticks_clock_ns() - before;
+        if (round >= WARM_UP)
+            worker->page->ns[number][phase][round - WARM_UP] = (float)((double)spent / (double)worker->ops);
+        if (engine)
+            worker->page->failed[number] += worker->ops - good;
+    }
+    meet(worker);
+    if (!(alone && worker->number != 0)) {
+        void (*after)(struct worker *) = engine ? op->engine_after : op->floor_after;
+        if (after != NULL)
+            after(worker);
+    }
+    if (worker->number == 0)
+        atomic_fetch_add(&worker->shared->done, 1);
+}
+
+static void do_op(struct worker *worker, enum bench_op number) {
+    for (unsigned round = 0; round < WARM_UP + ROUNDS; round++) {
+        /* The same keys for both: each draws from the same state. */
+        const struct draw draw = worker->draw;
+        const uint64_t cursor = worker->cursor;
+        for (unsigned i = 0; i < PHASES; i++) {
+            enum phase phase = (enum phase)(round % 2 == 0 ? i : i ^ 1u);
+            worker->draw = draw;
+            worker->cursor = cursor;
+            do_phase(worker, number, phase, round);
+        }
+        draw_bits(&worker->draw);
+    }
+}
+
+/* ---- the worker ------------------------------------------------------------------------------------------------- */
+
+static int fail(struct worker *worker, int error, const char *what) {
+    worker->page->error = error;
+    if (worker->page->why[0] == '\0')
+        snprintf(worker->page->why, sizeof worker->page->why, "worker %u: %s: %s", worker->number + 1u, what,
+                 lr_error_text(error));
+    return error;
+}
+
+static int attach(struct worker *worker, const char *name) {
+    struct lr_options options = lr_options_default();
+    options.name = name;
+    options.who = "bench worker";
+    int error = lr_cache_attach(&options, &worker->cache, worker->page->why);
+    return error == 0 ? 0 : fail(worker, error, "cannot attach");
+}
+
+/* Puts items [from, to) that are this worker's. */
+static int load(struct worker *worker, uint64_t from, uint64_t to) {
+    for (uint64_t item = from + worker->number; item < to; item += worker->options->processes) {
+        uint8_t key[KEY_BYTES];
+        make_key(key, item);
+        struct lr_put put = put_of(worker, key);
+        int error = lr_put(worker->cache, &put);
+        if (error != 0)
+            return fail(worker, error, "cannot load the items");
+    }
+    return 0;
+}
+
+static int prepare(struct worker *worker) {
+    const struct bench_options *options = worker->options;
+    uint64_t share = options->items / options->processes;
+    worker->ops = (share < ROUND_OPS ? share : ROUND_OPS) / BATCH * BATCH;
+    worker->draw = draw_seeded(worker->number + 1u);
+    if (options->zipf > 0)
+        worker->zipf = zipf_make(options->items, options->zipf);
+    worker->keys = malloc(worker->ops * sizeof *worker->keys);
+    worker->value = malloc(options->value_bytes + 1u);
+    worker->buffers = malloc(options->value_bytes * BATCH + 1u);
+    int error = floor_create(&worker->floor, options->items, KEY_BYTES, options->value_bytes);
+    if (error != 0 || worker->keys == NULL || worker->value == NULL || worker->buffers == NULL)
+        return fail(worker, LARDER_ENO_MEMORY, "cannot build the floor's table");
+    value_write(worker->value, options->value_bytes, 1, 1, 1);
+    for (uint64_t item = 0; item < options->items; item++) {
+        uint8_t key[KEY_BYTES];
+        make_key(key, item);
+        floor_insert(&worker->floor, key, KEY_BYTES, worker->value, options->value_bytes);
+    }
+    return 0;
+}
+
+static void bind_to_core(unsigned number) {
+    cpu_set_t allowed, mine;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    unsigned wanted = number % (unsigned)CPU_COUNT(&allowed);
+    CPU_ZERO(&mine);
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &allowed) && wanted-- == 0) {
+            CPU_SET(cpu, &mine);
+            sched_setaffinity(0, sizeof mine, &mine);
+            return;
+        }
+}
+
+static int live(struct worker *worker, const char *roomy, const char *full) {
+    struct bench_page *shared = worker->shared;
+    bind_to_core(worker->number);
+    if (prepare(worker) != 0 || attach(worker, roomy) != 0 || load(worker, 0, worker->options->items) != 0)
+        return 1;
+    meet(worker);
+    for (unsigned op = 0; op < BENCH_OP_COUNT; op++)
+        if (op != BENCH_put_evict)
+            do_op(worker, (enum bench_op)op);
+    lr_cache_detach(worker->cache);
+    atomic_fetch_add(&shared->left, 1);
+    while (atomic_load(&shared->stage) != STAGE_FULL)
+        usleep(1000);
+    /* Twice what fits: full beyond doubt, and the hand has gone round. */
+    worker->fresh = worker->options->items / worker->options->processes;
+    if (attach(worker, full) != 0 || load(worker, 0, worker->options->items * 2u) != 0)
+        return 1;
+    worker->fresh = worker->options->items / worker->options->processes + 1u;
+    meet(worker);
+    do_op(worker, BENCH_put_evict);
+    lr_cache_detach(worker->cache);
+    return worker->sink == 1; /* it never is */
+}
+
+/* ---- the parent ------------------------------------------------------------------------------------------------- */
+
+struct parent {
+    const struct bench_options *options;
+    struct bench_page *shared;
+    struct lr_cache *cache;
+    char roomy[65], full[65];
+    const char *segment; /* the one that exists now, or NULL */
+    pid_t pids[BENCH_MAX_PROCESSES];
+    unsigned alive;
+};
+
+static volatile sig_atomic_t caught_signal;
+
+static void remember_signal(int number) {
+    caught_signal = number;
+}
+
+/* Bytes for `items` items: blocks of the engine, and index at `load` of its slots. */
+static uint64_t bytes_for(const struct bench_options *options, double items, double index_load) {
+    double block = (double)((24u + KEY_BYTES + options->value_bytes + 7u) & ~UINT64_C(7));
+    return (uint64_t)(items * (block + 8.0 / index_load));
+}
+
+static int create_segment(struct parent *parent, const char *name, uint64_t size, char *why) {
+    struct lr_options options = lr_options_default();
+    options.name = name;
+    options.size = size;
+    options.who = "bench";
+    int error = lr_cache_create(&options, &parent->cache, why);
+    if (error == 0)
+        parent->segment = name;
+    return error;
+}
+
+static void destroy_segment(struct parent *parent) {
+    struct lr_options options = lr_options_default();
+    if (parent->segment == NULL)
+        return;
+    options.name = parent->segment;
+    lr_cache_detach(parent->cache);
+    lr_cache_destroy(&options, NULL);
+    parent->segment = NULL;
+}
+
+static int start_workers(struct parent *parent, char *why) {
+    pid_t self = getpid();
+    fflush(NULL);
+    for (unsigned i = 0; i < parent->options->processes; i++) {
+        pid_t pid = fork();
+        if (pid < 0) {
+            snprintf(why, LR_WHY_BYTES, "cannot start worker %u: %s", i + 1u, strerror(errno));
+            return LARDER_ESYSTEM;
+        }
+        if (pid == 0) {
+            signal(SIGINT, SIG_DFL);
+            signal(SIGTERM, SIG_DFL);
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (getppid() != self)
+                _exit(1);
+            struct worker worker = {
+                .options = parent->options, .shared = parent->shared, .page = &parent->shared->workers[i], .number = i};
+            _exit(live(&worker, parent->roomy, parent->full));
+        }
+        parent->pids[i] = pid;
+        parent->alive++;
+    }
+    return 0;
+}
+
+static void kill_workers(struct parent *parent) {
+    for (unsigned i = 0; i < parent->options->processes; i++) {
+        if (parent->pids[i] == 0)
+            continue;
+        kill(parent->pids[i], SIGKILL);
+        while (waitpid(parent->pids[i], NULL, 0) < 0 && errno == EINTR)
+            continue;
+        parent->pids[i] = 0;
+    }
+}
+
+/* 0, or the error of the first worker that ended badly. */
+static int collect(struct parent *parent, char *why) {
+    for (unsigned i = 0; i < parent->options->processes; i++) {
+        const struct worker_page *page = &parent->shared->workers[i];
+        int status;
+        if (parent->pids[i] == 0 || waitpid(parent->pids[i], &status, WNOHANG) != parent->pids[i])
+            continue;
+        parent->pids[i] = 0;
+        parent->alive--;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+            continue;
+        if (page->error != 0)
+            snprintf(why, LR_WHY_BYTES, "%s", page->why);
+        else
+            snprintf(why, LR_WHY_BYTES, "worker %u was ended by signal %d (%s)", i + 1u, WTERMSIG(status),
+                     strsignal(WTERMSIG(status)));
+        return page->error != 0 ? page->error : LARDER_ESYSTEM;
+    }
+    return 0;
+}
+
+static void print_progress(const struct parent *parent) {
+    unsigned phases = (WARM_UP + ROUNDS) * BENCH_OP_COUNT * (parent->options->processes > 1 ? 4u : 2u);
+    unsigned done = atomic_load(&parent->shared->done);
+    if (parent->options->progress && parent->alive > 0)
+        fprintf(stderr, "\rbench %3u %%%s\033[K", 100u * done / phases, done == 0 ? ", loading" : "");
+    else if (parent->options->progress)
+        fprintf(stderr, "\r\033[K");
+}
+
+/* Waits until all workers have left the roomy segment, or have ended. */
+static int watch(struct parent *parent, bool until_left, char *why) {
+    for (;;) {
+        int error = collect(parent, why);
+        print_progress(parent);
+        if (error != 0 || caught_signal != 0 || parent->alive == 0)
+            return error;
+        if (until_left && atomic_load(&parent->shared->left) == parent->options->processes)
+            return 0;
+        usleep(20000);
+    }
+}
+
+static int run_stages(struct parent *parent, struct bench_result *out, char *why) {
+    const struct bench_options *options = parent->options;
+    struct lr_stat facts;
+    int error =
+        create_segment(parent, parent->roomy, bytes_for(options, (double)options->items * 1.15, 0.5) + (1u << 20), why);
+    atomic_store(&parent->shared->stage, STAGE_ROOMY);
+    if (error == 0)
+        error = start_workers(parent, why);
+    if (error == 0)
+        error = watch(parent, true, why);
+    if (error != 0 || caught_signal != 0)
+        return error;
+    lr_stat(parent->cache, &facts);
+    out->cache_bytes = facts.cache_bytes;
+    out->evictions = facts.stripe_counters[LR_S_evictions];
+    destroy_segment(parent);
+    error = create_segment(parent, parent->full, bytes_for(options, (double)options->items, 0.8), why);
+    if (error != 0)
+        return error;
+    atomic_store(&parent->shared->stage, STAGE_FULL);
+    return watch(parent, false, why);
+}
+
+/* ---- figures ---------------------------------------------------------------------------------------------------- */
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double values[ROUNDS]) {
+    qsort(values, ROUNDS, sizeof values[0], compare_doubles);
+    return values[ROUNDS / 2];
+}
+
+/* Median over the rounds of what all workers together took for an operation of one. */
+static double median_ns(const struct parent *parent, enum bench_op op, enum phase phase) {
+    double values[ROUNDS];
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        values[round] = 0;
+        for (unsigned i = 0; i < parent->options->processes; i++)
+            values[round] += (double)parent->shared->workers[i].ns[op][phase][round] / parent->options->processes;
+    }
+    return median(values);
+}
+
+/* Median over the rounds of the throughput of all over that of worker 1 alone, times their number. */
+static double median_scaling(const struct parent *parent, enum bench_op op, enum phase alone, enum phase all) {
+    double values[ROUNDS];
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        double throughput = 0;
+        for (unsigned i = 0; i < parent->options->processes; i++)
+            throughput += 1.0 / (double)parent->shared->workers[i].ns[op][all][round];
+        values[round] =
+            throughput * (double)parent->shared->workers[0].ns[op][alone][round] / parent->options->processes;
+    }
+    return median(values);
+}
+
+static void sum_up(const struct parent *parent, struct bench_result *out) {
+    for (unsigned i = 0; i < BENCH_OP_COUNT; i++) {
+        enum bench_op op = (enum bench_op)i;
+        struct bench_row *row = &out->rows[op];
+        row->ns = median_ns(parent, op, ENGINE_ALL);
+        row->floor_ns = median_ns(parent, op, FLOOR_ALL);
+        row->ratio = row->floor_ns > 0 ? row->ns / row->floor_ns : 0;
+        row->scaling = row->floor_scaling = 1.0;
+        if (parent->options->processes > 1) {
+            row->scaling = median_scaling(parent, op, ENGINE_ALONE, ENGINE_ALL);
+            row->floor_scaling = median_scaling(parent, op, FLOOR_ALONE, FLOOR_ALL);
+        }
+        for (unsigned worker = 0; worker < parent->options->processes; worker++)
+            row->failed += parent->shared->workers[worker].failed[op];
+    }
+}
+
+int bench_run(const struct bench_options *options, struct bench_result *out, char *why) {
+    struct parent parent = {.options = options};
+    struct sigaction action = {.sa_handler = remember_signal}, old_interrupt, old_terminate;
+    size_t bytes = sizeof(struct bench_page) + options->processes * sizeof(struct worker_page);
+    *out = (struct bench_result){0};
+    why[0] = '\0';
+    parent.shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (parent.shared == MAP_FAILED) {
+        snprintf(why, LR_WHY_BYTES, "cannot map %zu bytes for the results: %s", bytes, strerror(errno));
+        return LARDER_ENO_MEMORY;
+    }
+    uint64_t now_ns = ticks_clock_ns();
+    snprintf(parent.roomy, sizeof parent.roomy, "bench.%ld.%08" PRIx32 ".roomy", (long)getpid(), (uint32_t)now_ns);
+    snprintf(parent.full, sizeof parent.full, "bench.%ld.%08" PRIx32 ".full", (long)getpid(), (uint32_t)now_ns);
+    sigemptyset(&action.sa_mask);
+    caught_signal = 0;
+    sigaction(SIGINT, &action, &old_interrupt);
+    sigaction(SIGTERM, &action, &old_terminate);
+    int error = run_stages(&parent, out, why);
+    kill_workers(&parent);
+    destroy_segment(&parent);
+    if (error == 0 && caught_signal == 0)
+        sum_up(&parent, out);
+    out->interrupted = caught_signal;
+    sigaction(SIGINT, &old_interrupt, NULL);
+    sigaction(SIGTERM, &old_terminate, NULL);
+    munmap(parent.shared, bytes);
+    return error;
+}
