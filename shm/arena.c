@@ -165,14 +165,48 @@ void lr_arena_free(struct lr_view *view, uint64_t off, uint64_t size) {
         lay_hole(view, off, next - off);
 }
 
+void lr_arena_hold(struct lr_view *view, uint64_t off, uint64_t size) {
+    lr_add(&view->stripe->held_blocks, 1);
+    lr_add(&view->stripe->held_bytes, size);
+    for (unsigned i = 0; i < SM_HELD; i++) {
+        sm_u32 *entry = &view->stripe->held[i];
+        if (atomic_load_explicit(entry, memory_order_relaxed) == 0) {
+            atomic_store_explicit(entry, (uint32_t)(off / SM_GRANULE), memory_order_relaxed);
+            return;
+        }
+    }
+}
+
+/* The held block is none any more; its bytes are the caller's. */
+static void unhold(struct lr_view *view, uint64_t off, uint64_t size) {
+    lr_add(&view->stripe->held_blocks, UINT64_MAX);
+    lr_add(&view->stripe->held_bytes, -size);
+    for (unsigned i = 0; i < SM_HELD; i++)
+        if (atomic_load_explicit(&view->stripe->held[i], memory_order_relaxed) == off / SM_GRANULE)
+            atomic_store_explicit(&view->stripe->held[i], 0, memory_order_relaxed);
+}
+
+void lr_arena_free_held(struct lr_view *view) {
+    for (unsigned i = 0; i < SM_HELD && lr_load(&view->stripe->held_blocks) != 0; i++) {
+        uint64_t off = (uint64_t)atomic_load_explicit(&view->stripe->held[i], memory_order_relaxed) * SM_GRANULE;
+        if (off == 0 || off > arena_end(view) - SM_MIN_BLOCK)
+            continue;
+        uint64_t word = lr_load(&lr_block_at(view->data, off)->word);
+        if (lr_block_state(word) != SM_BLOCK_HELD ||
+            lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, off), view))
+            continue;
+        unhold(view, off, lr_block_size(word));
+        lr_arena_free(view, off, lr_block_size(word));
+    }
+}
+
 void lr_arena_release(struct lr_view *view, uint64_t word, const struct lr_head *head) {
     if ((word & SM_SLOT_PINNED) &&
         lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, head->off), view)) {
         uint64_t held =
             (head->word & ~(UINT64_C(3) << SM_BLOCK_STATE_SHIFT)) | ((uint64_t)SM_BLOCK_HELD << SM_BLOCK_STATE_SHIFT);
         lr_store(&lr_block_at(view->data, head->off)->word, held);
-        lr_add(&view->stripe->held_blocks, 1);
-        lr_add(&view->stripe->held_bytes, head->size);
+        lr_arena_hold(view, head->off, head->size);
         return;
     }
     lr_arena_free(view, head->off, head->size);
@@ -345,8 +379,7 @@ static uint64_t advance(struct lr_view *view, bool evict, bool count, uint64_t k
         if (lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, end), view)) {
             jump(view, start, end, end + size);
         } else {
-            lr_add(&view->stripe->held_blocks, UINT64_MAX);
-            lr_add(&view->stripe->held_bytes, -size);
+            unhold(view, end, size);
             set_gap(view, start, end + size);
         }
         return size;

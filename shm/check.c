@@ -221,6 +221,17 @@ static void check_bins(struct checking *c) {
                  (unsigned long long)((i * 64 + (uint64_t)__builtin_ctzll(c->holes[i])) * SM_GRANULE));
 }
 
+static void check_held(struct checking *c) {
+    for (unsigned i = 0; i < SM_HELD; i++) {
+        uint64_t off = (uint64_t)atomic_load_explicit(&c->view.stripe->held[i], memory_order_relaxed) * SM_GRANULE;
+        if (off == 0)
+            continue;
+        if (off > c->view.cache->geometry.stripe_bytes - SM_MIN_BLOCK ||
+            lr_block_state(lr_load(&lr_block_at(c->view.data, off)->word)) != SM_BLOCK_HELD)
+            find(c, "%llu is listed as held and is not", (unsigned long long)off);
+    }
+}
+
 static void check_equal(struct checking *c, const char *what, uint64_t stored, uint64_t counted) {
     if (stored != counted)
         find(c, "%s is stored as %llu, counted %llu", what, (unsigned long long)stored, (unsigned long long)counted);
@@ -245,6 +256,7 @@ static void judge(struct checking *c) {
         check_index(c);
         check_tiling(c);
         check_bins(c);
+        check_held(c);
         check_derived(c);
     }
     c->out->stripes_checked++;

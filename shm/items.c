@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* One put in so many also sweeps a pair, so that expired items go even where no sidecar sweeps. */
+/* One put in so many also sweeps a pair and looks after held blocks: what is over goes even where no sidecar sweeps. */
 #define SWEEP_EVERY 16u
 
 uint64_t lr_cluster_hash(const void *key, size_t key_len) {
@@ -61,8 +61,12 @@ static int check_condition(struct lr_view *view, const struct lr_put *put, const
 /* After the commit, still under the lock. */
 static void after_change(struct lr_view *view, const struct lr_key *key, uint64_t version) {
     lr_feed_emit(view, key->hash, version);
-    if (lr_load(&view->stripe->ttl_items) != 0 && lr_load(&view->stripe->incarnation) % SWEEP_EVERY == 0)
+    if (lr_load(&view->stripe->incarnation) % SWEEP_EVERY != 0)
+        return;
+    if (lr_load(&view->stripe->ttl_items) != 0)
         lr_sweep_pairs(view, 1, UINT64_MAX);
+    if (lr_load(&view->stripe->held_blocks) != 0)
+        lr_arena_free_held(view);
 }
 
 /* Stores what `making` says with a fresh version. ESTALE cannot come out: a delete that overtook us made our put its

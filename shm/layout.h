@@ -47,6 +47,7 @@
 #define SM_PARTICIPANTS 1024u /* slots of handles that are attached for writing */
 #define SM_PINS 64u           /* hazards of one participant: one bit each in its summary word */
 #define SM_NOTES 32u          /* delete notes of one stripe: one bit each in notes_pending */
+#define SM_HELD 16u           /* held blocks of one stripe that are listed for an early end */
 #define SM_RANGES 256u        /* ranges of the cluster hash: its top 8 bits */
 #define SM_PAIR_SLOTS 16u     /* a pair of neighbouring lines with 8 slots each is one hash bucket */
 #define SM_PAIR_BYTES 128u
@@ -229,7 +230,7 @@ struct sm_stripe {
     uint8_t pad2[56];
     sm_u64 counters[SM_STRIPE_COUNTERS];      /* 320: rows of LR_STRIPE_COUNTERS (cache.h) */
     sm_u32 bins[SM_BIN_ROWS][SM_BIN_COLUMNS]; /* 448: offset / 8 of the first hole; 0 none */
-    uint8_t pad3[64];                         /* 1344 */
+    sm_u32 held[SM_HELD];                     /* 1344: offset / 8 of held blocks, as many as fit; 0 none: derived */
     struct sm_note notes[SM_NOTES];           /* 1408 */
     sm_u64 range_sum[SM_RANGES];              /* 2432: sum of mixed {hash, version} of items: derived */
     sm_u64 range_floor[SM_RANGES];            /* 4480: highest version forgotten here; only rises */

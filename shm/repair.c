@@ -187,8 +187,7 @@ static void walk_block(struct lr_view *view, uint64_t *marks, struct walk *walk,
         lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, off), NULL)) {
         end_hole(view, walk);
         set_state(view, off, word, SM_BLOCK_HELD);
-        lr_add(&view->stripe->held_blocks, 1);
-        lr_add(&view->stripe->held_bytes, size);
+        lr_arena_hold(view, off, size);
         walk->at = walk->hole = off + size;
         return;
     }
@@ -214,6 +213,8 @@ static void reset_derived(struct lr_view *view) {
                        &stripe->hole_bytes, &stripe->ttl_items,   &stripe->bin_map};
     for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
         lr_store(words[i], 0);
+    for (unsigned i = 0; i < SM_HELD; i++)
+        atomic_store_explicit(&stripe->held[i], 0, memory_order_relaxed);
     for (unsigned i = 0; i < SM_RANGES; i++)
         lr_store(&stripe->range_sum[i], 0);
     for (unsigned row = 0; row < SM_BIN_ROWS; row++)

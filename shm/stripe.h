@@ -274,6 +274,10 @@ void lr_arena_claim(struct lr_view *view, const struct lr_room *room, uint64_t w
 void lr_arena_free(struct lr_view *view, uint64_t off, uint64_t size);
 /* As above, or makes it a held block if `word` (the slot word that was taken out) was pinned and a hazard names it. */
 void lr_arena_release(struct lr_view *view, uint64_t word, const struct lr_head *head);
+/* Counts and lists a block that has become held. */
+void lr_arena_hold(struct lr_view *view, uint64_t off, uint64_t size);
+/* Frees the listed held blocks that nobody holds any more; those that found no place in the list wait for the hand. */
+void lr_arena_free_held(struct lr_view *view);
 /* Frees [border, border + bytes) and raises the border over it. False: pins, or nothing may be evicted. */
 bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes);
 /* Puts a hole that already stands in the tiling into its bin (repair). */

@@ -52,6 +52,8 @@ int lr_sweep(struct lr_cache *cache, uint32_t stripe, unsigned pairs, uint64_t t
             return removed > 0 ? removed : error;
         unsigned left = pairs - done < CHUNK ? pairs - done : CHUNK;
         removed += (int)lr_sweep_pairs(&view, left, tombstone_ms);
+        if (done == 0 && lr_load(&view.stripe->held_blocks) != 0)
+            lr_arena_free_held(&view);
         lr_stripe_unlock(&view);
     }
     return removed;
