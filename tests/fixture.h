@@ -22,7 +22,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-/* Built with a sanitizer: for tests that start foreign programs against the library, or that count. */
+/* Built with a sanitizer: for tests that count rounds. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define FIXTURE_SANITIZED 1
 #elif defined(__has_feature)
