@@ -403,14 +403,16 @@ int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum l
         /* One lap honours recency, later ones do not. Two of those, since a run across the hand's starting point is
          * whole only in the second. A wrap counts a granule, so that the loop ends whatever the tiling says. */
         uint64_t passed = 0, limit = evict ? 3 * arena : 2 * arena;
+        /* The next victim's tombstone wants a place when it goes. */
+        bool replicating = atomic_load_explicit(&view->cache->header->replicating, memory_order_relaxed) != 0;
+        uint64_t spare = evict && replicating ? SM_MIN_BLOCK : 0;
         for (;;) {
-            uint64_t gap = lr_load(&view->stripe->gap);
-            if (lr_gap_end(gap) - lr_gap_start(gap) >= size)
+            uint64_t gap = lr_load(&view->stripe->gap), open = lr_gap_end(gap) - lr_gap_start(gap);
+            bool last = how == LR_ROOM_FREE || passed > limit;
+            if (open >= size + (last ? 0 : spare))
                 break;
-            if (how == LR_ROOM_FREE)
-                return LARDER_EFULL;
-            if (passed > limit)
-                return evict ? LARDER_EPINNED : LARDER_EFULL;
+            if (last)
+                return evict && how == LR_ROOM_EVICT ? LARDER_EPINNED : LARDER_EFULL;
             view->hand_moved = true;
             bool first = passed <= arena;
             passed += advance(view, evict, first, first ? keep_off : 0) + SM_GRANULE;

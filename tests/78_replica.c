@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a segment does with changes from other hosts: the rules that make replicas converge, one test each, and then
+ * hosts that exchange changes in any order, with loss, repetition and local evictions.
+ */
+#include "fixture.h"
+
+#include <string.h>
+
+static void host(struct fixture *fixture, uint64_t size, unsigned stripes) {
+    struct lr_options options = lr_options_default();
+    options.size = size;
+    options.stripes = stripes;
+    *fixture = (struct fixture){0};
+    fixture_create_with(fixture, &options);
+    lr_set_replicating(fixture->one, true);
+}
+
+static struct lr_change change_of(const char *key, const char *value, uint64_t version) {
+    return (struct lr_change){.key = key,
+                              .value = value,
+                              .key_len = (uint32_t)strlen(key),
+                              .value_len = (uint32_t)strlen(value),
+                              .version = version,
+                              .deadline_ms = UINT64_MAX};
+}
+
+static int apply(struct lr_cache *cache, const char *key, const char *value, uint64_t version) {
+    struct lr_change change = change_of(key, value, version);
+    return lr_apply_put(cache, &change, 0);
+}
+
+static bool has(struct lr_cache *cache, const char *key, const char *value) {
+    char text[64];
+    struct lr_item item;
+    if (lr_get(cache, key, strlen(key), text, sizeof text, &item, 0) != 0)
+        return value == NULL;
+    return value != NULL && item.value_len == strlen(value) && memcmp(text, value, item.value_len) == 0;
+}
+
+static uint64_t put(struct lr_cache *cache, const char *key, const char *value, uint64_t ttl_ms) {
+    struct lr_put p = {
+        .key = key, .key_len = strlen(key), .value = value, .value_len = strlen(value), .ttl_ms = ttl_ms};
+    CU_ASSERT_EQUAL(lr_put(cache, &p), 0);
+    return p.version;
+}
+
+/* Versions of about now. */
+#define V(n) ((UINT64_C(200000000000) << 22) + ((uint64_t)(n) << 10))
+
+static void the_newer_version_wins_in_any_order(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 2);
+    CU_ASSERT_EQUAL(apply(f.one, "key", "five", V(5)), LR_APPLIED);
+    CU_ASSERT_EQUAL(apply(f.one, "key", "four", V(4)), LR_STALE);
+    CU_ASSERT_EQUAL(apply(f.one, "key", "five", V(5)), LR_STALE);
+    CU_ASSERT(has(f.one, "key", "five"));
+    CU_ASSERT_EQUAL(apply(f.one, "key", "six", V(6)), LR_APPLIED);
+    CU_ASSERT(has(f.one, "key", "six"));
+    fixture_destroy(&f);
+}
+
+static void equal_versions_with_different_values_settle_alike(void) {
+    struct fixture a, b;
+    host(&a, 1 << 20, 1);
+    host(&b, 1 << 20, 1);
+    apply(a.one, "key", "left", V(5));
+    apply(a.one, "key", "right", V(5));
+    apply(b.one, "key", "right", V(5));
+    apply(b.one, "key", "left", V(5));
+    struct lr_digest x, y;
+    CU_ASSERT_EQUAL(lr_digest(a.one, &x), 0);
+    CU_ASSERT_EQUAL(lr_digest(b.one, &y), 0);
+    CU_ASSERT_EQUAL(x.sum, y.sum);
+    CU_ASSERT_EQUAL(x.items, 1);
+    fixture_destroy(&a);
+    fixture_destroy(&b);
+}
+
+static void local_writes_are_newer_than_all_that_was_applied(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 1);
+    uint64_t ahead = V(1) + (UINT64_C(100000000000) << 22);
+    CU_ASSERT_EQUAL(apply(f.one, "key", "from a clock ahead", ahead), LR_APPLIED);
+    CU_ASSERT(put(f.one, "key", "ours", 0) > ahead);
+    CU_ASSERT(has(f.one, "key", "ours"));
+    fixture_destroy(&f);
+}
+
+static void a_tombstone_keeps_older_values_out(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 1);
+    apply(f.one, "key", "value", V(5));
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("key", 3), V(4)), LR_STALE);
+    CU_ASSERT(has(f.one, "key", "value"));
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("key", 3), V(7)), LR_APPLIED);
+    CU_ASSERT(has(f.one, "key", NULL));
+    CU_ASSERT_EQUAL(apply(f.one, "key", "six", V(6)), LR_STALE);
+    CU_ASSERT(has(f.one, "key", NULL));
+    CU_ASSERT_EQUAL(apply(f.one, "key", "eight", V(8)), LR_APPLIED);
+    CU_ASSERT(has(f.one, "key", "eight"));
+    /* A tombstone for a key that was never here protects as well. */
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("new", 3), V(9)), LR_APPLIED);
+    CU_ASSERT_EQUAL(apply(f.one, "new", "old", V(8)), LR_STALE);
+    fixture_destroy(&f);
+}
+
+static void a_dropped_tombstone_raises_the_floor(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 1);
+    uint64_t version = put(f.one, "key", "value", 0);
+    CU_ASSERT_EQUAL(lr_delete(f.one, "key", 3), 0);
+    uint32_t epoch;
+    uint64_t head;
+    CU_ASSERT_EQUAL(lr_epoch_begin(f.one, 0, &epoch, &head), 0);
+    lr_epoch_acked(f.one, 0, epoch);
+    CU_ASSERT(lr_sweep(f.one, 0, 4096, 0) >= 0);
+    fixture_sleep_ms(20);
+    CU_ASSERT(lr_sweep(f.one, 0, 4096, 1) >= 0);
+    struct lr_stat stat;
+    lr_stat(f.one, &stat);
+    CU_ASSERT_EQUAL(stat.tombstones, 0);
+    CU_ASSERT_EQUAL(apply(f.one, "key", "value", version), LR_DECLINED);
+    CU_ASSERT(has(f.one, "key", NULL));
+    fixture_destroy(&f);
+}
+
+static void a_tombstone_that_peers_lack_is_kept(void) {
+    struct fixture f;
+    struct lr_stat stat;
+    host(&f, 1 << 20, 1);
+    put(f.one, "key", "value", 0);
+    CU_ASSERT_EQUAL(lr_delete(f.one, "key", 3), 0);
+    fixture_sleep_ms(20);
+    lr_sweep(f.one, 0, 4096, 1);
+    lr_stat(f.one, &stat);
+    CU_ASSERT_EQUAL(stat.tombstones, 1);
+    fixture_destroy(&f);
+}
+
+static void what_was_evicted_does_not_come_back_older(void) {
+    struct fixture f;
+    char value[1000];
+    host(&f, 64 << 10, 1);
+    uint64_t version = put(f.one, "key", "newest", 0);
+    memset(value, 'x', sizeof value);
+    for (uint64_t i = 0; i < 1000; i++) {
+        struct lr_put p = {.key = &i, .key_len = 8, .value = value, .value_len = sizeof value};
+        CU_ASSERT_EQUAL(lr_put(f.one, &p), 0);
+    }
+    CU_ASSERT(has(f.one, "key", NULL));
+    int result = apply(f.one, "key", "older", version - (1 << 22));
+    CU_ASSERT(result == LR_DECLINED || result == LR_STALE);
+    CU_ASSERT(has(f.one, "key", NULL));
+    CU_ASSERT_EQUAL(apply(f.one, "key", "newer", lr_highest_version(f.one) + 1024), LR_APPLIED);
+    CU_ASSERT(has(f.one, "key", "newer"));
+    fixture_destroy(&f);
+}
+
+static void an_unshipped_eviction_leaves_a_trace(void) {
+    struct fixture f;
+    char value[1000];
+    host(&f, 64 << 10, 1);
+    memset(value, 'x', sizeof value);
+    for (uint64_t i = 0; i < 1000; i++) {
+        struct lr_put p = {.key = &i, .key_len = 8, .value = value, .value_len = sizeof value};
+        CU_ASSERT_EQUAL(lr_put(f.one, &p), 0);
+    }
+    struct lr_stat stat;
+    uint64_t voids = 0;
+    lr_stat(f.one, &stat);
+    for (unsigned range = 0; range < 256; range++) {
+        struct lr_range r;
+        lr_range_get(f.one, range, &r);
+        CU_ASSERT(r.void_version <= r.floor);
+        voids += r.void_version != 0;
+    }
+    CU_ASSERT(stat.stripe_counters[LR_S_unshipped_evictions] > 900);
+    CU_ASSERT(stat.tombstones > 20);
+    CU_ASSERT(voids > 20); /* the tombstones' share was too small for all */
+    fixture_destroy(&f);
+}
+
+static void a_change_that_does_not_fit_takes_the_older_value_away(void) {
+    struct fixture f;
+    host(&f, 64 << 10, 1);
+    apply(f.one, "key", "small", V(5));
+    char *large = calloc(1, 60000);
+    struct lr_change change = {
+        .key = "key", .key_len = 3, .value = large, .value_len = 60000, .version = V(6), .deadline_ms = UINT64_MAX};
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LR_DECLINED);
+    CU_ASSERT(has(f.one, "key", NULL));
+    CU_ASSERT_EQUAL(apply(f.one, "key", "small", V(5)), LR_DECLINED);
+    free(large);
+    fixture_destroy(&f);
+}
+
+static void bootstrap_uses_free_room_only(void) {
+    struct fixture f;
+    char value[1000];
+    host(&f, 64 << 10, 1);
+    memset(value, 'x', sizeof value);
+    for (uint64_t i = 0; i < 30; i++) {
+        struct lr_put p = {.key = &i, .key_len = 8, .value = value, .value_len = sizeof value};
+        CU_ASSERT_EQUAL(lr_put(f.one, &p), 0);
+    }
+    struct lr_stat before, after;
+    unsigned applied = 0;
+    lr_stat(f.one, &before);
+    for (uint64_t i = 100; i < 200; i++) {
+        struct lr_change change = {.key = &i,
+                                   .key_len = 8,
+                                   .value = value,
+                                   .value_len = sizeof value,
+                                   .version = lr_highest_version(f.one) + 1024,
+                                   .deadline_ms = UINT64_MAX};
+        applied += lr_apply_put(f.one, &change, LR_NO_EVICT) == LR_APPLIED;
+    }
+    lr_stat(f.one, &after);
+    CU_ASSERT(applied > 0 && applied < 50);
+    CU_ASSERT_EQUAL(after.stripe_counters[LR_S_evictions], before.stripe_counters[LR_S_evictions]);
+    CU_ASSERT_EQUAL(after.items, before.items + applied);
+    fixture_destroy(&f);
+}
+
+static void the_later_deadline_of_one_version_wins(void) {
+    struct fixture f;
+    struct lr_item item;
+    host(&f, 1 << 20, 1);
+    uint64_t now = lr_now_ms(f.one);
+    struct lr_change change = change_of("key", "value", V(5));
+    change.deadline_ms = now + 10000;
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LR_APPLIED);
+    change.deadline_ms = now + 5000;
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LR_STALE);
+    CU_ASSERT_EQUAL(lr_apply_touch(f.one, lr_cluster_hash("key", 3), V(5), now + 30000), LR_APPLIED);
+    CU_ASSERT_EQUAL(lr_apply_touch(f.one, lr_cluster_hash("key", 3), V(4), now + 90000), LR_STALE);
+    CU_ASSERT_EQUAL(lr_get(f.one, "key", 3, NULL, 0, &item, 0), LARDER_ETOO_SMALL);
+    CU_ASSERT_EQUAL(item.deadline_ms, now + 30000);
+    change.deadline_ms = now - 1; /* expired on arrival: nothing is stored, and nothing older later */
+    change.version = V(6);
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LR_DECLINED);
+    CU_ASSERT(has(f.one, "key", NULL));
+    CU_ASSERT_EQUAL(apply(f.one, "key", "value", V(5)), LR_DECLINED);
+    fixture_destroy(&f);
+}
+
+static void a_flush_wins_over_all_that_is_older(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 2);
+    uint64_t version = put(f.one, "key", "value", 0);
+    CU_ASSERT_EQUAL(lr_flush(f.two), 0);
+    CU_ASSERT(lr_flush_version(f.one) > version);
+    CU_ASSERT(has(f.one, "key", NULL));
+    CU_ASSERT_EQUAL(apply(f.one, "key", "value", version), LR_STALE);
+    CU_ASSERT(put(f.one, "key", "after", 0) > lr_flush_version(f.one));
+    CU_ASSERT(has(f.two, "key", "after"));
+    CU_ASSERT_EQUAL(lr_apply_flush(f.one, version), LR_STALE);
+    fixture_destroy(&f);
+}
+
+static void dropping_by_a_void_spares_what_is_newer(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 1);
+    apply(f.one, "old", "value", V(5));
+    apply(f.one, "new", "value", V(9));
+    CU_ASSERT_EQUAL(lr_drop(f.one, lr_cluster_hash("old", 3), V(7)), 0);
+    CU_ASSERT_EQUAL(lr_drop(f.one, lr_cluster_hash("new", 3), V(7)), 0);
+    CU_ASSERT(has(f.one, "old", NULL));
+    CU_ASSERT(has(f.one, "new", "value"));
+    CU_ASSERT_EQUAL(apply(f.one, "old", "value", V(5)), LR_DECLINED);
+    fixture_destroy(&f);
+}
+
+static void an_overrun_ring_says_so(void) {
+    struct fixture f;
+    struct lr_hint hints[64];
+    uint64_t position = 0;
+    host(&f, 1 << 20, 1);
+    for (unsigned i = 0; i < 10; i++)
+        put(f.one, "key", "value", 0);
+    CU_ASSERT_EQUAL(lr_feed_read(f.two, 0, &position, hints, 64), 10);
+    CU_ASSERT_EQUAL(hints[9].hash, lr_cluster_hash("key", 3));
+    CU_ASSERT_EQUAL(lr_feed_read(f.two, 0, &position, hints, 64), 0);
+    for (unsigned i = 0; i < 40000; i++)
+        put(f.one, "key", "value", 0);
+    CU_ASSERT_EQUAL(lr_feed_read(f.two, 0, &position, hints, 64), LARDER_ELOST);
+    CU_ASSERT_EQUAL(position, lr_feed_head(f.two, 0));
+    fixture_destroy(&f);
+}
+
+/* ---- hosts that exchange changes ------------------------------------------------------------------------------ */
+
+#define HOSTS 3u
+#define KEYS 200u
+
+struct cluster {
+    struct fixture hosts[HOSTS];
+    struct fixture_random random;
+    uint64_t served[HOSTS][KEYS]; /* highest version that this host served or acknowledged */
+    uint8_t *buf;
+    size_t cap;
+};
+
+static void ship(struct cluster *c, unsigned from, unsigned to, const struct lr_entry *entry) {
+    struct lr_cache *cache = c->hosts[to].one;
+    (void)from;
+    if (entry->tombstone) {
+        CU_ASSERT(lr_apply_tombstone(cache, entry->hash, entry->version) >= 0);
+        return;
+    }
+    struct lr_change change = {.key = entry->key,
+                               .value = entry->value,
+                               .key_len = entry->key_len,
+                               .value_len = entry->value_len,
+                               .version = entry->version,
+                               .deadline_ms = entry->deadline_ms,
+                               .flags = entry->flags};
+    CU_ASSERT(lr_apply_put(cache, &change, 0) >= 0);
+}
+
+static void ship_all(struct cluster *c, unsigned from, unsigned to, unsigned percent) {
+    struct lr_scan scan = lr_scan_all(c->hosts[from].one);
+    struct lr_entry entry;
+    while (lr_scan_next(c->hosts[from].one, &scan, c->buf, c->cap, &entry) == 0)
+        if (fixture_below(&c->random, 100) < percent)
+            ship(c, from, to, &entry);
+}
+
+static void look(struct cluster *c, unsigned h, unsigned k) {
+    char key[16], text[2048];
+    struct lr_item item;
+    size_t len = (size_t)snprintf(key, sizeof key, "key-%u", k);
+    if (lr_get(c->hosts[h].one, key, len, text, sizeof text, &item, 0) != 0)
+        return;
+    CU_ASSERT(item.version >= c->served[h][k]);
+    c->served[h][k] = item.version;
+}
+
+static void act(struct cluster *c, size_t value_len) {
+    char key[16], value[2048] = {0};
+    unsigned h = (unsigned)fixture_below(&c->random, HOSTS), k = (unsigned)fixture_below(&c->random, KEYS);
+    size_t len = (size_t)snprintf(key, sizeof key, "key-%u", k);
+    switch (fixture_below(&c->random, 20)) {
+    case 0:
+    case 1: {
+        int result = lr_delete(c->hosts[h].one, key, len);
+        CU_ASSERT(result == 0 || result == LARDER_ENOT_FOUND);
+        break;
+    }
+    case 2:
+        ship_all(c, h, (unsigned)fixture_below(&c->random, HOSTS), 30);
+        break;
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+        look(c, h, k);
+        break;
+    default: {
+        snprintf(value, sizeof value, "%llu", (unsigned long long)fixture_next(&c->random));
+        struct lr_put p = {.key = key, .key_len = len, .value = value, .value_len = 30 + k * value_len / KEYS};
+        CU_ASSERT_EQUAL(lr_put(c->hosts[h].one, &p), 0);
+        c->served[h][k] = p.version;
+    }
+    }
+}
+
+static void run_cluster(const char *what, uint64_t size, size_t value_len, bool roomy) {
+    struct cluster *c = calloc(1, sizeof *c);
+    c->random = fixture_seed(what);
+    for (unsigned h = 0; h < HOSTS; h++) {
+        host(&c->hosts[h], size << (roomy || h == 2 ? h : 0), h == 2 ? 2 : 1);
+        lr_set_origin(c->hosts[h].one, h + 1);
+    }
+    c->cap = lr_entry_bytes(c->hosts[HOSTS - 1].one);
+    c->cap = c->cap > lr_entry_bytes(c->hosts[0].one) ? c->cap : lr_entry_bytes(c->hosts[0].one);
+    c->buf = malloc(c->cap);
+    for (unsigned i = 0; i < 20000; i++)
+        act(c, value_len);
+    /* Everything reaches everybody, then all are equal. */
+    for (unsigned round = 0; round < 2; round++)
+        for (unsigned h = 0; h < HOSTS; h++)
+            for (unsigned to = 0; to < HOSTS; to++)
+                if (to != h)
+                    ship_all(c, h, to, 100);
+    for (unsigned h = 0; h < HOSTS; h++)
+        for (unsigned k = 0; k < KEYS; k++)
+            look(c, h, k);
+    struct lr_digest digests[HOSTS];
+    for (unsigned h = 0; h < HOSTS; h++)
+        CU_ASSERT_EQUAL(lr_digest(c->hosts[h].one, &digests[h]), 0);
+    for (unsigned h = 1; h < HOSTS && roomy; h++) {
+        CU_ASSERT_EQUAL(digests[h].sum, digests[0].sum);
+        CU_ASSERT_EQUAL(digests[h].items, digests[0].items);
+    }
+    CU_ASSERT(digests[0].items > 20);
+    for (unsigned h = 0; h < HOSTS; h++)
+        fixture_destroy(&c->hosts[h]);
+    free(c->buf);
+    free(c);
+}
+
+static void hosts_with_room_end_equal_whatever_the_order(void) {
+    run_cluster("hosts with room", 1 << 20, 500, true);
+}
+
+static void hosts_that_evict_never_serve_an_older_value(void) {
+    run_cluster("hosts that evict", 64 << 10, 1900, false);
+}
+
+void larder_suite_78_replica(void) {
+    CU_pSuite suite = CU_add_suite("78_replica", NULL, NULL);
+    CU_ADD_TEST(suite, the_newer_version_wins_in_any_order);
+    CU_ADD_TEST(suite, equal_versions_with_different_values_settle_alike);
+    CU_ADD_TEST(suite, local_writes_are_newer_than_all_that_was_applied);
+    CU_ADD_TEST(suite, a_tombstone_keeps_older_values_out);
+    CU_ADD_TEST(suite, a_dropped_tombstone_raises_the_floor);
+    CU_ADD_TEST(suite, a_tombstone_that_peers_lack_is_kept);
+    CU_ADD_TEST(suite, what_was_evicted_does_not_come_back_older);
+    CU_ADD_TEST(suite, an_unshipped_eviction_leaves_a_trace);
+    CU_ADD_TEST(suite, a_change_that_does_not_fit_takes_the_older_value_away);
+    CU_ADD_TEST(suite, bootstrap_uses_free_room_only);
+    CU_ADD_TEST(suite, the_later_deadline_of_one_version_wins);
+    CU_ADD_TEST(suite, a_flush_wins_over_all_that_is_older);
+    CU_ADD_TEST(suite, dropping_by_a_void_spares_what_is_newer);
+    CU_ADD_TEST(suite, an_overrun_ring_says_so);
+    CU_ADD_TEST(suite, hosts_with_room_end_equal_whatever_the_order);
+    CU_ADD_TEST(suite, hosts_that_evict_never_serve_an_older_value);
+}
