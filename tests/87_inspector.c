@@ -204,6 +204,27 @@ static void every_verb_of_the_inspector_speaks_json(void) {
     }
 }
 
+static void replay_and_bench_print_the_promised_fields(void) {
+    expect_status(larder("replay --generate kv --requests 2000 --size 8M --json"), 0);
+    json_t *object = parse_output();
+    expect_fields(object, "gets hits miss_ratio byte_miss_ratio wrong_values evictions payload_share ops_per_s p50_ns "
+                          "p99_ns p999_ns");
+    CU_ASSERT_EQUAL(integer_of(object, "wrong_values"), 0);
+    json_decref(object);
+
+    expect_status(larder("bench --items 2000 --json"), 0);
+    object = parse_output();
+    const json_t *results = json_object_get(object, "results");
+    CU_ASSERT_EQUAL_FATAL(json_array_size(results), 6);
+    static const char *const ops[] = {"get_copy", "get_pinned", "get_many", "put_replace", "put_evict", "delete"};
+    for (size_t i = 0; i < 6; i++) {
+        const json_t *row = json_array_get(results, i);
+        CU_ASSERT_STRING_EQUAL(text_of(row, "op"), ops[i]);
+        expect_fields(row, "items value_bytes processes ns floor_ns ratio");
+    }
+    json_decref(object);
+}
+
 static void unknown_and_surplus_words_are_named_with_exit_2(void) {
     static const char *const runs[][2] = {
         {"", "no verb"},
@@ -817,6 +838,7 @@ void larder_suite_87_inspector(void) {
     ADD(help_lists_every_verb_and_every_exit_status);
     ADD(help_of_every_verb_is_a_manual_page);
     ADD(every_verb_of_the_inspector_speaks_json);
+    ADD(replay_and_bench_print_the_promised_fields);
     ADD(unknown_and_surplus_words_are_named_with_exit_2);
     ADD(names_that_leave_their_folder_are_refused);
     ADD(the_environment_names_the_segment);
