@@ -95,7 +95,7 @@ static void check_entry(struct checking *c, uint32_t pair, unsigned slot, uint64
     }
     uint64_t hash = lr_head_hash(c->view.data, &head), place = lr_place(cache, hash);
     if (lr_place_stripe(cache, place) != c->view.number || lr_placing(place) != (uint32_t)(head.identity >> 32) ||
-        lr_place_tag(place) != (word & SM_SLOT_TAG_MASK) || lr_pair_of(lr_placing(place), lr_pairs(&c->view)) != pair)
+        lr_place_tag(place) != (word & SM_SLOT_TAG_MASK) || !lr_belongs(lr_placing(place), pair, lr_pairs(&c->view)))
         find(c, "pair %u slot %u: block %llu does not belong there by its key's hash", pair, slot, at);
     if (word & SM_SLOT_MOVED)
         find(c, "pair %u slot %u is marked as moved, and no split is under way", pair, slot);
@@ -115,6 +115,21 @@ static void check_entry(struct checking *c, uint32_t pair, unsigned slot, uint64
     c->sums[lr_range_of(hash)] += lr_range_term(hash, head.version);
 }
 
+static bool is_in_other_pair(struct checking *c, uint32_t pair, const struct lr_head *head, uint64_t hash) {
+    uint32_t placing = (uint32_t)(head->identity >> 32), pairs = lr_pairs(&c->view);
+    uint32_t first = lr_pair_of(placing, pairs), other = first == pair ? lr_pair_of(lr_second(placing), pairs) : first;
+    sm_u64 *slots = lr_pair_at(c->view.data, other);
+    for (unsigned i = 0; i < SM_PAIR_SLOTS && other != pair; i++) {
+        struct lr_head there;
+        uint64_t word = lr_load(&slots[i]);
+        if (word != 0 && !(word & SM_SLOT_DEAD) &&
+            lr_head_read(c->view.cache, c->view.data, lr_slot_off(word), &there) &&
+            (uint32_t)(there.identity >> 32) == placing && lr_head_hash(c->view.data, &there) == hash)
+            return true;
+    }
+    return false;
+}
+
 static void check_twins(struct checking *c, uint32_t pair) {
     sm_u64 *slots = lr_pair_at(c->view.data, pair);
     uint64_t hashes[SM_PAIR_SLOTS];
@@ -128,6 +143,8 @@ static void check_twins(struct checking *c, uint32_t pair) {
         for (unsigned j = 0; j < i; j++)
             if (hashes[j] == hashes[i] && hashes[i] != 0)
                 find(c, "pair %u: slots %u and %u have the same key", pair, j, i);
+        if (is_in_other_pair(c, pair, &head, hashes[i]))
+            find(c, "pair %u slot %u: its key stands in its other pair too", pair, i);
     }
 }
 

@@ -151,6 +151,8 @@ int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, 
 int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_making *making, enum lr_room_how how) {
     struct lr_room room;
     view->hand_moved = false;
+    if (old->slot == NULL)
+        lr_index_prepare(view, making->key->place);
     int error = lr_arena_room(view, lr_entry_size(making), old->slot ? old->head.off : 0, how, &room);
     if (error != 0)
         return error;

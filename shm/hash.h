@@ -67,6 +67,19 @@ static inline uint32_t lr_pair_of(uint32_t placing, uint32_t pairs) {
     return pair < pairs ? pair : pair & (mask >> 1);
 }
 
+/*
+ * Every key has two pairs, by two hashes (two-choice hashing, Y. Azar et al., 1994): the second from the middle of a
+ * product, so that keys of one pair have their second pairs all over.
+ */
+static inline uint32_t lr_second(uint32_t placing) {
+    return (uint32_t)((placing * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
+}
+
+/* Whether a word with this placing hash may stand in `pair`. */
+static inline bool lr_belongs(uint32_t placing, uint32_t pair, uint32_t pairs) {
+    return lr_pair_of(placing, pairs) == pair || lr_pair_of(lr_second(placing), pairs) == pair;
+}
+
 /* The pair whose keys are shared out when pair number `pairs` is made. */
 static inline uint32_t lr_split_partner(uint32_t pairs) {
     return pairs - (UINT32_C(0x80000000) >> __builtin_clz(pairs));

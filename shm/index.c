@@ -5,8 +5,12 @@
  *   pair p:  | 8 slot words | 8 slot words |      two neighbouring cache lines, one hash bucket; pairs 0 .. n-1 from
  * the stripe's start
  *
- * A key's words lie in one pair, in its home line first. The index grows by linear hashing, a pair at a time: pair n
- * takes its keys from its partner p. `split` in the stripe's control block is {n, splitting}:
+ * A key's word stands in its first pair, in its home line if that has room, or, once that pair is well filled, in the
+ * emptier of its first and its second pair. So buckets fill evenly, and an index at three quarters of its slots has
+ * none that is full. A get that hits looks at one line nearly always; one that misses looks at both pairs.
+ *
+ * The index grows by linear hashing, a pair at a time: pair n takes those words of its partner p that no longer belong
+ * there. `split` in the stripe's control block is {n, splitting}:
  *
  *   {n}  ->  pair n is zeroed  ->  {n, splitting}  ->  words move p -> n, one by one  ->  {n + 1}
  *
@@ -18,85 +22,101 @@
  *  1. The holder changes a used slot by CAS from the word that it saw, because readers set `pinned` and recency, and
  * deleters without the lock set `dead`, at any time. `dead` is never lost.
  *  2. A used pair's memory stays index memory for ever.
- *  3. A full pair gives up its coldest entry that nobody pins. Fullness makes the index grow (lr_index_grow).
+ *  3. When both pairs of a key are full, the index grows at once, by a bounded step; if that does not help, the coldest
+ * entry of the two that nobody pins goes.
  */
 #include "stripe.h"
 
-#define GROW_STEPS 2u
-/* Entries per pair of 16 slots: above the first it grows whenever a pair was full, above the second always. */
-#define GROW_IF_FULL 9u
-#define GROW_ALWAYS 12u
+#define GROW_STEPS 2u    /* pairs that one put adds in passing */
+#define GROW_AT_ONCE 64u /* ... and when it finds no slot */
+#define WELL_FILLED 12u  /* used slots from which on the second pair is looked at */
+#define GROW_TENTHS 115u /* tenths of an entry per pair above which it grows: 72 % */
+
+struct pairs_of {
+    sm_u64 *pair[2];
+};
+
+static struct pairs_of pairs_of(const struct lr_view *view, uint32_t placing) {
+    uint32_t pairs = lr_pairs(view);
+    return (struct pairs_of){{lr_pair_at(view->data, lr_pair_of(placing, pairs)),
+                              lr_pair_at(view->data, lr_pair_of(lr_second(placing), pairs))}};
+}
+
+/* Whether the entry in this slot is the key's; removes it if it is dead. */
+static bool is_key(struct lr_view *view, const struct lr_key *key, sm_u64 *slot, struct lr_found *found) {
+    /* ORDER(entry) observe: the block's bytes, whoever wrote them. */
+    uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
+    struct lr_head head;
+    if (word == 0 || ((word & SM_SLOT_TAG_MASK) != lr_place_tag(key->place) && !(word & SM_SLOT_DEAD)))
+        return false;
+    if (!lr_head_read(view->cache, view->data, lr_slot_off(word), &head) || !lr_head_matches(&head, word)) {
+        lr_count(view->cache, LR_C_corrupt_seen);
+        return false;
+    }
+    if (word & SM_SLOT_DEAD) {
+        lr_entry_forget(view, slot, word, &head, LR_FORGET_DELETE, true);
+        return false;
+    }
+    if ((uint32_t)(head.identity >> 32) != lr_placing(key->place))
+        return false;
+    const uint8_t *own = view->data + head.off + head.key_at;
+    bool same = head.tombstone ? lr_head_tomb_hash(view->data, &head) == key->hash
+                : key->bytes   ? head.key_len == key->len && lr_bytes_equal(own, key->bytes, key->len)
+                               : lr_hash_key(own, head.key_len) == key->hash;
+    if (same)
+        *found = (struct lr_found){.slot = slot, .word = word, .head = head};
+    return same;
+}
 
 struct lr_found lr_index_find(struct lr_view *view, const struct lr_key *key) {
     struct lr_found found = {0};
-    const uint64_t tag = lr_place_tag(key->place);
-    sm_u64 *pair = lr_pair_at(view->data, lr_pair_of(lr_placing(key->place), lr_pairs(view)));
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
-        sm_u64 *slot = &pair[i];
-        /* ORDER(entry) observe: the block's bytes, whoever wrote them. */
-        uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
-        if (word == 0)
-            continue;
-        struct lr_head head;
-        if ((word & SM_SLOT_TAG_MASK) != tag && !(word & SM_SLOT_DEAD))
-            continue;
-        if (!lr_head_read(view->cache, view->data, lr_slot_off(word), &head) || !lr_head_matches(&head, word)) {
-            lr_count(view->cache, LR_C_corrupt_seen);
-            continue;
-        }
-        if (word & SM_SLOT_DEAD) {
-            lr_entry_forget(view, slot, word, &head, LR_FORGET_DELETE, true);
-            continue;
-        }
-        if ((uint32_t)(head.identity >> 32) != lr_placing(key->place))
-            continue;
-        const uint8_t *own = view->data + head.off + head.key_at;
-        bool same = head.tombstone ? lr_head_tomb_hash(view->data, &head) == key->hash
-                    : key->bytes   ? head.key_len == key->len && memcmp(own, key->bytes, key->len) == 0
-                                   : lr_hash_key(own, head.key_len) == key->hash;
-        if (same) {
-            found = (struct lr_found){.slot = slot, .word = word, .head = head};
-            return found;
-        }
-    }
+    struct pairs_of both = pairs_of(view, lr_placing(key->place));
+    for (unsigned i = 0; i < 2 * SM_PAIR_SLOTS; i++)
+        if (is_key(view, key, &both.pair[i / SM_PAIR_SLOTS][i % SM_PAIR_SLOTS], &found))
+            break;
     return found;
 }
 
 sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, uint64_t *word) {
-    sm_u64 *pair = lr_pair_at(view->data, lr_pair_of(placing, lr_pairs(view)));
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
-        *word = atomic_load_explicit(&pair[i], memory_order_acquire);
+    struct pairs_of both = pairs_of(view, placing);
+    for (unsigned i = 0; i < 2 * SM_PAIR_SLOTS; i++) {
+        sm_u64 *slot = &both.pair[i / SM_PAIR_SLOTS][i % SM_PAIR_SLOTS];
+        *word = atomic_load_explicit(slot, memory_order_acquire);
         if (*word != 0 && lr_slot_off(*word) == off)
-            return &pair[i];
+            return slot;
     }
     return NULL;
 }
 
-/* Frees a slot of a full pair. NULL: everything in it is pinned. */
-static sm_u64 *displace_coldest(struct lr_view *view, sm_u64 *pair) {
+/* How willingly an entry goes: gone before cold before hot, tombstones last, the oldest of them first. UINT64_MAX: it
+ * cannot. */
+static uint64_t rank_of(struct lr_view *view, uint64_t word, struct lr_head *head) {
+    if (!lr_head_read(view->cache, view->data, lr_slot_off(word), head))
+        return UINT64_MAX;
+    /* A flag that says pinned may be out of date. */
+    if ((word & SM_SLOT_PINNED) && lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, head->off), view))
+        return UINT64_MAX;
+    if (word & SM_SLOT_DEAD)
+        return 0;
+    if (head->tombstone)
+        return 1000 + (head->version >> SM_VERSION_ORIGIN_BITS);
+    return lr_head_gone(view->cache, view->data, head) ? 1 : 2 + lr_slot_recency(word);
+}
+
+/* Frees a slot of the two full pairs. NULL: everything in them is pinned. */
+static sm_u64 *displace_coldest(struct lr_view *view, const struct pairs_of *both) {
     for (unsigned attempt = 0; attempt < SM_PAIR_SLOTS; attempt++) {
         sm_u64 *victim = NULL;
         struct lr_head victim_head = {0};
         uint64_t victim_word = 0, best = UINT64_MAX;
-        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
-            uint64_t word = atomic_load_explicit(&pair[i], memory_order_acquire);
+        for (unsigned i = 0; i < 2 * SM_PAIR_SLOTS; i++) {
+            sm_u64 *slot = &both->pair[i / SM_PAIR_SLOTS][i % SM_PAIR_SLOTS];
+            uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
             struct lr_head head;
-            if (word == 0)
-                return &pair[i];
-            if (!lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
-                continue;
-            /* Gone before cold before hot; tombstones last, the oldest of them first; a flag that says pinned may be
-             * out of date. */
-            uint64_t rank = (word & SM_SLOT_DEAD)                          ? 0
-                            : head.tombstone                               ? 1000 + (head.version >> 10)
-                            : lr_head_gone(view->cache, view->data, &head) ? 1
-                                                                           : 2 + lr_slot_recency(word);
-            if ((word & SM_SLOT_PINNED) &&
-                lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, head.off), view))
-                continue;
+            uint64_t rank = rank_of(view, word, &head);
             if (rank < best) {
                 best = rank;
-                victim = &pair[i];
+                victim = slot;
                 victim_word = word;
                 victim_head = head;
             }
@@ -111,16 +131,36 @@ static sm_u64 *displace_coldest(struct lr_view *view, sm_u64 *pair) {
     return NULL;
 }
 
-sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict) {
-    sm_u64 *pair = lr_pair_at(view->data, lr_pair_of(lr_placing(place), lr_pairs(view)));
+/* Used slots of a pair, and its first empty one, from the home line on. */
+static unsigned survey(sm_u64 *pair, uint64_t place, sm_u64 **empty) {
     const unsigned home = lr_place_line(place) * (SM_PAIR_SLOTS / 2);
+    unsigned used = 0;
+    *empty = NULL;
     for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
         sm_u64 *slot = &pair[(home + i) % SM_PAIR_SLOTS];
-        if (lr_load(slot) == 0)
-            return slot;
+        if (lr_load(slot) != 0)
+            used++;
+        else if (*empty == NULL)
+            *empty = slot;
     }
-    view->pair_was_full = true;
-    return may_evict ? displace_coldest(view, pair) : NULL;
+    return used;
+}
+
+static sm_u64 *empty_slot(struct lr_view *view, uint64_t place) {
+    struct pairs_of both = pairs_of(view, lr_placing(place));
+    sm_u64 *first, *second;
+    unsigned used = survey(both.pair[0], place, &first);
+    if (used < WELL_FILLED)
+        return first;
+    return survey(both.pair[1], place, &second) < used ? second : first;
+}
+
+sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict) {
+    sm_u64 *slot = empty_slot(view, place);
+    if (slot != NULL || !may_evict)
+        return slot;
+    struct pairs_of both = pairs_of(view, lr_placing(place));
+    return displace_coldest(view, &both);
 }
 
 /* Moves one word of the partner into the new pair. */
@@ -167,7 +207,7 @@ static void move_words(struct lr_view *view, uint32_t pairs) {
         struct lr_head head;
         if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
             continue;
-        if (lr_pair_of((uint32_t)(head.identity >> 32), pairs + 1) == pairs)
+        if (!lr_belongs((uint32_t)(head.identity >> 32), lr_split_partner(pairs), pairs + 1))
             move_word(view, &partner[i], fresh);
     }
     /* COMMIT POINT: before, readers look in both pairs; after, in one, where every word stands. ORDER(split) publish:
@@ -203,10 +243,14 @@ static bool add_pair(struct lr_view *view) {
 
 void lr_index_grow(struct lr_view *view) {
     for (unsigned i = 0; i < GROW_STEPS; i++) {
-        uint64_t pairs = lr_pairs(view), entries = lr_load(&view->stripe->items) + lr_load(&view->stripe->tombstones);
-        if (entries <= pairs * GROW_IF_FULL || (entries <= pairs * GROW_ALWAYS && !view->pair_was_full))
-            return;
-        if (!add_pair(view))
+        uint64_t entries = lr_load(&view->stripe->items) + lr_load(&view->stripe->tombstones);
+        if (entries * 10 <= (uint64_t)lr_pairs(view) * GROW_TENTHS || !add_pair(view))
             return;
     }
+}
+
+void lr_index_prepare(struct lr_view *view, uint64_t place) {
+    for (unsigned i = 0; i < GROW_AT_ONCE && empty_slot(view, place) == NULL; i++)
+        if (!add_pair(view))
+            return;
 }

@@ -102,6 +102,18 @@ static inline enum look search_pair(const struct lr_view *view, const struct lr_
     return LOOK_MISS;
 }
 
+/* One of the key's pairs; while pair `pairs` is being made out of it, that one after it. */
+static inline enum look search_place(const struct lr_view *view, const struct lr_key *key, uint32_t placing,
+                                     struct look_up *look) {
+    const uint32_t pairs = (uint32_t)look->split, pair = lr_pair_of(placing, pairs);
+    enum look outcome = search_pair(view, key, pair, look);
+    if (outcome != LOOK_MISS || !(look->split & SM_SPLITTING))
+        return outcome;
+    uint32_t other = lr_pair_of(placing, pairs + 1);
+    atomic_thread_fence(memory_order_acquire);
+    return other != pair ? search_pair(view, key, other, look) : LOOK_MISS;
+}
+
 /* LOOK_HIT: the key's entry, to be read and then confirmed by settled(). */
 static inline enum look look_up(const struct lr_view *view, const struct lr_key *key, struct look_up *look) {
     /* ORDER(split) observe: words that a finished split has moved. */
@@ -111,19 +123,11 @@ static inline enum look look_up(const struct lr_view *view, const struct lr_key 
         lr_count(view->cache, LR_C_corrupt_seen);
         return LOOK_MISS;
     }
-    uint32_t pair = lr_pair_of(lr_placing(key->place), pairs);
-    enum look outcome = search_pair(view, key, pair, look);
+    enum look outcome = search_place(view, key, lr_placing(key->place), look);
+    if (outcome == LOOK_MISS)
+        outcome = search_place(view, key, lr_second(lr_placing(key->place)), look);
     if (outcome != LOOK_MISS)
         return outcome;
-    if (look->split & SM_SPLITTING) {
-        uint32_t other = lr_pair_of(lr_placing(key->place), pairs + 1);
-        if (other != pair) {
-            atomic_thread_fence(memory_order_acquire);
-            outcome = search_pair(view, key, other, look);
-            if (outcome != LOOK_MISS)
-                return outcome;
-        }
-    }
     atomic_thread_fence(memory_order_acquire);
     return lr_load(&view->stripe->split) == look->split ? LOOK_MISS : LOOK_AGAIN;
 }

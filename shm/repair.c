@@ -97,7 +97,7 @@ static void clear_slot(struct lr_view *view, sm_u64 *slot) {
 static bool is_plausible(struct lr_view *view, uint32_t pair, uint64_t word, struct lr_head *head) {
     uint64_t off = lr_slot_off(word);
     return off >= lr_load(&view->stripe->border_off) && lr_head_read(view->cache, view->data, off, head) &&
-           lr_head_matches(head, word) && lr_pair_of((uint32_t)(head->identity >> 32), lr_pairs(view)) == pair;
+           lr_head_matches(head, word) && lr_belongs((uint32_t)(head->identity >> 32), pair, lr_pairs(view));
 }
 
 static void mark_slots(struct lr_view *view, uint64_t *marks) {

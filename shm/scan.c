@@ -116,13 +116,16 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, place));
     for (unsigned attempt = 0; attempt < TRIES; attempt++) {
         uint64_t split = atomic_load_explicit(&view.stripe->split, memory_order_acquire);
-        uint64_t pairs = pairs_in_use(cache, split & UINT32_MAX);
+        uint32_t pairs = (uint32_t)pairs_in_use(cache, split & UINT32_MAX);
         bool busy = false;
         if (pairs == 0)
             return LARDER_ECORRUPT;
+        const uint32_t first = lr_placing(place), second = lr_second(first);
         /* While pair `pairs` is being made, the partner first, then the new one. */
-        for (unsigned late = 0; late <= (split & SM_SPLITTING ? 1u : 0u); late++) {
-            sm_u64 *pair = lr_pair_at(view.data, lr_pair_of(lr_placing(place), (uint32_t)pairs + late));
+        const uint32_t where[4] = {lr_pair_of(first, pairs), lr_pair_of(first, pairs + 1), lr_pair_of(second, pairs),
+                                   lr_pair_of(second, pairs + 1)};
+        for (unsigned n = 0; n < 4; n += split & SM_SPLITTING ? 1 : 2) {
+            sm_u64 *pair = lr_pair_at(view.data, where[n]);
             for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
                 if ((atomic_load_explicit(&pair[i], memory_order_acquire) & SM_SLOT_TAG_MASK) != tag)
                     continue;

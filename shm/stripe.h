@@ -27,10 +27,9 @@ struct lr_view {
     struct sm_stripe *stripe;
     uint8_t *data;
     uint32_t number;
-    bool hand_moved;    /* slots may have changed since the caller looked: find again */
-    bool pair_was_full; /* the index should grow */
-    bool ring_bell;     /* hints were written */
-    uint32_t blockers;  /* participants whose pins the hand met: probed after unlock */
+    bool hand_moved;   /* slots may have changed since the caller looked: find again */
+    bool ring_bell;    /* hints were written */
+    uint32_t blockers; /* participants whose pins the hand met: probed after unlock */
     uint32_t blocker_slot[LR_BLOCKERS];
 };
 
@@ -229,11 +228,13 @@ struct lr_found {
 struct lr_found lr_index_find(struct lr_view *view, const struct lr_key *key);
 /* The slot that names the block at `off`, whose header says `placing`. */
 sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, uint64_t *word);
-/* An empty slot for the place; evicts the pair's coldest entry if there is none. NULL when all are pinned, or nothing
+/* An empty slot for the place; if there is none, the coldest entry of its pairs goes. NULL: all are pinned, or nothing
  * may be evicted. */
 sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict);
 /* Adds pairs while the index is too full; a bounded step, called after a put. */
 void lr_index_grow(struct lr_view *view);
+/* Before a new entry takes room: if its pairs are full, the index grows, up to 64 pairs, until they are not. */
+void lr_index_prepare(struct lr_view *view, uint64_t place);
 /* Finishes a split that a dead holder began. */
 void lr_index_finish_split(struct lr_view *view);
 
