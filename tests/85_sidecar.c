@@ -347,7 +347,7 @@ static void an_empty_host_is_filled_and_empties_nobody(void) {
 
 static void a_reconnect_resumes_where_it_was(void) {
     struct sim *sim = sim_create("resume", 2, SEGMENT);
-    for (unsigned key = 0; key < 1000; key++)
+    for (unsigned key = 0; key < KEYS; key++)
         CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], key, "kept", 0), 0);
     CU_ASSERT(sim_settle(sim, 20000));
     uint64_t sent = sim->hosts[0].node->peers[0]->out.entries_sent;

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Real larderd processes on loopback: what an operator does to them, and what the network does.
+ *
+ * Each test has its own segments and ports. Daemons write their logs into the runner's private folder; a failed test
+ * prints the end of them.
+ */
+#include "fixture.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define START_MS 10000u
+#define HOSTS 2u
+
+struct host {
+    char name[65], log[1024], config[1024];
+    unsigned port;
+    pid_t pid; /* 0: not running */
+    struct lr_cache *cache;
+};
+
+static struct host hosts[HOSTS];
+
+/* ---- daemons ------------------------------------------------------------------------------------------------------
+ */
+
+/* A port that nobody listens on now. */
+static unsigned free_port(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    unsigned port = 0;
+    if (bind(fd, (struct sockaddr *)&address, len) == 0 && getsockname(fd, (struct sockaddr *)&address, &len) == 0)
+        port = ntohs(address.sin_port);
+    close(fd);
+    return port;
+}
+
+static void write_config(const struct host *host, const char *text) {
+    FILE *file = fopen(host->config, "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void peer_line(char out[64], unsigned port) {
+    snprintf(out, 64, "peer = 127.0.0.1:%u\n", port);
+}
+
+static void start(struct host *host) {
+    char listen[64], program[512];
+    snprintf(listen, sizeof listen, "127.0.0.1:%u", host->port);
+    snprintf(program, sizeof program, "%s", fixture_program("larderd"));
+    host->pid = fork();
+    if (host->pid == 0) {
+        int fd = open(host->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        dup2(fd, 1);
+        dup2(fd, 2);
+        alarm(120);
+        execl(program, program, "--name", host->name, "--listen", listen, "--size", "16M", "--node",
+              host == hosts ? "zero" : "one", "--config", host->config, (char *)NULL);
+        _exit(127);
+    }
+    CU_ASSERT_FATAL(host->pid > 0);
+    struct lr_options options = lr_options_default();
+    options.name = host->name;
+    for (unsigned ms = 0; host->cache == NULL && ms < START_MS; ms += 10) {
+        lr_cache_attach(&options, &host->cache, NULL);
+        fixture_sleep_ms(10);
+    }
+    CU_ASSERT_PTR_NOT_NULL_FATAL(host->cache);
+}
+
+/* Signals the daemon and returns how it ended. */
+static int stop(struct host *host, int number) {
+    int status;
+    kill(host->pid, number);
+    CU_ASSERT_EQUAL(waitpid(host->pid, &status, 0), host->pid);
+    host->pid = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static bool is_connected(const struct host *host) {
+    struct lr_sidecar_state state;
+    lr_sidecar_state(host->cache, &state);
+    return state.alive && state.peers > 0 && state.connected == state.peers;
+}
+
+static bool has_drained(const struct host *host) {
+    struct lr_sidecar_state state;
+    lr_sidecar_state(host->cache, &state);
+    return is_connected(host) && state.unacked == 0;
+}
+
+static bool both_connected(void) {
+    return is_connected(&hosts[0]) && is_connected(&hosts[1]);
+}
+
+static bool none_connected(void) {
+    struct lr_sidecar_state state;
+    lr_sidecar_state(hosts[0].cache, &state);
+    return state.connected == 0;
+}
+
+static bool equal_digests(void) {
+    struct lr_digest zero, one;
+    lr_digest(hosts[0].cache, &zero);
+    lr_digest(hosts[1].cache, &one);
+    return zero.sum == one.sum && zero.items == one.items;
+}
+
+static bool both_drained(void) {
+    return has_drained(&hosts[0]) && has_drained(&hosts[1]) && equal_digests();
+}
+
+static bool wait_for(bool (*condition)(void), unsigned ms) {
+    for (uint64_t end = fixture_now_ns() + ms * UINT64_C(1000000); fixture_now_ns() < end; fixture_sleep_ms(20))
+        if (condition())
+            return true;
+    return condition();
+}
+
+static bool log_says(const struct host *host, const char *text) {
+    static char bytes[1 << 18];
+    int fd = open(host->log, O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd >= 0 ? read(fd, bytes, sizeof bytes - 1) : 0;
+    close(fd);
+    bytes[len > 0 ? len : 0] = '\0';
+    return strstr(bytes, text) != NULL;
+}
+
+static void file_name(char out[1024], const char *name, const char *ending) {
+    CU_ASSERT_FATAL(snprintf(out, 1024, "%s/%s.%s", fixture_folder(), name, ending) < 1024);
+}
+
+/* Two hosts that know each other; the daemons run and are connected. */
+static void set_up(void) {
+    for (unsigned i = 0; i < HOSTS; i++) {
+        hosts[i] = (struct host){.port = free_port()};
+        fixture_name(hosts[i].name);
+        file_name(hosts[i].log, hosts[i].name, "log");
+        file_name(hosts[i].config, hosts[i].name, "ini");
+    }
+    for (unsigned i = 0; i < HOSTS; i++) {
+        char line[64];
+        peer_line(line, hosts[1 - i].port);
+        write_config(&hosts[i], line);
+        start(&hosts[i]);
+    }
+    CU_ASSERT_FATAL(wait_for(both_connected, START_MS));
+}
+
+static void tear_down(void) {
+    for (unsigned i = 0; i < HOSTS; i++) {
+        if (hosts[i].pid != 0)
+            CU_ASSERT_EQUAL(stop(&hosts[i], SIGTERM), 0);
+        fixture_check(hosts[i].cache);
+        lr_cache_detach(hosts[i].cache);
+        struct lr_options options = lr_options_default();
+        options.name = hosts[i].name;
+        CU_ASSERT_EQUAL(lr_cache_destroy(&options, NULL), 0);
+    }
+}
+
+/* ---- contents ------------------------------------------------------------------------------------------------------
+ */
+
+static void put(const struct host *host, const char *prefix, unsigned from, unsigned to) {
+    for (unsigned i = from; i < to; i++) {
+        char key[40];
+        struct lr_put row = {.key = key,
+                             .key_len = (size_t)snprintf(key, sizeof key, "%s%u", prefix, i),
+                             .value = prefix,
+                             .value_len = strlen(prefix)};
+        CU_ASSERT_EQUAL(lr_put(host->cache, &row), 0);
+    }
+}
+
+static unsigned count(const struct host *host, const char *prefix, unsigned to) {
+    unsigned found = 0;
+    for (unsigned i = 0; i < to; i++) {
+        char key[40], value[40];
+        found += lr_get(host->cache, key, (size_t)snprintf(key, sizeof key, "%s%u", prefix, i), value, sizeof value,
+                        NULL, LR_PEEK) == 0;
+    }
+    return found;
+}
+
+/* ---- tests ----------------------------------------------------------------------------------------------------------
+ */
+
+static void changes_travel_both_ways_between_two_daemons(void) {
+    set_up();
+    put(&hosts[0], "a", 0, 200);
+    put(&hosts[1], "b", 0, 200);
+    for (unsigned i = 0; i < 200; i++) {
+        put(&hosts[i % 2], "same", i % 10, i % 10 + 1);
+        if (i < 50) {
+            char key[40];
+            lr_delete(hosts[1].cache, key, (size_t)snprintf(key, sizeof key, "b%u", i));
+        }
+    }
+    CU_ASSERT(wait_for(both_drained, 10000));
+    CU_ASSERT_EQUAL(count(&hosts[1], "a", 200), 200);
+    CU_ASSERT_EQUAL(count(&hosts[0], "b", 200), 150);
+    fixture_sleep_ms(600); /* lag is reported twice a second */
+    struct lr_sidecar_state state;
+    lr_sidecar_state(hosts[1].cache, &state);
+    CU_ASSERT(state.lag_p50_us < 2000000 && state.lag_p50_us <= state.lag_p99_us);
+    CU_ASSERT_EQUAL(lr_flush(hosts[0].cache), 0);
+    CU_ASSERT(wait_for(both_drained, 5000));
+    CU_ASSERT_EQUAL(count(&hosts[1], "a", 200), 0);
+    tear_down();
+}
+
+static void a_killed_daemon_catches_up_when_it_is_started_again(void) {
+    set_up();
+    put(&hosts[0], "before", 0, 100);
+    CU_ASSERT(wait_for(both_drained, 10000));
+    for (unsigned round = 0; round < 3; round++) {
+        CU_ASSERT_EQUAL(stop(&hosts[0], SIGKILL), -SIGKILL);
+        put(&hosts[0], "meanwhile", round * 50, round * 50 + 50);
+        put(&hosts[1], "there", round * 50, round * 50 + 50);
+        start(&hosts[0]);
+        put(&hosts[0], "after", round * 10, round * 10 + 10);
+        CU_ASSERT(wait_for(both_drained, 15000));
+    }
+    CU_ASSERT_EQUAL(count(&hosts[1], "meanwhile", 150), 150);
+    CU_ASSERT_EQUAL(count(&hosts[0], "there", 150), 150);
+    tear_down();
+}
+
+static void a_stopped_daemon_is_given_up_and_found_again(void) {
+    set_up();
+    kill(hosts[1].pid, SIGSTOP);
+    put(&hosts[0], "a", 0, 200);
+    CU_ASSERT(wait_for(none_connected, 6000));
+    put(&hosts[1], "b", 0, 100);
+    kill(hosts[1].pid, SIGCONT);
+    CU_ASSERT(wait_for(both_drained, 15000));
+    CU_ASSERT_EQUAL(count(&hosts[1], "a", 200), 200);
+    CU_ASSERT_EQUAL(count(&hosts[0], "b", 100), 100);
+    CU_ASSERT(log_says(&hosts[0], "silent"));
+    tear_down();
+}
+
+static void sighup_takes_peers_from_the_file_and_nothing_from_a_wrong_one(void) {
+    set_up();
+    write_config(&hosts[0], "peer = 127.0.0.1\n");
+    kill(hosts[0].pid, SIGHUP);
+    fixture_sleep_ms(700);
+    CU_ASSERT(both_connected());
+    CU_ASSERT(log_says(&hosts[0], "the configuration stays as it was"));
+    write_config(&hosts[0], "peer = 192.0.2.1:7411\n");
+    kill(hosts[0].pid, SIGHUP);
+    fixture_sleep_ms(700);
+    CU_ASSERT(both_connected());
+    CU_ASSERT(log_says(&hosts[0], "not a loopback address"));
+    write_config(&hosts[0], "# alone\n");
+    kill(hosts[0].pid, SIGHUP);
+    CU_ASSERT(wait_for(none_connected, 3000));
+    CU_ASSERT_FALSE(lr_replicating(hosts[0].cache));
+    put(&hosts[0], "alone", 0, 50);
+    char line[64];
+    peer_line(line, hosts[1].port);
+    write_config(&hosts[0], line);
+    kill(hosts[0].pid, SIGHUP);
+    CU_ASSERT(wait_for(both_drained, 15000));
+    CU_ASSERT_EQUAL(count(&hosts[1], "alone", 50), 50);
+    tear_down();
+}
+
+static void sigterm_drains_and_leaves_the_segment(void) {
+    set_up();
+    put(&hosts[0], "last", 0, 500);
+    CU_ASSERT_EQUAL(stop(&hosts[0], SIGTERM), 0);
+    CU_ASSERT_EQUAL(count(&hosts[1], "last", 500), 500);
+    CU_ASSERT_EQUAL(count(&hosts[0], "last", 500), 500);
+    CU_ASSERT(log_says(&hosts[0], "drained"));
+    start(&hosts[0]);
+    CU_ASSERT(wait_for(both_drained, 10000));
+    tear_down();
+}
+
+static void send_bytes(unsigned port, const void *bytes, size_t len) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 && send(fd, bytes, len, MSG_NOSIGNAL) > 0) {
+        char answer[256];
+        struct timeval patience = {.tv_usec = 2000};
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        (void)!recv(fd, answer, sizeof answer, 0);
+    }
+    close(fd);
+}
+
+static void garbage_on_the_port_disturbs_nobody(void) {
+    struct fixture_random random = fixture_seed("garbage on the port");
+    set_up();
+    put(&hosts[0], "safe", 0, 100);
+    send_bytes(hosts[0].port, "GET / HTTP/1.1\r\n\r\n", 18);
+    for (unsigned i = 0; i < 300; i++) {
+        uint8_t bytes[2048];
+        size_t len = 1 + fixture_below(&random, sizeof bytes);
+        for (size_t k = 0; k < len; k++)
+            bytes[k] = (uint8_t)fixture_next(&random);
+        if (i % 3 == 0)
+            memset(bytes, 0, len);
+        send_bytes(hosts[i % 2].port, bytes, len);
+    }
+    CU_ASSERT(wait_for(both_drained, 10000));
+    CU_ASSERT(log_says(&hosts[0], "these are not frames of a larderd"));
+    CU_ASSERT_EQUAL(count(&hosts[1], "safe", 100), 100);
+    tear_down();
+}
+
+static void expect_refusal(const char *arguments, int status, const char *text) {
+    char command[6000], out[4096];
+    snprintf(command, sizeof command, "%s %s", fixture_program("larderd"), arguments);
+    int result = fixture_run(command, out, sizeof out);
+    if (result != status || strstr(out, text) == NULL)
+        printf("\n    larderd %s: status %d: %s", arguments, result, out);
+    CU_ASSERT_EQUAL(result, status);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, text));
+}
+
+static void wrong_options_are_refused_with_both_sides_named(void) {
+    char name[65], text[1024];
+    fixture_name(name);
+    expect_refusal("", 2, "no segment is named");
+    expect_refusal("--name a --path /b", 2, "both a name and a path");
+    expect_refusal("--name", 2, "needs a value");
+    expect_refusal("--nonsense 1", 2, "unknown option \"--nonsense\"");
+    expect_refusal("--name x --listen 192.0.2.7:7411", 2, "192.0.2.7:7411 is not a loopback address");
+    expect_refusal("--name x --listen 0.0.0.0:7411", 2, "no keys yet");
+    expect_refusal("--name x --listen localhost", 2, "\"localhost\" is not an address");
+    expect_refusal("--name x --listen ::1:70", 2, "is not an address");
+    expect_refusal("--name x --listen 127.0.0.1:70000", 2, "port from 1 to 65535");
+    expect_refusal("--name x --peer 10.1.2.3:99", 2, "10.1.2.3:99 is not a loopback address");
+    expect_refusal("--name x --size 12Q", 2, "\"12Q\" is not a size");
+    expect_refusal("--name x --mode 9", 2, "in octal");
+    expect_refusal("--name x --policy lifo", 2, "\"lifo\" is not a policy");
+    expect_refusal("--name x --log loud", 2, "\"loud\" is not a log level");
+    expect_refusal("--name x --clock-limit-ms 1", 2, "a number from 10 to 3600000");
+    expect_refusal("--name a/b", 2, "a/b");
+    expect_refusal("--config /nonexistent/larderd.ini", 2, "/nonexistent/larderd.ini cannot be read");
+    file_name(text, "wrong", "ini");
+    static const struct {
+        const char *text, *complaint;
+    } files[] = {{"colour = red\n", "unknown key \"colour\""},
+                 {"[daemon]\nname = x\n", "section [daemon]"},
+                 {"size = many\n", "\"many\" is not a size"},
+                 {"name x\n", "line 1"}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char arguments[1100];
+        FILE *file = fopen(text, "w");
+        fputs(files[i].text, file);
+        fclose(file);
+        snprintf(arguments, sizeof arguments, "--config %s", text);
+        expect_refusal(arguments, 2, files[i].complaint);
+    }
+    expect_refusal("--help", 0, "--clock-limit-ms MS");
+    expect_refusal("--version", 0, "larderd ");
+}
+
+static void a_second_daemon_and_a_taken_port_are_refused(void) {
+    char arguments[256], other[65];
+    set_up();
+    snprintf(arguments, sizeof arguments, "--name %s --listen 127.0.0.1:%u", hosts[0].name, free_port());
+    expect_refusal(arguments, 1, "another larderd works on segment");
+    fixture_name(other);
+    snprintf(arguments, sizeof arguments, "--name %s --listen 127.0.0.1:%u", other, hosts[0].port);
+    expect_refusal(arguments, 1, "address already in use");
+    CU_ASSERT(both_connected());
+    tear_down();
+}
+
+static void a_peer_by_name_is_resolved(void) {
+    set_up();
+    char line[128];
+    snprintf(line, sizeof line, "peer = localhost:%u\n", hosts[1].port);
+    write_config(&hosts[0], line);
+    kill(hosts[0].pid, SIGHUP);
+    fixture_sleep_ms(1000);
+    put(&hosts[0], "named", 0, 20);
+    CU_ASSERT(wait_for(both_drained, 15000));
+    CU_ASSERT_EQUAL(count(&hosts[1], "named", 20), 20);
+    tear_down();
+}
+
+void larder_suite_90_cluster(void);
+void larder_suite_90_cluster(void) {
+    CU_pSuite suite = CU_add_suite("90_cluster", NULL, NULL);
+    CU_ADD_TEST(suite, wrong_options_are_refused_with_both_sides_named);
+    CU_ADD_TEST(suite, changes_travel_both_ways_between_two_daemons);
+    CU_ADD_TEST(suite, a_killed_daemon_catches_up_when_it_is_started_again);
+    CU_ADD_TEST(suite, a_stopped_daemon_is_given_up_and_found_again);
+    CU_ADD_TEST(suite, sighup_takes_peers_from_the_file_and_nothing_from_a_wrong_one);
+    CU_ADD_TEST(suite, sigterm_drains_and_leaves_the_segment);
+    CU_ADD_TEST(suite, garbage_on_the_port_disturbs_nobody);
+    CU_ADD_TEST(suite, a_second_daemon_and_a_taken_port_are_refused);
+    CU_ADD_TEST(suite, a_peer_by_name_is_resolved);
+}
