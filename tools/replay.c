@@ -39,28 +39,19 @@ struct shared_page {
     struct worker_page workers[];
 };
 
-/* What a worker knows of a key. */
-struct key_state {
-    uint64_t sequence;    /* of the last acknowledged put; 0: never put, or deleted */
-    uint64_t version;     /* highest acknowledged or seen */
-    uint64_t deadline_ms; /* of the last acknowledged put; UINT64_MAX never */
-};
-
 struct worker {
     const struct replay_options *options;
     const struct trace *trace;
     struct worker_page *page;
     struct lr_cache *cache;
     struct ticks ticks;
-    struct key_state *keys;
+    struct value_known *keys;
+    struct value_reader reader;
     uint8_t *buffer;    /* of gets: any admissible value fits */
     uint8_t *value;     /* of puts */
     uint64_t max_value; /* bytes */
     uint64_t sequence;
-    uint64_t now_ms; /* driven: the clock; real time: a moment not after now */
     uint32_t number;
-    uint32_t writer; /* id in the values */
-    bool owner;      /* nobody else writes this worker's keys */
 };
 
 /* ---- the worker: judging ---------------------------------------------------------------------------------------- */
@@ -74,49 +65,42 @@ static void count(struct worker *worker, enum replay_counter counter) {
     count_n(worker, counter, 1);
 }
 
-static void count_wrong(struct worker *worker, enum replay_counter counter, const struct trace_row *row,
-                        const struct lr_item *item, const struct value_seen *seen) {
+/* Remembers the first wrong value of all in words. */
+static void describe_wrong(struct worker *worker, enum replay_counter counter, const struct trace_row *row,
+                           const struct value_hit *hit) {
     static const char *const names[REPLAY_COUNTER_COUNT] = {
 #define X(name, sentence) #name,
         REPLAY_COUNTERS(X)
 #undef X
     };
-    const struct key_state *key = &worker->keys[row->key];
-    count(worker, counter);
-    if (worker->page->first_wrong[0] != '\0')
-        return;
-    snprintf(worker->page->first_wrong, sizeof worker->page->first_wrong,
-             "%s: key %" PRIu32 ", time %" PRIu32 " s, %" PRIu32 " bytes of version %" PRIx64 " by writer %" PRIx32
-             " with sequence %" PRIu64 "; known: version %" PRIx64 ", own writer %" PRIx32 ", sequence %" PRIu64,
-             names[counter] + strlen("wrong_"), row->key, row->time_s, item->value_len, item->version, seen->writer,
-             seen->sequence, key->version, worker->writer, key->sequence);
-}
-
-/* Whether the value, whole and under its key, is the one that this sole writer of the key put last. */
-static bool is_last_put(const struct worker *worker, const struct key_state *key, const struct lr_item *item,
-                        const struct value_seen *seen) {
-    if (item->value_len >= VALUE_FULL_BYTES)
-        return seen->sequence == key->sequence && seen->writer == worker->writer;
-    return item->value_len < VALUE_SHORT_BYTES || seen->sequence == (uint32_t)key->sequence;
+    const struct value_known *known = &worker->keys[row->key];
+    if (worker->page->first_wrong[0] == '\0')
+        snprintf(worker->page->first_wrong, sizeof worker->page->first_wrong,
+                 "%s: key %" PRIu32 ", time %" PRIu32 " s, %zu bytes of version %" PRIx64 " by writer %" PRIx32
+                 " with sequence %" PRIu64 "; known: version %" PRIx64 ", own writer %" PRIx32 ", sequence %" PRIu64,
+                 names[counter] + strlen("wrong_"), row->key, row->time_s, hit->len, hit->version, hit->writer,
+                 hit->sequence, known->version, worker->reader.writer, known->sequence);
 }
 
 static void judge_hit(struct worker *worker, const struct trace_row *row, const struct value_key *name,
                       const struct lr_item *item) {
-    struct key_state *key = &worker->keys[row->key];
-    struct value_seen seen;
-    enum value_verdict verdict = value_judge(worker->buffer, item->value_len, name->hash, &seen);
-    if (verdict == VALUE_TORN)
-        count_wrong(worker, REPLAY_wrong_torn, row, item, &seen);
-    else if (verdict == VALUE_FOREIGN)
-        count_wrong(worker, REPLAY_wrong_foreign, row, item, &seen);
-    else if (worker->owner && key->sequence == 0)
-        count_wrong(worker, REPLAY_wrong_resurrected, row, item, &seen);
-    else if (item->version < key->version || (worker->owner && !is_last_put(worker, key, item, &seen)))
-        count_wrong(worker, REPLAY_wrong_stale, row, item, &seen);
-    else if (item->deadline_ms <= worker->now_ms || (worker->owner && key->deadline_ms <= worker->now_ms))
-        count_wrong(worker, REPLAY_wrong_expired, row, item, &seen);
-    if (item->version > key->version)
-        key->version = item->version;
+    static const enum replay_counter counters[] = {
+        [VALUE_FOREIGN] = REPLAY_wrong_foreign,
+        [VALUE_TORN] = REPLAY_wrong_torn,
+        [VALUE_STALE] = REPLAY_wrong_stale,
+        [VALUE_EXPIRED] = REPLAY_wrong_expired,
+        [VALUE_RESURRECTED] = REPLAY_wrong_resurrected,
+    };
+    struct value_known *known = &worker->keys[row->key];
+    struct value_hit hit = {
+        .value = worker->buffer, .len = item->value_len, .version = item->version, .deadline_ms = item->deadline_ms};
+    enum value_verdict verdict = value_judge(&hit, name->hash, known, &worker->reader);
+    if (verdict != VALUE_RIGHT) {
+        count(worker, counters[verdict]);
+        describe_wrong(worker, counters[verdict], row, &hit);
+    }
+    if (item->version > known->version)
+        known->version = item->version;
 }
 
 /* ---- the worker: requests --------------------------------------------------------------------------------------- */
@@ -141,7 +125,7 @@ static void delete_key(struct worker *worker, const struct trace_row *row, const
 
 /* 0 or the engine's refusal. */
 static int put_value(struct worker *worker, const struct trace_row *row, const struct value_key *name) {
-    struct key_state *key = &worker->keys[row->key];
+    struct value_known *known = &worker->keys[row->key];
     size_t len = row->size > VALUE_KEY_BYTES ? row->size - VALUE_KEY_BYTES : 0;
     int error = LARDER_ETOO_LARGE;
     struct lr_put put = {.key = name->bytes,
@@ -151,7 +135,7 @@ static int put_value(struct worker *worker, const struct trace_row *row, const s
                          .ttl_ms = trace_row_ttl_s(row) * UINT64_C(1000),
                          .mode = LR_SET};
     if (len <= worker->max_value) {
-        value_write(worker->value, len, name->hash, worker->writer, ++worker->sequence);
+        value_write(worker->value, len, name->hash, worker->reader.writer, ++worker->sequence);
         error = lr_put(worker->cache, &put);
     }
     if (error != 0) {
@@ -159,10 +143,10 @@ static int put_value(struct worker *worker, const struct trace_row *row, const s
         return error;
     }
     count(worker, REPLAY_puts);
-    key->sequence = worker->sequence;
-    key->deadline_ms = put.ttl_ms ? worker->now_ms + put.ttl_ms : UINT64_MAX;
-    if (put.version > key->version)
-        key->version = put.version;
+    known->sequence = worker->sequence;
+    known->deadline_ms = put.ttl_ms ? worker->reader.now_ms + put.ttl_ms : UINT64_MAX;
+    if (put.version > known->version)
+        known->version = put.version;
     return 0;
 }
 
@@ -221,11 +205,11 @@ static void do_pass(struct worker *worker, unsigned pass) {
         }
         if (!worker->options->shared) {
             uint64_t now_ms = start_ms + row->time_s * UINT64_C(1000);
-            if (now_ms != worker->now_ms)
+            if (now_ms != worker->reader.now_ms)
                 lr_drive_clock(worker->cache, now_ms);
-            worker->now_ms = now_ms;
+            worker->reader.now_ms = now_ms;
         } else if (done++ % REALTIME_EVERY == 0) {
-            worker->now_ms = lr_now_ms(worker->cache);
+            worker->reader.now_ms = lr_now_ms(worker->cache);
         }
         do_request(worker, row, &name);
     }
@@ -252,9 +236,9 @@ static int prepare_worker(struct worker *worker, const struct lr_options *segmen
     }
     /* Unique among all that ever wrote to this segment, but for one chance in 2^32. */
     do
-        if (getrandom(&worker->writer, sizeof worker->writer, 0) != (ssize_t)sizeof worker->writer)
-            worker->writer = (uint32_t)getpid();
-    while (worker->writer == 0);
+        if (getrandom(&worker->reader.writer, sizeof worker->reader.writer, 0) != (ssize_t)sizeof worker->reader.writer)
+            worker->reader.writer = (uint32_t)getpid();
+    while (worker->reader.writer == 0);
     return 0;
 }
 
@@ -347,7 +331,7 @@ static int start_workers(struct parent *parent, const struct sigaction old[WATCH
                                     .page = &parent->shared->workers[i],
                                     .ticks = parent->ticks,
                                     .number = i,
-                                    .owner = !parent->options->shared && !parent->options->interleave};
+                                    .reader.owner = !parent->options->shared && !parent->options->interleave};
             _exit(live(&worker, parent->shared, &parent->segment));
         }
         parent->pids[i] = pid;

@@ -64,33 +64,60 @@ void value_write(void *value, size_t len, uint64_t key_hash, uint32_t writer, ui
     }
 }
 
-static enum value_verdict judge_full(const uint8_t *bytes, size_t len, uint64_t key_hash, struct value_seen *seen) {
+static enum value_verdict judge_full(struct value_hit *hit, uint64_t key_hash) {
+    const uint8_t *bytes = hit->value;
     struct full_head head;
     memcpy(&head, bytes, sizeof head);
     /* Under its own key the checksum fits: the value is whole, and the only question is whose. */
-    if (head.checksum != checksum_of(bytes + 8, len - 8, head.key_hash) || head.len != len)
+    if (head.checksum != checksum_of(bytes + 8, hit->len - 8, head.key_hash) || head.len != hit->len)
         return VALUE_TORN;
     if (head.key_hash != key_hash)
         return VALUE_FOREIGN;
-    *seen = (struct value_seen){.sequence = head.sequence, .writer = head.writer};
+    hit->sequence = head.sequence;
+    hit->writer = head.writer;
     return VALUE_RIGHT;
 }
 
-enum value_verdict value_judge(const void *value, size_t len, uint64_t key_hash, struct value_seen *seen) {
-    const uint8_t *bytes = value;
-    *seen = (struct value_seen){0};
-    if (len >= VALUE_FULL_BYTES)
-        return judge_full(bytes, len, key_hash, seen);
-    if (len >= VALUE_SHORT_BYTES) {
-        /* The key is only in the checksum: another key's value and a mixture look the same. */
-        struct short_head head;
-        memcpy(&head, bytes, sizeof head);
-        if (head.checksum != (uint32_t)checksum_of(bytes + 4, len - 4, key_hash))
-            return VALUE_TORN;
-        seen->sequence = head.sequence;
-        return VALUE_RIGHT;
-    }
+/* The key is only in the checksum: another key's value and a mixture look the same. */
+static enum value_verdict judge_short(struct value_hit *hit, uint64_t key_hash) {
+    const uint8_t *bytes = hit->value;
+    struct short_head head;
+    memcpy(&head, bytes, sizeof head);
+    if (head.checksum != (uint32_t)checksum_of(bytes + 4, hit->len - 4, key_hash))
+        return VALUE_TORN;
+    hit->sequence = head.sequence;
+    return VALUE_RIGHT;
+}
+
+static enum value_verdict judge_bytes(struct value_hit *hit, uint64_t key_hash) {
+    hit->sequence = hit->writer = 0;
+    if (hit->len >= VALUE_FULL_BYTES)
+        return judge_full(hit, key_hash);
+    if (hit->len >= VALUE_SHORT_BYTES)
+        return judge_short(hit, key_hash);
     uint8_t expected[VALUE_SHORT_BYTES];
-    fill(expected, len, key_hash);
-    return memcmp(bytes, expected, len) == 0 ? VALUE_RIGHT : VALUE_FOREIGN;
+    fill(expected, hit->len, key_hash);
+    return memcmp(hit->value, expected, hit->len) == 0 ? VALUE_RIGHT : VALUE_FOREIGN;
+}
+
+/* Whether the sole writer of the key put this value last. */
+static bool is_last_put(const struct value_hit *hit, const struct value_known *known,
+                        const struct value_reader *reader) {
+    if (hit->len >= VALUE_FULL_BYTES)
+        return hit->sequence == known->sequence && hit->writer == reader->writer;
+    return hit->len < VALUE_SHORT_BYTES || hit->sequence == (uint32_t)known->sequence;
+}
+
+enum value_verdict value_judge(struct value_hit *hit, uint64_t key_hash, const struct value_known *known,
+                               const struct value_reader *reader) {
+    enum value_verdict verdict = judge_bytes(hit, key_hash);
+    if (verdict != VALUE_RIGHT)
+        return verdict;
+    if (reader->owner && known->sequence == 0)
+        return VALUE_RESURRECTED;
+    if (hit->version < known->version || (reader->owner && !is_last_put(hit, known, reader)))
+        return VALUE_STALE;
+    if (hit->deadline_ms <= reader->now_ms || (reader->owner && known->deadline_ms <= reader->now_ms))
+        return VALUE_EXPIRED;
+    return VALUE_RIGHT;
 }

@@ -37,19 +37,40 @@ struct value_key value_key(uint64_t id);
 
 enum value_verdict {
     VALUE_RIGHT,
-    VALUE_FOREIGN, /* whole, but another key's */
-    VALUE_TORN,    /* the checksum does not fit: a mixture, or overwritten */
+    VALUE_FOREIGN,     /* whole, but another key's */
+    VALUE_TORN,        /* the checksum does not fit: a mixture, or overwritten */
+    VALUE_STALE,       /* older than one that was acknowledged or seen before */
+    VALUE_RESURRECTED, /* the key was deleted, and that acknowledged, or never put */
+    VALUE_EXPIRED,     /* past its deadline, or that of the put it stems from */
 };
 
-struct value_seen {
+/* What a reader knows of a key before it reads. */
+struct value_known {
+    uint64_t sequence;    /* of its last acknowledged put; 0: none, or deleted since */
+    uint64_t version;     /* highest that it was told by a put or a read */
+    uint64_t deadline_ms; /* of its last acknowledged put; UINT64_MAX never */
+};
+
+struct value_reader {
+    uint64_t now_ms; /* a moment not after the present */
+    uint32_t writer; /* its id in the values that it writes */
+    bool owner;      /* nobody else writes the keys that it reads */
+};
+
+struct value_hit {
+    const void *value;
+    size_t len;
+    uint64_t version, deadline_ms; /* as the cache told them */
+    /* Out, when the value itself is whole and the key's: */
     uint64_t sequence; /* 0: too short to tell */
     uint32_t writer;   /* 0: too short to tell */
 };
 
 /* Fills value[0, len). `writer` and `sequence` are not 0. */
 void value_write(void *value, size_t len, uint64_t key_hash, uint32_t writer, uint64_t sequence);
-/* Judges value[0, len) read under the key. `seen` is filled when the verdict is VALUE_RIGHT. */
-enum value_verdict value_judge(const void *value, size_t len, uint64_t key_hash, struct value_seen *seen);
+/* Judges what was read under a key. The first of the verdicts above that applies, or VALUE_RIGHT. */
+enum value_verdict value_judge(struct value_hit *hit, uint64_t key_hash, const struct value_known *known,
+                               const struct value_reader *reader);
 
 /* A bijection of 64 bits that leaves no pattern (the finaliser of splitmix64, public domain, S. Vigna). */
 static inline uint64_t value_mix(uint64_t x) {
