@@ -184,6 +184,7 @@ static void sweep(struct lr_node *node) {
 
 static void report(struct lr_node *node) {
     unsigned live = lr_node_live(node);
+    node->reported_live = live;
     bool known = node->peer_count > 0 && live == node->peer_count;
     lr_sidecar_report(node->cache, node->peer_count, live, known ? lr_lag_percentile(&node->lag, 50) : UINT64_MAX,
                       known ? lr_lag_percentile(&node->lag, 99) : UINT64_MAX);
@@ -217,7 +218,7 @@ void lr_node_tick(struct lr_node *node) {
     }
     if (due(now, &node->aged_ms, AGE_EVERY_MS))
         lr_lag_age(&node->lag);
-    if (due(now, &node->reported_ms, REPORT_EVERY_MS))
+    if (due(now, &node->reported_ms, REPORT_EVERY_MS) || lr_node_live(node) != node->reported_live)
         report(node);
 }
 

@@ -55,6 +55,7 @@ struct lr_node {
     uint64_t refused; /* incoming connections turned away */
     uint64_t aged_ms, reported_ms, reaped_ms, swept_ms;
     uint32_t sweep_stripe;
+    unsigned reported_live;
     uint64_t *drain_heads; /* NULL, or: hints at and above these positions are left to the next larderd */
 };
 

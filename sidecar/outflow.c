@@ -29,7 +29,7 @@
 #include <string.h>
 
 #define HINTS_AT_ONCE 64u
-#define SLICE_HINTS 512u
+#define SLICE_HINTS 2048u
 #define SLICE_WALK 512u
 #define BUSY_TRIES 16u
 

@@ -59,9 +59,10 @@ static void part(struct lr_link *link, const char *why) {
     if (peer->dial == link)
         peer->dial = NULL;
     if (peer->link == link) {
-        lr_log(LR_INFO, "peer %s: link ended: %s received=%llu stale=%llu declined=%llu unacknowledged=%llu",
-               peer->address, why, (unsigned long long)link->in.applied, (unsigned long long)link->in.stale,
-               (unsigned long long)link->in.declined, (unsigned long long)lr_outflow_left(peer));
+        lr_log(LR_INFO, "peer %s: link ended: %s remote=%s received=%llu stale=%llu declined=%llu unacknowledged=%llu",
+               peer->address, why, link->remote, (unsigned long long)link->in.applied,
+               (unsigned long long)link->in.stale, (unsigned long long)link->in.declined,
+               (unsigned long long)lr_outflow_left(peer));
         peer->link = NULL;
         peer->lost_ms = lr_node_now(peer->node);
         lr_settle_abandon(peer);
@@ -471,6 +472,7 @@ void lr_link_work(struct lr_link *link) {
         uint8_t frame[WIRE_HEADER + 16];
         uint64_t words[2] = {link->in.mark, link->in.declined};
         lr_link_send(link, frame, wire_encode_words(frame, sizeof frame, WIRE_ACK, 0, words, 2));
+        lr_outflow_pump(link->peer); /* what came in left hints: pass them over while we still know whence it came */
     }
 }
 

@@ -35,7 +35,7 @@
 #define LR_WINDOW (1u << 20)       /* unacknowledged bytes on a link */
 #define LR_BATCH (32u << 10)       /* a batch is closed beyond this */
 #define LR_SENT_ROWS 1024u         /* unacknowledged batches on a link */
-#define LR_KNOWN_ROWS 4096u        /* versions that the peer is known to have */
+#define LR_KNOWN_ROWS 8192u        /* versions that the peer is known to have */
 #define LR_LIST_MOST (64u << 10)   /* hashes of one interval of a settlement */
 #define LR_UNSENT_LIMIT (8u << 20) /* answers that the other side does not fetch, beyond its window */
 #define LR_HEARTBEAT_MS 500u
