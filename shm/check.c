@@ -71,7 +71,7 @@ static bool check_words(struct checking *c) {
         find(c, "border %llu is outside 128..%llu", (unsigned long long)border, (unsigned long long)end / 2);
         sane = false;
     }
-    if (split == 0 || split >= SM_SPLITTING || split * SM_PAIR_BYTES > border) {
+    if ((uint32_t)split == 0 || (split & SM_SPLITTING) || (uint32_t)split * (uint64_t)SM_PAIR_BYTES > border) {
         find(c, "split word %llx does not fit below border %llu, or a split is under way", (unsigned long long)split,
              (unsigned long long)border);
         sane = false;

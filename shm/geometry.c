@@ -4,7 +4,7 @@
  *
  * Creator, attacher, checker and tools ask one function, lr_geometry_plan. It needs only {size, stripes, policy}:
  *
- *   stripe_bytes   size / stripes, rounded up to 4 KiB, or to 2 MiB (a huge page) where a stripe has 4 MiB or more
+ *   stripe_bytes   size / stripes, rounded up to 4 KiB
  *   header         4096                                       at 0
  *   participants   SM_PARTICIPANTS * 1024                     behind it
  *   control_off    4096 + that; `stripes` blocks of control_bytes
@@ -80,7 +80,7 @@ int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr
     out->stripe_count = stripes;
     out->participants = SM_PARTICIPANTS;
     out->policy = policy;
-    out->stripe_bytes = lr_round_up(share, share >= LARGE_STRIPE ? HUGE_PAGE : PAGE);
+    out->stripe_bytes = lr_round_up(share, PAGE);
     out->cache_bytes = stripes * out->stripe_bytes;
     out->ring_len = RING_TOTAL / stripes > RING_MIN ? RING_TOTAL / stripes : RING_MIN;
     out->control_bytes = lr_round_up(SM_STRIPE_FIXED + out->ring_len * sizeof(struct sm_hint), PAGE);

@@ -5,32 +5,35 @@
  *   pair p:  | 8 slot words | 8 slot words |      two neighbouring cache lines, one hash bucket; pairs 0 .. n-1 from
  * the stripe's start
  *
- * A key's word stands in its first pair, in its home line if that has room, or, once that pair is well filled, in the
- * emptier of its first and its second pair. So buckets fill evenly, and an index at three quarters of its slots has
- * none that is full. A get that hits looks at one line nearly always; one that misses looks at both pairs.
+ * A key's word stands in its first pair, in its home line if that has room, and in its second pair only if the first
+ * was full. When both are full, a word of theirs moves on to its own other pair (cuckoo hashing, R. Pagh and F. Rodler,
+ * 2001), upwards only. With at most ten words per pair on average no key is ever without a slot, a get that hits looks
+ * at one line most of the time (85 % of the words stand in their first pair), and one that misses looks at both pairs.
+ * (Without the second pair, one key in eight was evicted from a table that was filled fast.)
  *
  * The index grows by linear hashing, a pair at a time: pair n takes those words of its partner p that no longer belong
- * there. `split` in the stripe's control block is {n, splitting}:
+ * there. `split` in the stripe's control block is {moves, splitting, n}:
  *
  *   {n}  ->  pair n is zeroed  ->  {n, splitting}  ->  words move p -> n, one by one  ->  {n + 1}
  *
- * and for each word: CAS `moved` in the old slot -> store the word in the new one -> full fence -> load the old word
- * again (dead? CAS dead in the new) -> clear the old. Readers who see `splitting` look in p, then in n: a word leaves p
- * only after it stands in n.
+ * and for each word: CAS `moved` in the old slot -> store the word in the new one -> (cuckoo only: count it in `moves`)
+ * -> full fence -> load the old word again (dead? CAS dead in the new) -> clear the old. Readers who see `splitting`
+ * look in p, then in n: a word leaves p only after it stands in n. Those who missed a word that went the other way
+ * round find `moves` changed, and look again.
  *
  * Rules:
  *  1. The holder changes a used slot by CAS from the word that it saw, because readers set `pinned` and recency, and
  * deleters without the lock set `dead`, at any time. `dead` is never lost.
  *  2. A used pair's memory stays index memory for ever.
- *  3. When both pairs of a key are full, the index grows at once, by a bounded step; if that does not help, the coldest
- * entry of the two that nobody pins goes.
+ *  3. A word moves only to a pair with a higher number: a walk from pair 0 upwards (scan.c) misses nothing that stays.
+ *  4. If all that does not help (an index that may not grow further), the coldest entry of the two pairs that nobody
+ * pins goes.
  */
 #include "stripe.h"
 
 #define GROW_STEPS 2u    /* pairs that one put adds in passing */
-#define GROW_AT_ONCE 64u /* ... and when it finds no slot */
-#define WELL_FILLED 12u  /* used slots from which on the second pair is looked at */
-#define GROW_TENTHS 115u /* tenths of an entry per pair above which it grows: 72 % */
+#define GROW_AT_ONCE 64u /* ... and when it finds no slot otherwise */
+#define GROW_ABOVE 10u   /* entries per pair above which it grows: 62 % */
 
 struct pairs_of {
     sm_u64 *pair[2];
@@ -131,28 +134,18 @@ static sm_u64 *displace_coldest(struct lr_view *view, const struct pairs_of *bot
     return NULL;
 }
 
-/* Used slots of a pair, and its first empty one, from the home line on. */
-static unsigned survey(sm_u64 *pair, uint64_t place, sm_u64 **empty) {
-    const unsigned home = lr_place_line(place) * (SM_PAIR_SLOTS / 2);
-    unsigned used = 0;
-    *empty = NULL;
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
-        sm_u64 *slot = &pair[(home + i) % SM_PAIR_SLOTS];
-        if (lr_load(slot) != 0)
-            used++;
-        else if (*empty == NULL)
-            *empty = slot;
-    }
-    return used;
+static sm_u64 *empty_in(sm_u64 *pair, unsigned home) {
+    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
+        if (lr_load(&pair[(home + i) % SM_PAIR_SLOTS]) == 0)
+            return &pair[(home + i) % SM_PAIR_SLOTS];
+    return NULL;
 }
 
 static sm_u64 *empty_slot(struct lr_view *view, uint64_t place) {
+    const unsigned home = lr_place_line(place) * (SM_PAIR_SLOTS / 2);
     struct pairs_of both = pairs_of(view, lr_placing(place));
-    sm_u64 *first, *second;
-    unsigned used = survey(both.pair[0], place, &first);
-    if (used < WELL_FILLED)
-        return first;
-    return survey(both.pair[1], place, &second) < used ? second : first;
+    sm_u64 *slot = empty_in(both.pair[0], home);
+    return slot != NULL ? slot : empty_in(both.pair[1], home);
 }
 
 sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict) {
@@ -163,32 +156,18 @@ sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict) {
     return displace_coldest(view, &both);
 }
 
-/* Moves one word of the partner into the new pair. */
-static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *new_pair) {
+/* Moves a word from its slot to an empty one, or to one where a dead holder had put it already. */
+static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool count) {
     uint64_t word = atomic_load_explicit(old, memory_order_acquire);
     while (!(word & SM_SLOT_MOVED) &&
            !atomic_compare_exchange_weak_explicit(old, &word, word | SM_SLOT_MOVED, memory_order_acq_rel,
                                                   memory_order_acquire)) {
     }
-    word |= SM_SLOT_MOVED;
-    sm_u64 *target = NULL;
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
-        uint64_t there = lr_load(&new_pair[i]);
-        if (there != 0 && lr_slot_off(there) == lr_slot_off(word)) { /* a dead holder had come this far */
-            target = &new_pair[i];
-            break;
-        }
-        if (there == 0 && target == NULL)
-            target = &new_pair[i];
-    }
-    if (target == NULL) { /* only in a damaged stripe: the word is dropped */
-        lr_count(view->cache, LR_C_corrupt_seen);
-        lr_store(old, 0);
-        return;
-    }
     if (lr_load(target) == 0)
         /* ORDER(entry) publish: the word under its new address. */
         atomic_store_explicit(target, word & ~SM_SLOT_MOVED, memory_order_release);
+    if (count)
+        atomic_store_explicit(&view->stripe->split, lr_load(&view->stripe->split) + SM_MOVES_ONE, memory_order_release);
     for (;;) {
         /* ORDER(moved) publish: the new word stands before we look whether somebody killed the old one. */
         atomic_thread_fence(memory_order_seq_cst);
@@ -200,6 +179,19 @@ static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *new_pair) {
     }
 }
 
+/* The slot of `pair` that names the same block as `word`, else an empty one, else NULL. */
+static sm_u64 *target_in(sm_u64 *pair, uint64_t word) {
+    sm_u64 *empty = NULL;
+    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+        uint64_t there = lr_load(&pair[i]);
+        if (there != 0 && lr_slot_off(there) == lr_slot_off(word))
+            return &pair[i];
+        if (there == 0 && empty == NULL)
+            empty = &pair[i];
+    }
+    return empty;
+}
+
 static void move_words(struct lr_view *view, uint32_t pairs) {
     sm_u64 *partner = lr_pair_at(view->data, lr_split_partner(pairs)), *fresh = lr_pair_at(view->data, pairs);
     for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
@@ -207,19 +199,41 @@ static void move_words(struct lr_view *view, uint32_t pairs) {
         struct lr_head head;
         if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
             continue;
-        if (!lr_belongs((uint32_t)(head.identity >> 32), lr_split_partner(pairs), pairs + 1))
-            move_word(view, &partner[i], fresh);
+        if (lr_belongs((uint32_t)(head.identity >> 32), lr_split_partner(pairs), pairs + 1))
+            continue;
+        sm_u64 *target = target_in(fresh, word);
+        if (target != NULL) /* always, but in a damaged stripe */
+            move_word(view, &partner[i], target, false);
     }
     /* COMMIT POINT: before, readers look in both pairs; after, in one, where every word stands. ORDER(split) publish:
      * the words. */
-    atomic_store_explicit(&view->stripe->split, pairs + 1, memory_order_release);
+    atomic_store_explicit(&view->stripe->split, (lr_load(&view->stripe->split) & ~SM_SPLITTING) + 1,
+                          memory_order_release);
     lr_tally(view, LR_S_splits, 1);
 }
 
-void lr_index_finish_split(struct lr_view *view) {
+/* A cuckoo move that a dead holder began: either the word stands in its other pair already, or nothing has happened. */
+static void finish_move(struct lr_view *view, uint32_t pair, sm_u64 *slot) {
+    uint64_t word = lr_load(slot);
+    struct lr_head head;
+    if (!(word & SM_SLOT_MOVED) || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
+        return;
+    struct pairs_of both = pairs_of(view, (uint32_t)(head.identity >> 32));
+    sm_u64 *other = both.pair[0] == lr_pair_at(view->data, pair) ? both.pair[1] : both.pair[0];
+    sm_u64 *target = other == lr_pair_at(view->data, pair) ? NULL : target_in(other, word);
+    if (target != NULL && lr_load(target) != 0)
+        move_word(view, slot, target, true);
+    else
+        atomic_fetch_and_explicit(slot, ~SM_SLOT_MOVED, memory_order_acq_rel);
+}
+
+void lr_index_finish_moves(struct lr_view *view) {
     uint64_t split = lr_load(&view->stripe->split);
     if (split & SM_SPLITTING)
         move_words(view, (uint32_t)split);
+    for (uint32_t pair = 0; pair < lr_pairs(view); pair++)
+        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
+            finish_move(view, pair, &lr_pair_at(view->data, pair)[i]);
 }
 
 static bool add_pair(struct lr_view *view) {
@@ -235,7 +249,7 @@ static bool add_pair(struct lr_view *view) {
         lr_store(&fresh[i], 0);
     /* COMMIT POINT: before, nobody looks at the new pair; after, readers of the partner do, and a repairer finishes the
      * split. */
-    atomic_store_explicit(&view->stripe->split, pairs | SM_SPLITTING, memory_order_release);
+    atomic_store_explicit(&view->stripe->split, lr_load(&view->stripe->split) | SM_SPLITTING, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
     move_words(view, (uint32_t)pairs);
     return true;
@@ -244,13 +258,37 @@ static bool add_pair(struct lr_view *view) {
 void lr_index_grow(struct lr_view *view) {
     for (unsigned i = 0; i < GROW_STEPS; i++) {
         uint64_t entries = lr_load(&view->stripe->items) + lr_load(&view->stripe->tombstones);
-        if (entries * 10 <= (uint64_t)lr_pairs(view) * GROW_TENTHS || !add_pair(view))
+        if (entries <= (uint64_t)lr_pairs(view) * GROW_ABOVE || !add_pair(view))
             return;
     }
 }
 
+/* Moves some word of the pair to its other pair, if that has a higher number and room. */
+static bool push_up(struct lr_view *view, sm_u64 *pair) {
+    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+        uint64_t word = atomic_load_explicit(&pair[i], memory_order_acquire);
+        struct lr_head head;
+        if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
+            continue;
+        struct pairs_of both = pairs_of(view, (uint32_t)(head.identity >> 32));
+        sm_u64 *other = both.pair[0] > both.pair[1] ? both.pair[0] : both.pair[1];
+        sm_u64 *target = other > pair ? empty_in(other, 0) : NULL;
+        if (target == NULL)
+            continue;
+        move_word(view, &pair[i], target, true);
+        return true;
+    }
+    return false;
+}
+
 void lr_index_prepare(struct lr_view *view, uint64_t place) {
-    for (unsigned i = 0; i < GROW_AT_ONCE && empty_slot(view, place) == NULL; i++)
-        if (!add_pair(view))
+    bool grows = true;
+    for (unsigned i = 0; i < GROW_AT_ONCE && empty_slot(view, place) == NULL; i++) {
+        grows = grows && add_pair(view);
+        if (grows && i + 1 < GROW_STEPS)
+            continue;
+        struct pairs_of both = pairs_of(view, lr_placing(place));
+        if (push_up(view, both.pair[0]) || push_up(view, both.pair[1]) || !grows)
             return;
+    }
 }

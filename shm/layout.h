@@ -171,8 +171,10 @@ static_assert(offsetof(struct sm_participant, hazards) == 128, "byte map");
 #define SM_GENERATION_MASK ((UINT64_C(1) << 50) - 1)
 #define SM_LOCK_OWNER_MASK (~(SM_LOCK_WAITERS | SM_LOCK_RECOVER))
 
-/* Split word: pair count of the index, and whether the split that makes pair `count` is under way. */
+/* Split word: {moves : 31, splitting : 1, pairs : 32}: pair count of the index, whether the split that makes pair
+ * number `pairs` is under way, words moved. */
 #define SM_SPLITTING (UINT64_C(1) << 32)
+#define SM_MOVES_ONE (UINT64_C(1) << 33)
 
 /* Gap word: {start / 8 : 32 high, end / 8 : 32 low}, offsets from the stripe's data start. */
 

@@ -5,7 +5,7 @@
  * True are the slot words, the hazards, and the sizes of blocks. From them all else is recomputed:
  *
  *   1. notes      valid delete notes are made pending: whoever asked for the lock settles them next
- *   2. split      a split that had begun is finished
+ *   2. moves      a split or a move of a word that had begun is finished
  *   3. marks      each slot's block is marked in a private bitmap; a slot that cannot be right is cleared
  *   4. tiling     from the border on: marked blocks stay, unmarked ones that a hazard names are held, all else becomes
  * holes
@@ -74,7 +74,7 @@ static void bound_words(struct lr_view *view) {
     uint64_t border = lr_load(&view->stripe->border_off), split = lr_load(&view->stripe->split);
     uint64_t pairs = split & UINT32_MAX, gap = lr_load(&view->stripe->gap);
     if (border < SM_PAIR_BYTES || border > end / 2 || border % SM_GRANULE != 0 || pairs == 0 ||
-        (pairs + (split & SM_SPLITTING ? 1 : 0)) * SM_PAIR_BYTES > border || (split >> 33) != 0) {
+        (pairs + (split & SM_SPLITTING ? 1 : 0)) * SM_PAIR_BYTES > border) {
         /* The index cannot be told from the arena: this one stripe starts empty. */
         lr_count_n(view->cache, LR_C_repair_dropped, lr_load(&view->stripe->items));
         border = 4096;
@@ -117,8 +117,6 @@ static void mark_slots(struct lr_view *view, uint64_t *marks) {
                 atomic_store_explicit(&slots[i], 0, memory_order_release);
                 continue;
             }
-            if (word & SM_SLOT_MOVED)
-                atomic_fetch_and_explicit(&slots[i], ~SM_SLOT_MOVED, memory_order_acq_rel);
             set_mark(marks, head.off);
         }
     }
@@ -256,7 +254,7 @@ void lr_repair(struct lr_view *view) {
     recall_notes(view);
     bound_words(view);
     reset_derived(view);
-    lr_index_finish_split(view);
+    lr_index_finish_moves(view);
     mark_slots(view, marks);
     flag_pinned(view, marks);
     walk_tiling(view, marks);

@@ -233,10 +233,11 @@ sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, u
 sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict);
 /* Adds pairs while the index is too full; a bounded step, called after a put. */
 void lr_index_grow(struct lr_view *view);
-/* Before a new entry takes room: if its pairs are full, the index grows, up to 64 pairs, until they are not. */
+/* Before a new entry takes room: if both its pairs are full, the index grows or a word moves on, a bounded step, until
+ * they are not. */
 void lr_index_prepare(struct lr_view *view, uint64_t place);
-/* Finishes a split that a dead holder began. */
-void lr_index_finish_split(struct lr_view *view);
+/* Finishes what a dead holder began to split or to move. */
+void lr_index_finish_moves(struct lr_view *view);
 
 /* ---- arena.c ------------------------------------------------------------------------------------------------ */
 
