@@ -5,6 +5,9 @@
  *   parent    creates the roomy segment --- forks ---- waits --- destroys it, creates the full one --- waits --- sums
  * up workers                                 build floor, load, all ops but put_evict |  attach, fill, put_evict
  *
+ * A round in which the scheduler took the processor away from a worker says more about the neighbours than about us;
+ * such rounds are left out as long as enough others remain.
+ *
  * Workers meet at a barrier in shared memory: the last one to come sets the instant at which the phase begins, a little
  * ahead, and wakes the others, who then spin until that instant. A worker that waits while another measures alone
  * sleeps in the kernel. If a worker dies the parent kills the others, so nobody waits for the dead.
@@ -27,15 +30,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ROUNDS 41u
+#define ROUNDS 81u
 #define WARM_UP 3u /* rounds before them that do not count */
-#define ROUND_OPS 8192u
+#define ROUND_OPS 4096u
 #define BATCH FLOOR_BATCH
 #define KEY_BYTES VALUE_KEY_BYTES
+#define ENOUGH_ROUNDS 9u         /* undisturbed ones, that the others be left out */
 #define AHEAD_NS UINT64_C(60000) /* from the last arrival to the start of a phase */
 
 enum phase { ENGINE_ALONE, FLOOR_ALONE, ENGINE_ALL, FLOOR_ALL, PHASES };
@@ -46,6 +51,7 @@ struct worker_page {
     char why[LR_WHY_BYTES];
     uint64_t failed[BENCH_OP_COUNT];
     float ns[BENCH_OP_COUNT][PHASES][ROUNDS];
+    bool disturbed[BENCH_OP_COUNT][PHASES][ROUNDS];
 };
 
 struct bench_page {
@@ -255,6 +261,12 @@ static const struct op {
 
 /* ---- rounds ----------------------------------------------------------------------------------------------------- */
 
+/* How often this process lost its processor against its will. */
+static long preemptions(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_nivcsw : 0;
+}
+
 /* Returns when all workers have come here, all at one instant. */
 static void meet(struct worker *worker) {
     struct bench_page *shared = worker->shared;
@@ -286,11 +298,14 @@ static void do_phase(struct worker *worker, enum bench_op number, enum phase pha
     }
     meet(worker);
     if (!(alone && worker->number != 0)) {
+        long preempted = preemptions();
         uint64_t before = ticks_clock_ns();
         uint64_t good = (engine ? op->engine : op->floor)(worker);
         uint64_t spent = ticks_clock_ns() - before;
-        if (round >= WARM_UP)
+        if (round >= WARM_UP) {
             worker->page->ns[number][phase][round - WARM_UP] = (float)((double)spent / (double)worker->ops);
+            worker->page->disturbed[number][phase][round - WARM_UP] = preemptions() != preempted;
+        }
         if (engine)
             worker->page->failed[number] += worker->ops - good;
     }
@@ -564,33 +579,55 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median(double values[ROUNDS]) {
-    qsort(values, ROUNDS, sizeof values[0], compare_doubles);
-    return values[ROUNDS / 2];
+static double median(double *values, unsigned count) {
+    qsort(values, count, sizeof values[0], compare_doubles);
+    return values[count / 2];
+}
+
+/* Lists the rounds in which no worker was disturbed in either phase; all rounds, if these are too few. */
+static unsigned pick_rounds(const struct parent *parent, enum bench_op op, enum phase first, enum phase second,
+                            unsigned picked[ROUNDS]) {
+    unsigned count = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        bool disturbed = false;
+        for (unsigned i = 0; i < parent->options->processes; i++) {
+            const struct worker_page *page = &parent->shared->workers[i];
+            disturbed = disturbed || page->disturbed[op][first][round] || page->disturbed[op][second][round];
+        }
+        if (!disturbed)
+            picked[count++] = round;
+    }
+    if (count >= ENOUGH_ROUNDS)
+        return count;
+    for (unsigned round = 0; round < ROUNDS; round++)
+        picked[round] = round;
+    return ROUNDS;
 }
 
 /* Median over the rounds of what all workers together took for an operation of one. */
 static double median_ns(const struct parent *parent, enum bench_op op, enum phase phase) {
     double values[ROUNDS];
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        values[round] = 0;
+    unsigned picked[ROUNDS], count = pick_rounds(parent, op, phase, phase, picked);
+    for (unsigned k = 0; k < count; k++) {
+        values[k] = 0;
         for (unsigned i = 0; i < parent->options->processes; i++)
-            values[round] += (double)parent->shared->workers[i].ns[op][phase][round] / parent->options->processes;
+            values[k] += (double)parent->shared->workers[i].ns[op][phase][picked[k]] / parent->options->processes;
     }
-    return median(values);
+    return median(values, count);
 }
 
 /* Median over the rounds of the throughput of all over that of worker 1 alone, times their number. */
 static double median_scaling(const struct parent *parent, enum bench_op op, enum phase alone, enum phase all) {
     double values[ROUNDS];
-    for (unsigned round = 0; round < ROUNDS; round++) {
+    unsigned picked[ROUNDS], count = pick_rounds(parent, op, alone, all, picked);
+    for (unsigned k = 0; k < count; k++) {
         double throughput = 0;
         for (unsigned i = 0; i < parent->options->processes; i++)
-            throughput += 1.0 / (double)parent->shared->workers[i].ns[op][all][round];
-        values[round] =
-            throughput * (double)parent->shared->workers[0].ns[op][alone][round] / parent->options->processes;
+            throughput += 1.0 / (double)parent->shared->workers[i].ns[op][all][picked[k]];
+        values[k] =
+            throughput * (double)parent->shared->workers[0].ns[op][alone][picked[k]] / parent->options->processes;
     }
-    return median(values);
+    return median(values, count);
 }
 
 static void sum_up(const struct parent *parent, struct bench_result *out) {
