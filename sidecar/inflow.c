@@ -4,8 +4,9 @@
  *
  * Applying is idempotent and commutative (cache.h), so a batch that comes twice after a reconnect does no harm. An
  * entry whose stripe is busy is tried again; the link is not read meanwhile, so nothing piles up here. After LR_BUSY_MS
- * it is declined: the older value goes, and the floor rises, so that no host is left with a value that others know to
- * be superseded.
+ * it is to be declined: the older value goes, and the floor rises. That needs the stripe too, if for less; as long as
+ * its lock holder is stopped, the link waits (its heartbeats go on). Skipping the entry would leave a superseded value
+ * here for good.
  *
  * The time to live travels as time left. A copy therefore lives longer than its original by the time on the way; were a
  * later deadline always taken over, two hosts would prolong an item for each other for ever. So, for the same version,
@@ -17,6 +18,7 @@
 #include <stdio.h>
 
 #define TTL_SLACK_MS 500u
+#define BUSY_TELL_MS 3000u
 
 bool lr_inflow_believes(struct lr_link *link, uint64_t version, const char *what) {
     uint64_t limit = lr_node_wall(link->node) + link->node->clock_limit_ms;
@@ -120,17 +122,19 @@ enum lr_taken lr_inflow_take(struct lr_link *link, const struct wire_frame *fram
     if (link->in.busy_since_ms != 0 && now < link->in.retry_ms)
         return LR_TAKE_LATER;
     int result = apply(link, frame);
-    if (result == LARDER_EBUSY && link->in.busy_since_ms != 0 && now - link->in.busy_since_ms > LR_BUSY_MS)
+    if (result == LARDER_EBUSY && link->in.busy_since_ms == 0)
+        link->in.busy_since_ms = link->in.busy_told_ms = now;
+    if (result == LARDER_EBUSY && now - link->in.busy_since_ms > LR_BUSY_MS)
         result = give_up(link, frame);
     if (result == LARDER_EBUSY) {
-        if (link->in.busy_since_ms == 0)
-            link->in.busy_since_ms = now;
+        if (now - link->in.busy_told_ms > BUSY_TELL_MS) {
+            link->in.busy_told_ms = now;
+            lr_log(LR_WARN, "peer %s: waits for a stripe's lock since %llu ms; `larder stripes` names the holder",
+                   link->peer->address, (unsigned long long)(now - link->in.busy_since_ms));
+        }
         link->in.retry_ms = now + 20;
         return LR_TAKE_LATER;
     }
-    if (link->in.busy_since_ms != 0 && now - link->in.busy_since_ms > LR_BUSY_MS)
-        lr_log(LR_WARN, "peer %s: a stripe's lock was held for %llu ms; `larder stripes` names the holder",
-               link->peer->address, (unsigned long long)(now - link->in.busy_since_ms));
     link->in.busy_since_ms = 0;
     if (result < 0) {
         char text[WIRE_MAX_TEXT + 1];

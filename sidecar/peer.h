@@ -74,6 +74,7 @@ struct lr_inflow {
     uint64_t declined; /* entries declined on this link */
     uint64_t applied, stale;
     uint64_t busy_since_ms; /* the next frame cannot be applied since then; 0: it can */
+    uint64_t busy_told_ms;
     uint64_t retry_ms;
     bool paused; /* the network keeps the bytes */
 

@@ -7,6 +7,7 @@
  * that returns something older is a value from the past. After a delete, what was there before must not come back.
  */
 #include "simnet.h"
+#include "stripe.h"
 
 #include <string.h>
 
@@ -565,6 +566,28 @@ static void a_record_larger_than_the_window_travels(void) {
 /* ---- hostile and wrong
  * ---------------------------------------------------------------------------------------------------- */
 
+static void a_stopped_lock_holder_delays_its_host_and_no_other(void) {
+    struct sim *sim = sim_create("a stopped lock holder", 3, SEGMENT);
+    char text[64];
+    CU_ASSERT(sim_settle(sim, 5000));
+    struct lr_view views[64];
+    uint32_t stripes = lr_stripe_count(sim->hosts[1].cache);
+    CU_ASSERT_FATAL(stripes <= 64);
+    for (uint32_t i = 0; i < stripes; i++) /* another participant of the same segment */
+        CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&views[i], sim->hosts[1].segment.two, i), 0);
+    for (unsigned key = 0; key < 20; key++)
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], key, "patience", 0), 0);
+    sim_run(sim, 2000);
+    CU_ASSERT_EQUAL(lr_node_live(sim->hosts[0].node), 2);
+    CU_ASSERT_NOT_EQUAL(sim_get(&sim->hosts[2], 19, text), 0);
+    CU_ASSERT_EQUAL(sim_get(&sim->hosts[1], 19, text), 0);
+    for (uint32_t i = 0; i < stripes; i++)
+        lr_stripe_unlock(&views[i]);
+    CU_ASSERT(sim_settle(sim, 5000));
+    CU_ASSERT_NOT_EQUAL(sim_get(&sim->hosts[1], 19, text), 0);
+    sim_destroy(sim);
+}
+
 static void garbage_from_the_network_harms_nothing(void) {
     struct sim *sim = sim_create("garbage", 2, SEGMENT);
     CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 1, "safe", 0), 0);
@@ -717,6 +740,7 @@ void larder_suite_85_sidecar(void) {
     CU_ADD_TEST(suite, a_slow_peer_costs_no_memory_and_catches_up);
     CU_ADD_TEST(suite, a_record_too_large_for_a_peer_stops_nobody);
     CU_ADD_TEST(suite, a_record_larger_than_the_window_travels);
+    CU_ADD_TEST(suite, a_stopped_lock_holder_delays_its_host_and_no_other);
     CU_ADD_TEST(suite, garbage_from_the_network_harms_nothing);
     CU_ADD_TEST(suite, a_hostile_peer_gets_its_link_closed);
     CU_ADD_TEST(suite, a_peer_with_a_wrong_clock_is_kept_out_until_it_is_set);

@@ -166,7 +166,10 @@ void sim_kill(struct sim_host *host) {
 }
 
 static void make_segment(struct sim_host *host, uint64_t size) {
-    fixture_create(&host->segment, size);
+    struct lr_options options = lr_options_default();
+    options.size = size;
+    options.wait_ms = 5; /* as larderd does */
+    fixture_create_with(&host->segment, &options);
     host->cache = host->segment.one;
     lr_drive_clock(host->cache, host->sim->now_ms);
 }
