@@ -31,6 +31,16 @@
 
 #define FIT_LOOKS 8u /* holes of the size's own bin that are looked at before larger ones are taken */
 
+static inline uint64_t arena_end(const struct lr_view *view) {
+    return view->cache->geometry.stripe_bytes;
+}
+
+/* Something that no writer leaves behind: the stripe is repaired before it is unlocked. */
+static void report_damage(struct lr_view *view) {
+    lr_count(view->cache, LR_C_corrupt_seen);
+    view->damaged = true;
+}
+
 /* ---- bins --------------------------------------------------------------------------------------------------- */
 
 void lr_bin_of(uint64_t size, unsigned *row, unsigned *column) {
@@ -45,12 +55,26 @@ void lr_bin_of(uint64_t size, unsigned *row, unsigned *column) {
     *column = (unsigned)(granules >> (top - 3u)) & 7u;
 }
 
-static inline uint64_t hole_next(uint64_t links) {
-    return links >> 32;
+/* The hole that a link or a bin names, as an offset; 0: none, or the link is damaged. */
+static uint64_t linked_hole(struct lr_view *view, uint64_t granules) {
+    uint64_t off = granules * SM_GRANULE;
+    if (off == 0)
+        return 0;
+    if (off <= arena_end(view) - SM_MIN_BLOCK) {
+        uint64_t word = lr_load(&lr_block_at(view->data, off)->word), size = lr_block_size(word);
+        if (lr_block_state(word) == SM_BLOCK_HOLE && size >= SM_MIN_BLOCK && size <= arena_end(view) - off)
+            return off;
+    }
+    report_damage(view);
+    return 0;
 }
 
-static inline uint64_t hole_previous(uint64_t links) {
-    return links & UINT32_MAX;
+static inline uint64_t hole_next(struct lr_view *view, uint64_t links) {
+    return linked_hole(view, links >> 32);
+}
+
+static inline uint64_t hole_previous(struct lr_view *view, uint64_t links) {
+    return linked_hole(view, links & UINT32_MAX);
 }
 
 static void refresh_map(struct lr_view *view, unsigned row) {
@@ -68,10 +92,10 @@ void lr_arena_bin(struct lr_view *view, uint64_t off, uint64_t size) {
     unsigned row, column;
     lr_bin_of(size, &row, &column);
     sm_u32 *bin = &view->stripe->bins[row][column];
-    uint32_t next = atomic_load_explicit(bin, memory_order_relaxed);
-    lr_store(&lr_block_at(view->data, off)->identity, (uint64_t)next << 32);
+    uint64_t next = linked_hole(view, atomic_load_explicit(bin, memory_order_relaxed));
+    lr_store(&lr_block_at(view->data, off)->identity, (next / SM_GRANULE) << 32);
     if (next != 0) {
-        sm_u64 *links = &lr_block_at(view->data, (uint64_t)next * SM_GRANULE)->identity;
+        sm_u64 *links = &lr_block_at(view->data, next)->identity;
         lr_store(links, (lr_load(links) & ~(uint64_t)UINT32_MAX) | (off / SM_GRANULE));
     }
     atomic_store_explicit(bin, (uint32_t)(off / SM_GRANULE), memory_order_relaxed);
@@ -85,16 +109,16 @@ static void unbin(struct lr_view *view, uint64_t off, uint64_t size) {
     unsigned row, column;
     lr_bin_of(size, &row, &column);
     uint64_t links = lr_load(&lr_block_at(view->data, off)->identity);
-    uint64_t next = hole_next(links), previous = hole_previous(links);
+    uint64_t next = hole_next(view, links), previous = hole_previous(view, links);
     if (next != 0) {
-        sm_u64 *other = &lr_block_at(view->data, next * SM_GRANULE)->identity;
-        lr_store(other, (lr_load(other) & ~(uint64_t)UINT32_MAX) | previous);
+        sm_u64 *other = &lr_block_at(view->data, next)->identity;
+        lr_store(other, (lr_load(other) & ~(uint64_t)UINT32_MAX) | (previous / SM_GRANULE));
     }
     if (previous != 0) {
-        sm_u64 *other = &lr_block_at(view->data, previous * SM_GRANULE)->identity;
-        lr_store(other, (lr_load(other) & UINT32_MAX) | (next << 32));
+        sm_u64 *other = &lr_block_at(view->data, previous)->identity;
+        lr_store(other, (lr_load(other) & UINT32_MAX) | ((next / SM_GRANULE) << 32));
     } else {
-        atomic_store_explicit(&view->stripe->bins[row][column], (uint32_t)next, memory_order_relaxed);
+        atomic_store_explicit(&view->stripe->bins[row][column], (uint32_t)(next / SM_GRANULE), memory_order_relaxed);
         if (next == 0)
             refresh_map(view, row);
     }
@@ -104,33 +128,28 @@ static void unbin(struct lr_view *view, uint64_t off, uint64_t size) {
 static uint64_t find_hole(struct lr_view *view, uint64_t size, uint64_t from) {
     unsigned row, column;
     lr_bin_of(size, &row, &column);
-    uint32_t at = atomic_load_explicit(&view->stripe->bins[row][column], memory_order_relaxed);
-    for (unsigned looks = 0; at != 0 && looks < FIT_LOOKS; looks++) {
-        uint64_t off = (uint64_t)at * SM_GRANULE;
+    uint64_t off = linked_hole(view, atomic_load_explicit(&view->stripe->bins[row][column], memory_order_relaxed));
+    for (unsigned looks = 0; off != 0 && looks < FIT_LOOKS; looks++) {
         struct sm_block *block = lr_block_at(view->data, off);
         if (lr_block_size(lr_load(&block->word)) >= size && off >= from)
             return off;
-        at = (uint32_t)hole_next(lr_load(&block->identity));
+        off = hole_next(view, lr_load(&block->identity));
     }
     /* Every hole in a later bin is large enough. */
     column++;
-    uint64_t rows = lr_load(&view->stripe->bin_map) & ~((UINT64_C(1) << row) - 1u);
-    for (; rows != 0; rows &= rows - 1, column = 0) {
-        row = (unsigned)__builtin_ctzll(rows);
-        for (; column < SM_BIN_COLUMNS; column++) {
-            at = atomic_load_explicit(&view->stripe->bins[row][column], memory_order_relaxed);
-            if (at != 0 && (uint64_t)at * SM_GRANULE >= from)
-                return (uint64_t)at * SM_GRANULE;
+    uint64_t rows = lr_load(&view->stripe->bin_map) & ((UINT64_C(1) << SM_BIN_ROWS) - (UINT64_C(1) << row));
+    for (; rows != 0; rows &= rows - 1) {
+        unsigned here = (unsigned)__builtin_ctzll(rows);
+        for (column = here == row ? column : 0; column < SM_BIN_COLUMNS; column++) {
+            off = linked_hole(view, atomic_load_explicit(&view->stripe->bins[here][column], memory_order_relaxed));
+            if (off >= from && off != 0 && lr_block_size(lr_load(&lr_block_at(view->data, off)->word)) >= size)
+                return off;
         }
     }
     return 0;
 }
 
 /* ---- the tiling --------------------------------------------------------------------------------------------- */
-
-static inline uint64_t arena_end(const struct lr_view *view) {
-    return view->cache->geometry.stripe_bytes;
-}
 
 static void set_gap(struct lr_view *view, uint64_t start, uint64_t end) {
     atomic_store_explicit(&view->stripe->gap, lr_gap_word(start, end), memory_order_release);
@@ -144,16 +163,22 @@ static void lay_hole(struct lr_view *view, uint64_t off, uint64_t size) {
 }
 
 void lr_arena_free(struct lr_view *view, uint64_t off, uint64_t size) {
-    uint64_t gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap), end = lr_gap_end(gap);
+    struct lr_gap gap = lr_gap_of(view);
+    uint64_t start = gap.start, end = gap.end;
     /* ORDER(reuse) publish: the slot word that no longer names the block, before any store into its bytes. */
     atomic_thread_fence(memory_order_release);
     uint64_t next = off + size;
     while (next < arena_end(view) && next != start) {
         uint64_t word = lr_load(&lr_block_at(view->data, next)->word);
+        uint64_t its = lr_block_size(word);
         if (lr_block_state(word) != SM_BLOCK_HOLE || next == end)
             break;
-        unbin(view, next, lr_block_size(word));
-        next += lr_block_size(word);
+        if (its == 0 || its > arena_end(view) - next) {
+            report_damage(view);
+            break;
+        }
+        unbin(view, next, its);
+        next += its;
     }
     /* COMMIT POINT (each of the three): before, an unnamed block lies here, which repair makes a hole; after, it is
      * free. */
@@ -186,20 +211,25 @@ static void unhold(struct lr_view *view, uint64_t off, uint64_t size) {
             atomic_store_explicit(&view->stripe->held[i], 0, memory_order_relaxed);
 }
 
+static void end_held(struct lr_view *view, uint64_t off, uint64_t size) {
+    if (lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, off), view))
+        return;
+    unhold(view, off, size);
+    lr_arena_free(view, off, size);
+}
+
 void lr_arena_free_held(struct lr_view *view) {
     for (unsigned i = 0; i < SM_HELD && lr_load(&view->stripe->held_blocks) != 0; i++) {
         uint64_t off = (uint64_t)atomic_load_explicit(&view->stripe->held[i], memory_order_relaxed) * SM_GRANULE;
         if (off == 0 || off > arena_end(view) - SM_MIN_BLOCK)
             continue;
         uint64_t word = lr_load(&lr_block_at(view->data, off)->word);
-        if (lr_block_state(word) != SM_BLOCK_HELD ||
-            lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, off), view))
-            continue;
-        unhold(view, off, lr_block_size(word));
-        lr_arena_free(view, off, lr_block_size(word));
+        if (lr_block_size(word) < SM_MIN_BLOCK || lr_block_size(word) > arena_end(view) - off)
+            report_damage(view);
+        else if (lr_block_state(word) == SM_BLOCK_HELD)
+            end_held(view, off, lr_block_size(word));
     }
 }
-
 void lr_arena_release(struct lr_view *view, uint64_t word, const struct lr_head *head) {
     if ((word & SM_SLOT_PINNED) &&
         lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, head->off), view)) {
@@ -233,9 +263,8 @@ void lr_arena_claim(struct lr_view *view, const struct lr_room *room, uint64_t w
     /* COMMIT POINT (from a hole): before, one hole stands here; after, an unnamed block and the rest of the hole. */
     atomic_store_explicit(&block->word, word, memory_order_release);
     if (room->from_gap) {
-        uint64_t gap = lr_load(&view->stripe->gap);
         /* COMMIT POINT (from the gap): before, these bytes are gap; after, an unnamed block. */
-        set_gap(view, lr_gap_start(gap) + room->size, lr_gap_end(gap));
+        set_gap(view, room->off + room->size, lr_gap_of(view).end);
     }
 }
 
@@ -326,7 +355,7 @@ static void pass_live(struct lr_view *view, const struct lr_head *head, uint64_t
         enum lr_forget_why why = word & SM_SLOT_DEAD ? LR_FORGET_DELETE : gone ? LR_FORGET_EXPIRE : LR_FORGET_EVICT;
         if (lr_entry_forget(view, slot, word, head, why, false)) {
             /* Forgetting may have laid a tombstone at the gap's head. */
-            set_gap(view, lr_gap_start(lr_load(&view->stripe->gap)), next);
+            set_gap(view, lr_gap_of(view).start, next);
             return;
         }
         jump(view, start, end, next);
@@ -354,7 +383,8 @@ static void prefetch_ahead(struct lr_view *view, uint64_t off) {
 
 /* One step of the hand. Returns the bytes it passed. */
 static uint64_t advance(struct lr_view *view, bool evict, bool count, uint64_t keep_off) {
-    uint64_t gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap), end = lr_gap_end(gap);
+    struct lr_gap gap = lr_gap_of(view);
+    uint64_t start = gap.start, end = gap.end;
     if (end >= arena_end(view)) {
         lr_tally(view, LR_S_laps, 1);
         jump(view, start, end, lr_load(&view->stripe->border_off));
@@ -363,12 +393,8 @@ static uint64_t advance(struct lr_view *view, bool evict, bool count, uint64_t k
     struct sm_block *block = lr_block_at(view->data, end);
     uint64_t word = lr_load(&block->word), size = lr_block_size(word);
     if (size == 0 || size > arena_end(view) - end) {
-        /* Damaged by somebody: what lies behind cannot be told apart. Repair (by the next take-over or check) sorts it
-         * out; here it is passed. */
-        lr_count(view->cache, LR_C_corrupt_seen);
-        atomic_store_explicit(&view->stripe->rescan, 1, memory_order_relaxed);
-        lr_repair(view);
-        return arena_end(view) - end;
+        report_damage(view); /* what lies behind cannot be told apart */
+        return 0;
     }
     if (lr_block_state(word) == SM_BLOCK_HOLE) {
         unbin(view, end, size);
@@ -386,9 +412,8 @@ static uint64_t advance(struct lr_view *view, bool evict, bool count, uint64_t k
     }
     struct lr_head head;
     if (!lr_head_read(view->cache, view->data, end, &head)) {
-        lr_count(view->cache, LR_C_corrupt_seen);
-        set_gap(view, start, end + size);
-        return size;
+        report_damage(view);
+        return 0;
     }
     prefetch_ahead(view, end + size);
     pass_live(view, &head, start, end, evict, count, keep_off);
@@ -407,18 +432,20 @@ int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum l
         bool replicating = atomic_load_explicit(&view->cache->header->replicating, memory_order_relaxed) != 0;
         uint64_t spare = evict && replicating ? SM_MIN_BLOCK : 0;
         for (;;) {
-            uint64_t gap = lr_load(&view->stripe->gap), open = lr_gap_end(gap) - lr_gap_start(gap);
+            struct lr_gap gap = lr_gap_of(view);
+            uint64_t open = gap.end - gap.start;
             bool last = how == LR_ROOM_FREE || passed > limit;
             if (open >= size + (last ? 0 : spare))
                 break;
+            if (view->damaged)
+                return LARDER_ECORRUPT;
             if (last)
                 return evict && how == LR_ROOM_EVICT ? LARDER_EPINNED : LARDER_EFULL;
             view->hand_moved = true;
             bool first = passed <= arena;
             passed += advance(view, evict, first, first ? keep_off : 0) + SM_GRANULE;
         }
-        uint64_t gap = lr_load(&view->stripe->gap);
-        *room = (struct lr_room){.off = lr_gap_start(gap), .size = size, .from_gap = true};
+        *room = (struct lr_room){.off = lr_gap_of(view).start, .size = size, .from_gap = true};
         return 0;
     }
     uint64_t whole = lr_block_size(lr_load(&lr_block_at(view->data, hole)->word));
@@ -436,14 +463,14 @@ static bool clear_live(struct lr_view *view, const struct lr_head *head, uint64_
         return true;
     if ((word & SM_SLOT_PINNED) && still_pinned(view, slot, &word, head->off))
         return false;
-    uint64_t gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap);
+    struct lr_gap gap = lr_gap_of(view);
     struct lr_room room = {.size = head->size};
     uint64_t hole = find_hole(view, head->size, target);
     if (hole != 0) {
         room.off = hole;
         room.rest = lr_block_size(lr_load(&lr_block_at(view->data, hole)->word)) - head->size;
-    } else if (lr_gap_end(gap) - start >= head->size && start >= target) {
-        room.off = start;
+    } else if (gap.end - gap.start >= head->size && gap.start >= target) {
+        room.off = gap.start;
         room.from_gap = true;
     } else {
         return view->cache->geometry.policy != LR_POLICY_none && !head->tombstone &&
@@ -457,7 +484,8 @@ static bool clear_live(struct lr_view *view, const struct lr_head *head, uint64_
 
 /* Bytes from `at` to the next block, all of them free or freed now. 0: they cannot be freed. */
 static uint64_t clear_block(struct lr_view *view, uint64_t at, uint64_t target) {
-    uint64_t gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap), end = lr_gap_end(gap);
+    struct lr_gap gap = lr_gap_of(view);
+    uint64_t start = gap.start, end = gap.end;
     if (at == start && start < end) {
         uint64_t next = end < target ? end : target;
         lr_store(&lr_block_at(view->data, at)->word, (next - at) / SM_GRANULE);
@@ -483,10 +511,11 @@ bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes) {
         uint64_t step = clear_block(view, at, target);
         if (step == 0)
             break;
-        uint64_t next = at + step, gap = lr_load(&view->stripe->gap), start = lr_gap_start(gap);
+        uint64_t next = at + step;
+        struct lr_gap gap = lr_gap_of(view);
         atomic_thread_fence(memory_order_release);
         /* An empty gap that the hole is about to cover moves to its end. */
-        if (start == lr_gap_end(gap) && start >= border && start < next)
+        if (gap.start == gap.end && gap.start >= border && gap.start < next)
             set_gap(view, next, next);
         /* COMMIT POINT: the hole at the border grows over what was cleared. */
         atomic_store_explicit(&lr_block_at(view->data, border)->word, (next - border) / SM_GRANULE,

@@ -126,7 +126,10 @@ int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, 
     struct lr_head head;
     if (view->hand_moved)
         *old = lr_index_find(view, making->key);
-    lr_head_read(view->cache, view->data, room->off, &head);
+    if (!lr_head_read(view->cache, view->data, room->off, &head)) { /* two blocks in one place: a damaged stripe */
+        view->damaged = true;
+        return LARDER_ECORRUPT;
+    }
     if (old->slot != NULL) {
         if (!replace_word(view, old, word, making->access)) {
             lr_arena_free(view, room->off, room->size);

@@ -127,6 +127,8 @@ int lr_stripe_lock_for(struct lr_view *view, struct lr_cache *cache, uint32_t st
     /* Odd: a lockless snapshot (check.c) that began before now will see that it cannot be trusted. */
     lr_store(&view->stripe->sequence, lr_load(&view->stripe->sequence) | 1u);
     atomic_thread_fence(memory_order_release);
+    if (!lr_words_sane(view))
+        lr_repair(view);
     if (atomic_load_explicit(&view->stripe->notes_pending, memory_order_relaxed) != 0)
         lr_notes_settle(view);
     return 0;
@@ -148,6 +150,8 @@ static void reap_blockers(struct lr_view *view) {
 }
 
 void lr_stripe_unlock(struct lr_view *view) {
+    if (view->damaged)
+        lr_repair(view);
     sm_u64 *sequence = &view->stripe->sequence;
     atomic_store_explicit(sequence, (lr_load(sequence) | 1u) + 1u, memory_order_release);
     /* COMMIT POINT: before, we hold the stripe, and if we die it is repaired; after, it is free. ORDER(stripe-lock)

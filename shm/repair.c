@@ -19,6 +19,8 @@
  */
 #include "stripe.h"
 
+#define LEAST_BORDER UINT64_C(4096)
+
 static inline bool test_mark(const uint64_t *marks, uint64_t off) {
     uint64_t bit = off / SM_GRANULE;
     return (marks[bit / 64] >> (bit % 64)) & 1u;
@@ -68,24 +70,20 @@ static void recall_notes(struct lr_view *view) {
     }
 }
 
-/* Border, pair count and gap within their bounds; what is not gets a value that lets the rest be repaired. */
+/* Border, pair count and gap get values that let the rest be repaired. */
 static void bound_words(struct lr_view *view) {
     const uint64_t end = view->cache->geometry.stripe_bytes;
-    uint64_t border = lr_load(&view->stripe->border_off), split = lr_load(&view->stripe->split);
-    uint64_t pairs = split & UINT32_MAX, gap = lr_load(&view->stripe->gap);
-    if (border < SM_PAIR_BYTES || border > end / 2 || border % SM_GRANULE != 0 || pairs == 0 ||
-        (pairs + (split & SM_SPLITTING ? 1 : 0)) * SM_PAIR_BYTES > border) {
-        /* The index cannot be told from the arena: this one stripe starts empty. */
-        lr_count_n(view->cache, LR_C_repair_dropped, lr_load(&view->stripe->items));
-        border = 4096;
-        pairs = border / SM_PAIR_BYTES;
-        for (uint64_t off = 0; off < border; off += 8)
-            lr_store((sm_u64 *)(void *)(view->data + off), 0);
-        lr_store(&view->stripe->split, pairs);
-        lr_store(&view->stripe->border_off, border);
-    }
-    if (lr_gap_start(gap) > lr_gap_end(gap) || lr_gap_start(gap) < border || lr_gap_end(gap) > end)
-        lr_store(&view->stripe->gap, lr_gap_word(end, end));
+    if (lr_words_sane(view))
+        return;
+    lr_store(&view->stripe->gap, lr_gap_word(end, end));
+    if (lr_words_sane(view))
+        return;
+    /* The index cannot be told from the arena: this one stripe starts empty. */
+    lr_count_n(view->cache, LR_C_repair_dropped, lr_load(&view->stripe->items));
+    for (uint64_t off = 0; off < LEAST_BORDER; off += 8)
+        lr_store((sm_u64 *)(void *)(view->data + off), 0);
+    lr_store(&view->stripe->split, LEAST_BORDER / SM_PAIR_BYTES);
+    lr_store(&view->stripe->border_off, LEAST_BORDER);
 }
 
 static void clear_slot(struct lr_view *view, sm_u64 *slot) {
@@ -93,11 +91,36 @@ static void clear_slot(struct lr_view *view, sm_u64 *slot) {
     lr_count(view->cache, LR_C_repair_dropped);
 }
 
-/* Whether this slot of this pair can be right. */
+/* Whether this slot of this pair can be right: it names a whole block, and the key there hashes to this slot's tag,
+ * pair and stripe. */
 static bool is_plausible(struct lr_view *view, uint32_t pair, uint64_t word, struct lr_head *head) {
     uint64_t off = lr_slot_off(word);
-    return off >= lr_load(&view->stripe->border_off) && lr_head_read(view->cache, view->data, off, head) &&
-           lr_head_matches(head, word) && lr_belongs((uint32_t)(head->identity >> 32), pair, lr_pairs(view));
+    if (off < lr_load(&view->stripe->border_off) || !lr_head_read(view->cache, view->data, off, head) ||
+        !lr_head_matches(head, word))
+        return false;
+    uint64_t place = lr_place(view->cache, lr_head_hash(view->data, head));
+    return lr_place_stripe(view->cache, place) == view->number &&
+           lr_placing(place) == (uint32_t)(head->identity >> 32) && lr_place_tag(place) == (word & SM_SLOT_TAG_MASK) &&
+           lr_belongs(lr_placing(place), pair, lr_pairs(view));
+}
+
+/* Whether another slot has the same key and is to be preferred: the newer, of equals the one with the lower address. */
+static bool has_better_twin(struct lr_view *view, sm_u64 *slot, const struct lr_head *head) {
+    const uint32_t placing = (uint32_t)(head->identity >> 32), pairs = lr_pairs(view);
+    const uint32_t both[2] = {lr_pair_of(placing, pairs), lr_pair_of(lr_second(placing), pairs)};
+    const uint64_t tag = lr_load(slot) & SM_SLOT_TAG_MASK;
+    for (unsigned i = 0; i < 2 * SM_PAIR_SLOTS; i++) {
+        sm_u64 *other = &lr_pair_at(view->data, both[i / SM_PAIR_SLOTS])[i % SM_PAIR_SLOTS];
+        uint64_t word = lr_load(other);
+        struct lr_head its;
+        if (other == slot || word == 0 || (word & SM_SLOT_DEAD) || (word & SM_SLOT_TAG_MASK) != tag ||
+            !is_plausible(view, both[i / SM_PAIR_SLOTS], word, &its) ||
+            lr_head_hash(view->data, &its) != lr_head_hash(view->data, head))
+            continue;
+        if (its.version > head->version || (its.version == head->version && other < slot))
+            return true;
+    }
+    return false;
 }
 
 static void mark_slots(struct lr_view *view, uint64_t *marks) {
@@ -108,7 +131,8 @@ static void mark_slots(struct lr_view *view, uint64_t *marks) {
             struct lr_head head;
             if (word == 0)
                 continue;
-            if (!is_plausible(view, pair, word, &head) || test_mark(marks, head.off)) {
+            if (!is_plausible(view, pair, word, &head) || test_mark(marks, head.off) ||
+                has_better_twin(view, &slots[i], &head)) {
                 clear_slot(view, &slots[i]);
                 continue;
             }
@@ -229,10 +253,13 @@ static void settle_slots(struct lr_view *view, uint64_t *marks) {
         for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
             uint64_t word = atomic_load_explicit(&slots[i], memory_order_acquire);
             struct lr_head head;
-            if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
+            if (word == 0)
                 continue;
-            if (test_mark(marks, head.off)) {
-                clear_mark(marks, head.off);
+            uint64_t off = lr_slot_off(word);
+            bool outside = off >= view->cache->geometry.stripe_bytes, unmet = !outside && test_mark(marks, off);
+            if (unmet)
+                clear_mark(marks, off);
+            if (outside || unmet || !is_plausible(view, pair, word, &head)) {
                 clear_slot(view, &slots[i]);
                 continue;
             }
@@ -251,6 +278,7 @@ void lr_repair(struct lr_view *view) {
     atomic_store_explicit(&view->stripe->rescan, 1, memory_order_release);
     lr_tally(view, LR_S_overruns, 1);
     view->hand_moved = true;
+    view->damaged = false;
     recall_notes(view);
     bound_words(view);
     reset_derived(view);

@@ -28,6 +28,7 @@ struct lr_view {
     uint8_t *data;
     uint32_t number;
     bool hand_moved;   /* slots may have changed since the caller looked: find again */
+    bool damaged;      /* something impossible was met: repair before unlocking */
     bool ring_bell;    /* hints were written */
     uint32_t blockers; /* participants whose pins the hand met: probed after unlock */
     uint32_t blocker_slot[LR_BLOCKERS];
@@ -215,8 +216,10 @@ static inline sm_u64 *lr_pair_at(uint8_t *data, uint32_t pair) {
     return (sm_u64 *)(void *)(data + (uint64_t)pair * SM_PAIR_BYTES);
 }
 
+/* The pair count; in bounds whatever the word says. */
 static inline uint32_t lr_pairs(const struct lr_view *view) {
-    return (uint32_t)lr_load(&view->stripe->split);
+    uint32_t pairs = (uint32_t)lr_load(&view->stripe->split);
+    return pairs - 1u < view->cache->geometry.stripe_bytes / SM_PAIR_BYTES - 1u ? pairs : 1u;
 }
 
 struct lr_found {
@@ -261,6 +264,26 @@ static inline uint64_t lr_gap_end(uint64_t gap) {
 
 static inline uint64_t lr_gap_word(uint64_t start, uint64_t end) {
     return ((start / SM_GRANULE) << 32) | (end / SM_GRANULE);
+}
+
+struct lr_gap {
+    uint64_t start, end;
+};
+
+/* The gap; in bounds whatever the word says. */
+static inline struct lr_gap lr_gap_of(const struct lr_view *view) {
+    uint64_t word = lr_load(&view->stripe->gap), last = view->cache->geometry.stripe_bytes;
+    struct lr_gap gap = {lr_gap_start(word), lr_gap_end(word)};
+    return gap.start <= gap.end && gap.end <= last ? gap : (struct lr_gap){last, last};
+}
+
+/* Border, pair count and gap are where they can be. */
+static inline bool lr_words_sane(const struct lr_view *view) {
+    const uint64_t last = view->cache->geometry.stripe_bytes, split = lr_load(&view->stripe->split);
+    const uint64_t border = lr_load(&view->stripe->border_off), gap = lr_load(&view->stripe->gap);
+    return border >= SM_PAIR_BYTES && border <= last / 2 && border % SM_GRANULE == 0 && (uint32_t)split != 0 &&
+           ((uint32_t)split + (split & SM_SPLITTING ? 1u : 0u)) * (uint64_t)SM_PAIR_BYTES <= border &&
+           lr_gap_start(gap) >= border && lr_gap_start(gap) <= lr_gap_end(gap) && lr_gap_end(gap) <= last;
 }
 
 /*
