@@ -202,6 +202,8 @@ static void print_as_json(const struct cli *cli, const struct run *run) {
     set_integer(object, "expirations", result->expirations);
     set_integer(object, "items", result->items);
     json_object_set_new(object, "payload_share", json_real(ratio(result->payload_bytes, result->cache_bytes)));
+    set_integer(object, "index_bytes", result->index_bytes);
+    set_integer(object, "free_bytes", result->free_bytes);
     set_integer(object, "repairs", result->repairs);
     set_integer(object, "takeovers", result->takeovers);
     set_integer(object, "deaths", result->deaths);
@@ -283,8 +285,10 @@ static void print_as_text(const struct cli *cli, const struct run *run) {
     printf("wrong values    %" PRIu64 "\n", result->wrong_values);
     printf("evictions       %s (%s for want of an index slot), expired %s\n", cli_format_count(a, result->evictions),
            cli_format_count(b, result->index_evictions), cli_format_count(c, result->expirations));
-    printf("payload         %.1f %% of the memory, %s items\n",
-           100.0 * ratio(result->payload_bytes, result->cache_bytes), cli_format_count(a, result->items));
+    printf("payload         %.1f %% of the memory (index %.1f %%, holes and gaps %.1f %%), %s items\n",
+           100.0 * ratio(result->payload_bytes, result->cache_bytes),
+           100.0 * ratio(result->index_bytes, result->cache_bytes),
+           100.0 * ratio(result->free_bytes, result->cache_bytes), cli_format_count(a, result->items));
     printf("speed           %s requests/s in %.2f s, values made and judged included\n",
            cli_format_count(a, (uint64_t)requests_per_s(result)), (double)result->elapsed_ns / 1e9);
     printf("get             p50 %s, p99 %s, p99.9 %s, longest %s (every get timed)\n",
@@ -366,6 +370,11 @@ const struct verb verb_replay = {
         "clock. With --name or --path the workers attach a segment that is in use instead: TTLs run in real time, and "
         "since others may write the same keys, a value counts as stale only if its version is older than one that the "
         "worker has written or seen itself.\n\n"
+        "The reference of --reference is CLOCK without any waste in as many bytes as the segment has: it is charged "
+        "24 bytes for an object's header, 8 for a TTL, key and value, rounded up to 8, but no index, holes or gaps, "
+        "and "
+        "what expires is gone at once. Its recency counts go as high as the policy's; with counts of one bit it is "
+        "told too.\n\n"
         "Each worker process handles its own keys (or with --interleave every Nth request). One that dies is reported "
         "and the others go on. The exit status is 6 if a value was wrong or the segment is damaged, 1 if a worker "
         "died.",
@@ -376,7 +385,8 @@ const struct verb verb_replay = {
         "deletes_failed; wrong_values (the sum of wrong_foreign, wrong_torn, wrong_stale, wrong_resurrected, "
         "wrong_expired) and first_wrong; miss_ratio, byte_miss_ratio, evictions (of these index_evictions for want of "
         "a free slot), expirations, items, payload_share "
-        "(bytes of keys and values in cache_bytes), repairs, takeovers (of locks), deaths, died (worker, pid, signal, "
+        "(bytes of keys and values in cache_bytes), index_bytes, free_bytes (holes and gaps), repairs, takeovers (of "
+        "locks), deaths, died (worker, pid, signal, "
         "status), "
         "check_findings; elapsed_s, ops_per_s, p50_ns, p99_ns, p999_ns, max_ns (of gets, all of them timed); with "
         "--reference also reference_miss_ratio (recency counts as high as the policy's), relative (0.01: ours is 1 % "
