@@ -116,7 +116,7 @@ typedef struct larder_options {
 
     /* For this handle. */
     const char *path; /* a file on a tmpfs that stands for the name, which is then NULL; NULL: /dev/shm/larder.<name> */
-    uid_t owner;      /* attach to a segment of this user too, beside one's own and root's; 0: no other */
+    uid_t owner;      /* trust this user's segments too, beside one's own and root's (root trusts all); 0: no other */
     bool read_only;   /* attach only: the memory is mapped for reading, no slot is taken, no pins */
     bool prefault;    /* touch all pages now rather than on first use */
     unsigned wait_ms; /* longest wait for a lock: 1 to 60000 ms; 0: 250 */

@@ -5,6 +5,7 @@
  */
 #include "client.h"
 
+#include <grp.h>
 #include <sys/stat.h>
 
 /* ---- open and close ------------------------------------------------------------------------------------------- */
@@ -122,6 +123,53 @@ static void mode_is_as_asked_whatever_the_umask(void) {
         larder_close(out);
         CU_ASSERT_EQUAL(larder_destroy(name, NULL, NULL), 0);
     }
+}
+
+enum { STRANGER = 54321, GROUP = 54322, OTHER = 54323 };
+
+/* A user of the group, but neither root nor the owner, must say that he trusts the owner. */
+static int attach_as_another_user(void *context) {
+    const char *name = context;
+    char why[LARDER_WHY_BYTES] = "";
+    larder *out;
+    larder_options options = {0};
+    CHILD_EXPECT(setgroups(0, NULL) == 0 && setgid(GROUP) == 0 && setuid(OTHER) == 0);
+    CHILD_EXPECT(larder_attach(name, NULL, &out, why) == LARDER_EPERMISSION);
+    CHILD_EXPECT(strstr(why, "54321") != NULL);
+    options.owner = STRANGER;
+    CHILD_EXPECT(larder_attach(name, &options, &out, why) == 0);
+    CHILD_EXPECT(put_text(out, "k", "v") == 0);
+    larder_close(out);
+    return 0;
+}
+
+static void group_owner_and_name_are_as_asked(void) {
+    if (geteuid() != 0) {
+        fixture_skip("group_owner_and_name_are_as_asked", "only root may give files away");
+        return;
+    }
+    char name[65], path[128];
+    larder *cache;
+    struct stat stat_of;
+    larder_options options = options_of(4 << 20, LARDER_POLICY_CLOCK);
+    fixture_name(name);
+    snprintf(path, sizeof path, "/dev/shm/larder.%s", name);
+    options.mode = 0660;
+    options.group = GROUP;
+    options.who = "the creator";
+    CU_ASSERT_EQUAL_FATAL(larder_create(name, &options, &cache, NULL), 0);
+    CU_ASSERT(stat(path, &stat_of) == 0 && stat_of.st_gid == GROUP && (stat_of.st_mode & 0777) == 0660);
+    struct lr_process process = {0};
+    for (uint32_t slot = 0; slot < 1024 && !process.self; slot++)
+        lr_process((struct lr_cache *)cache, slot, &process);
+    CU_ASSERT_STRING_EQUAL(process.name, "the creator");
+    CU_ASSERT_EQUAL(chown(path, STRANGER, (gid_t)-1), 0);
+    strcat(path, ".live");
+    CU_ASSERT_EQUAL(chown(path, STRANGER, (gid_t)-1), 0);
+    CU_ASSERT_EQUAL(fixture_child(attach_as_another_user, name), 0);
+    CU_ASSERT(holds(cache, "k", "v"));
+    larder_close(cache);
+    CU_ASSERT_EQUAL(larder_destroy(name, NULL, NULL), 0);
 }
 
 static void destroy_retires_attached_handles(void) {
@@ -616,6 +664,7 @@ void larder_suite_80_client(void) {
     CU_ADD_TEST(suite, options_out_of_range_are_refused);
     CU_ADD_TEST(suite, path_stands_for_the_name);
     CU_ADD_TEST(suite, mode_is_as_asked_whatever_the_umask);
+    CU_ADD_TEST(suite, group_owner_and_name_are_as_asked);
     CU_ADD_TEST(suite, destroy_retires_attached_handles);
     CU_ADD_TEST(suite, read_only_handle_reads_and_changes_nothing);
     CU_ADD_TEST(suite, put_is_seen_through_another_handle);

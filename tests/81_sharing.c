@@ -127,6 +127,7 @@ static void counters_tell_what_was_done(void) {
     CU_ASSERT_EQUAL(larder_get(client.two, "k", 1, NULL, 0, NULL, LARDER_PEEK), LARDER_ETOO_SMALL);
     CU_ASSERT_EQUAL(larder_get(client.two, "no", 2, NULL, 0, NULL, LARDER_PEEK), LARDER_ENOT_FOUND);
     CU_ASSERT_EQUAL(larder_exists(client.two, "k", 1), 1);
+    CU_ASSERT_EQUAL(larder_exists(client.two, "no", 2), 0);
     CU_ASSERT_EQUAL(larder_add(client.two, "k", 1, "v", 1, 0, 0), LARDER_EEXISTS);
     CU_ASSERT_EQUAL(counter_of(client.two, "hits").process, 1);
     CU_ASSERT_EQUAL(counter_of(client.two, "hits").segment, 2);

@@ -45,9 +45,12 @@ static void print_test(const CU_pTest test, const CU_pSuite suite) {
 }
 
 static void print_result(const CU_pTest test, const CU_pSuite suite, const CU_pFailureRecord failures) {
-    (void)test, (void)suite;
+    (void)suite;
     unsigned long ms = (unsigned long)((fixture_now_ns() - test_started_ns) / 1000000);
-    printf(" %s (%lu ms)\n", failures == NULL ? "passed" : "FAILED", ms);
+    if (failures == NULL)
+        printf(" passed (%lu ms)\n", ms);
+    else
+        printf(" FAILED %s (%lu ms)\n", test->pName, ms);
     for (CU_pFailureRecord f = failures; f != NULL; f = f->pNext)
         printf("    %s:%u: %s\n", f->strFileName, f->uiLineNumber, f->strCondition);
     fflush(stdout);
