@@ -181,7 +181,6 @@ static void a_new_segment_is_whole_healthy_and_aligned(void) {
     struct stat file;
     CU_ASSERT_EQUAL(stat(fixture.one->path, &file), 0);
     CU_ASSERT_EQUAL((uint64_t)file.st_size, fixture.one->geometry.segment_bytes);
-    CU_ASSERT((uint64_t)file.st_blocks * 512 >= fixture.one->geometry.segment_bytes); /* nothing is left to fault in */
     CU_ASSERT_EQUAL(file.st_nlink, 1);
     CU_ASSERT_EQUAL((uintptr_t)fixture.one->base % (2u << 20), 0);
     CU_ASSERT_EQUAL((uintptr_t)fixture.two->base % (2u << 20), 0);
@@ -198,6 +197,17 @@ static void a_new_segment_is_whole_healthy_and_aligned(void) {
     CU_ASSERT_EQUAL(lr_process(fixture.two, fixture.one->slot, &process), 0);
     CU_ASSERT_STRING_EQUAL(process.name, "a ? name that is longer than it");
     fixture_destroy(&fixture);
+}
+
+/* Too small for huge pages and not prefaulted, so that only the allocation itself can have brought the pages. */
+static void all_memory_is_allocated_before_the_name_appears(void) {
+    struct place place;
+    struct stat file;
+    new_place(&place);
+    lr_cache_detach(create_at(&place));
+    CU_ASSERT_EQUAL(stat(place.path, &file), 0);
+    CU_ASSERT((uint64_t)file.st_blocks * 512 >= (uint64_t)file.st_size);
+    CU_ASSERT_EQUAL(lr_cache_destroy(&place.options, NULL), 0);
 }
 
 static void mode_and_group_are_as_asked_whatever_the_umask(void) {
@@ -1188,6 +1198,7 @@ void larder_suite_20_segment(void) {
     CU_ADD_TEST(suite, bad_names_paths_and_options_are_refused);
     CU_ADD_TEST(suite, a_relative_path_survives_chdir);
     CU_ADD_TEST(suite, a_new_segment_is_whole_healthy_and_aligned);
+    CU_ADD_TEST(suite, all_memory_is_allocated_before_the_name_appears);
     CU_ADD_TEST(suite, mode_and_group_are_as_asked_whatever_the_umask);
     CU_ADD_TEST(suite, what_is_no_regular_file_is_refused_without_waiting);
     CU_ADD_TEST(suite, a_foreign_file_is_refused_and_never_removed);
