@@ -414,9 +414,8 @@ static int live(struct worker *worker, const char *roomy, const char *full) {
     atomic_fetch_add(&shared->left, 1);
     while (atomic_load(&shared->stage) != STAGE_FULL)
         usleep(1000);
-    /* Twice what fits: full beyond doubt, and the hand has gone round. */
-    worker->fresh = worker->options->items / worker->options->processes;
-    if (attach(worker, full) != 0 || load(worker, 0, worker->options->items * 2u) != 0)
+    /* Half as many again as fit: full beyond doubt, and the hand is on its way. */
+    if (attach(worker, full) != 0 || load(worker, 0, worker->options->items / 2u * 3u) != 0)
         return 1;
     worker->fresh = worker->options->items / worker->options->processes + 1u;
     meet(worker);
