@@ -13,8 +13,9 @@
 static void open_creates_then_attaches(void) {
     char name[65];
     larder *first, *second;
+    larder_options options = options_of(4 << 20, LARDER_POLICY_CLOCK);
     fixture_name(name);
-    CU_ASSERT_EQUAL_FATAL(larder_open(name, NULL, &first, NULL), 0);
+    CU_ASSERT_EQUAL_FATAL(larder_open(name, &options, &first, NULL), 0);
     CU_ASSERT_EQUAL(put_text(first, "k", "v"), 0);
     CU_ASSERT_EQUAL_FATAL(larder_open(name, NULL, &second, NULL), 0);
     CU_ASSERT(holds(second, "k", "v"));
@@ -193,7 +194,8 @@ static void destroy_retires_attached_handles(void) {
     CU_ASSERT_EQUAL(row.result, LARDER_ERETIRED);
     /* The name is free for a new segment, of which the old handles know nothing. */
     larder *anew;
-    CU_ASSERT_EQUAL_FATAL(larder_open(client.name, NULL, &anew, NULL), 0);
+    larder_options options = options_of(4 << 20, LARDER_POLICY_CLOCK);
+    CU_ASSERT_EQUAL_FATAL(larder_open(client.name, &options, &anew, NULL), 0);
     CU_ASSERT_EQUAL(larder_exists(anew, "k", 1), 0);
     larder_close(anew);
     CU_ASSERT_EQUAL(larder_destroy(client.name, NULL, NULL), 0);

@@ -85,26 +85,59 @@ static void a_full_cache_makes_its_own_room(void) {
     end(&client);
 }
 
-static void policy_none_refuses_when_full(void) {
-    struct client client;
-    larder_options options = options_of(4 << 20, LARDER_POLICY_NONE);
+/* The index grows and the hand comes round while this happens: neither may take what was stored a moment ago. */
+static void what_was_just_put_is_there(void) {
     static char value[3000];
-    begin_with(&client, &options);
-    unsigned stored = 0;
-    int error = 0;
-    while (stored < 4000 && error == 0) {
-        error = larder_put(client.one, &stored, sizeof stored, value, sizeof value, 0, 0);
-        stored += error == 0;
+    for (unsigned round = 0; round < 30; round++) {
+        struct client client;
+        larder_options options = options_of(4 << 20, LARDER_POLICY_CLOCK);
+        begin_with(&client, &options);
+        for (unsigned i = 0; i < 3500; i++) { /* the segment is full at some 2,870 */
+            CU_ASSERT_EQUAL_FATAL(larder_put(client.one, &i, sizeof i, value, 100 + i * 7 % 2900, 0, 0), 0);
+            CU_ASSERT_EQUAL_FATAL(larder_exists(client.two, &i, sizeof i), 1);
+        }
+        end(&client);
     }
-    CU_ASSERT_EQUAL(error, LARDER_EFULL);
-    CU_ASSERT(stored > 1000);
-    for (unsigned i = 0; i < stored; i++)
-        CU_ASSERT_EQUAL(larder_exists(client.two, &i, sizeof i), 1);
+}
+
+static void nothing_goes_while_there_is_room(void) {
+    struct client client;
+    larder_options options = options_of(4 << 20, LARDER_POLICY_CLOCK);
+    static char value[300];
+    begin_with(&client, &options);
+    for (unsigned i = 0; i < 10000; i++)
+        CU_ASSERT_EQUAL_FATAL(larder_put(client.one, &i, sizeof i, value, sizeof value, 0, 0), 0);
+    CU_ASSERT(counter_of(client.two, "item_bytes").segment < (4 << 20) / 10 * 9);
     CU_ASSERT_EQUAL(counter_of(client.two, "evictions").segment, 0);
-    for (unsigned i = 0; i < stored; i += 2)
-        CU_ASSERT_EQUAL(larder_delete(client.two, &i, sizeof i), 0);
-    CU_ASSERT_EQUAL(larder_put(client.one, "room", 4, value, sizeof value, 0, 0), 0);
+    CU_ASSERT_EQUAL(counter_of(client.two, "items").segment, 10000);
     end(&client);
+}
+
+static void policy_none_refuses_when_full(void) {
+    static char value[3000];
+    const size_t lengths[] = {30, 300, 3000};
+    for (unsigned round = 0; round < 3; round++) {
+        struct client client;
+        larder_options options = options_of(4 << 20, LARDER_POLICY_NONE);
+        begin_with(&client, &options);
+        unsigned stored = 0;
+        int error = 0;
+        while (stored < 200000 && error == 0) {
+            error = larder_put(client.one, &stored, sizeof stored, value, lengths[round], 0, 0);
+            stored += error == 0;
+        }
+        CU_ASSERT_EQUAL(error, LARDER_EFULL);
+        /* Full means that the memory is used, by items and their index. */
+        uint64_t used = counter_of(client.two, "item_bytes").segment + counter_of(client.two, "index_bytes").segment;
+        CU_ASSERT(used > (4 << 20) / 10 * 9);
+        for (unsigned i = 0; i < stored; i++)
+            CU_ASSERT_EQUAL(larder_exists(client.two, &i, sizeof i), 1);
+        CU_ASSERT_EQUAL(counter_of(client.two, "evictions").segment, 0);
+        for (unsigned i = 0; i < stored; i += 2)
+            CU_ASSERT_EQUAL(larder_delete(client.two, &i, sizeof i), 0);
+        CU_ASSERT_EQUAL(larder_put(client.one, "room", 4, value, lengths[round], 0, 0), 0);
+        end(&client);
+    }
 }
 
 static void counters_tell_what_was_done(void) {
@@ -266,6 +299,8 @@ void larder_suite_81_sharing(void) {
     CU_ADD_TEST(suite, pinned_value_stays_whatever_happens_to_the_key);
     CU_ADD_TEST(suite, a_handle_has_64_pins);
     CU_ADD_TEST(suite, a_full_cache_makes_its_own_room);
+    CU_ADD_TEST(suite, what_was_just_put_is_there);
+    CU_ADD_TEST(suite, nothing_goes_while_there_is_room);
     CU_ADD_TEST(suite, policy_none_refuses_when_full);
     CU_ADD_TEST(suite, counters_tell_what_was_done);
     CU_ADD_TEST(suite, threads_share_one_handle);
