@@ -506,7 +506,13 @@ static uint64_t clear_block(struct lr_view *view, uint64_t at, uint64_t target) 
 bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes) {
     const uint64_t border = lr_load(&view->stripe->border_off), target = border + bytes;
     uint64_t at = border; /* [border, at) is one hole that stands in no bin */
+    struct lr_gap whole = lr_gap_of(view);
     view->hand_moved = true;
+    /* What will be index becomes a hole first, so that the rest of the gap can take the blocks that must move. */
+    if (whole.start < target && whole.end > target) {
+        lay_hole(view, whole.start, target - whole.start);
+        set_gap(view, target, whole.end);
+    }
     while (at < target) {
         uint64_t step = clear_block(view, at, target);
         if (step == 0)

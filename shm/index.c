@@ -263,8 +263,9 @@ void lr_index_grow(struct lr_view *view) {
     }
 }
 
-/* Moves some word of the pair to its other pair, if that has a higher number and room. */
-static bool push_up(struct lr_view *view, sm_u64 *pair) {
+/* Moves some word of the pair to its other pair, if that has a higher number, and room or (once) can make room in the
+ * same way. */
+static bool push_up(struct lr_view *view, sm_u64 *pair, unsigned depth) {
     for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
         uint64_t word = atomic_load_explicit(&pair[i], memory_order_acquire);
         struct lr_head head;
@@ -272,7 +273,11 @@ static bool push_up(struct lr_view *view, sm_u64 *pair) {
             continue;
         struct pairs_of both = pairs_of(view, (uint32_t)(head.identity >> 32));
         sm_u64 *other = both.pair[0] > both.pair[1] ? both.pair[0] : both.pair[1];
-        sm_u64 *target = other > pair ? empty_in(other, 0) : NULL;
+        if (other <= pair)
+            continue;
+        sm_u64 *target = empty_in(other, 0);
+        if (target == NULL && depth > 0 && push_up(view, other, depth - 1))
+            target = empty_in(other, 0);
         if (target == NULL)
             continue;
         move_word(view, &pair[i], target, true);
@@ -288,7 +293,7 @@ void lr_index_prepare(struct lr_view *view, uint64_t place) {
         if (grows && i + 1 < GROW_STEPS)
             continue;
         struct pairs_of both = pairs_of(view, lr_placing(place));
-        if (push_up(view, both.pair[0]) || push_up(view, both.pair[1]) || !grows)
+        if (push_up(view, both.pair[0], 1) || push_up(view, both.pair[1], 1) || !grows)
             return;
     }
 }
