@@ -158,22 +158,23 @@ static void shared_library_exports_what_the_header_declares(void) {
 static void cmake_package_gives_both_libraries(void) {
     if (!write_example("cmake_package_gives_both_libraries"))
         return;
-    CU_ASSERT_EQUAL_FATAL(shell("mkdir -p consumer && cp example.c consumer/ && cat >consumer/CMakeLists.txt <<'END'\n"
-                                "cmake_minimum_required(VERSION 3.16)\n"
-                                "project(consumer C)\n"
-                                "find_package(larder 0.1 CONFIG REQUIRED)\n"
-                                "add_executable(shared example.c)\n"
-                                "target_link_libraries(shared larder::larder)\n"
-                                "add_executable(static example.c)\n"
-                                "target_link_libraries(static larder::larder_static)\n"
-                                "END\n"
-                                "cmake -S consumer -B consumer/build -DCMAKE_PREFIX_PATH=\"$STAGE\" && cmake --build "
-                                "consumer/build"),
-                          0);
+    CU_ASSERT_EQUAL_FATAL(
+        shell("mkdir -p consumer && cp example.c consumer/ && cat >consumer/CMakeLists.txt <<'END'\n"
+              "cmake_minimum_required(VERSION 3.16)\n"
+              "project(consumer C)\n"
+              "find_package(larder 0.1 CONFIG REQUIRED)\n"
+              "add_executable(shared example.c)\n"
+              "target_link_libraries(shared larder::larder)\n"
+              "add_executable(static example.c)\n"
+              "target_link_libraries(static larder::larder_static)\n"
+              "END\n"
+              "cmake -G Ninja -S consumer -B consumer/build -DCMAKE_PREFIX_PATH=\"$STAGE\" && cmake --build "
+              "consumer/build"),
+        0);
     expect_greeting("./consumer/build/shared");
     expect_greeting("./consumer/build/static");
     CU_ASSERT_EQUAL(shell("sed 's/larder 0.1/larder 9.0/' -i consumer/CMakeLists.txt"), 0);
-    CU_ASSERT(refuses("cmake -S consumer -B consumer/build-9 -DCMAKE_PREFIX_PATH=\"$STAGE\""));
+    CU_ASSERT(refuses("cmake -G Ninja -S consumer -B consumer/build-9 -DCMAKE_PREFIX_PATH=\"$STAGE\""));
 }
 
 static void pkg_config_tells_version_and_paths(void) {
