@@ -386,7 +386,7 @@ static void send_synced(struct lr_peer *peer) {
 
 bool lr_outflow_pump(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
-    if (peer->link == NULL || out->sent_count == LR_SENT_ROWS)
+    if (peer->link == NULL || !peer->link->timed || out->sent_count == LR_SENT_ROWS)
         return false;
     send_flush(peer);
     bool full = false;

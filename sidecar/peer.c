@@ -3,8 +3,9 @@
  * The life of links and of the peers they belong to. peer.h draws the states.
  *
  * HELLO is handled in an order that keeps the segment right: who is it (protocol, ourselves, a stranger), can its clock
- * be believed, which of two links stays, then the clocks and the flush version are merged, and only then do entries
- * flow. A link that is refused has changed nothing.
+ * be believed, which of two links stays, then the clocks and the flush version are merged. A link that is refused has
+ * changed nothing. HELLO alone cannot tell a clock that lags from a HELLO that waited somewhere, so a PING follows at
+ * once, and entries flow only when its PONG has shown that the clocks agree.
  */
 #include "log.h"
 #include "node.h"
@@ -303,6 +304,13 @@ static void redraw_origin(struct lr_node *node) {
     lr_set_origin(node->cache, origin);
 }
 
+static void ping(struct lr_link *link) {
+    uint8_t frame[WIRE_HEADER + 16];
+    uint64_t words[2] = {lr_node_wall(link->node), lr_highest_version(link->node->cache)};
+    link->pinged_ms = lr_node_now(link->node);
+    lr_link_send(link, frame, wire_encode_words(frame, sizeof frame, WIRE_PING, 0, words, 2));
+}
+
 static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     struct lr_node *node = link->node;
     if (!admit(link, hello))
@@ -335,6 +343,7 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     snprintf(why, sizeof why, "%s, %s", link->dialled ? "we dialled" : "it dialled",
              resumed ? "resuming" : "from the beginning");
     set_state(peer, LR_PEER_SYNC, why);
+    ping(link);
 }
 
 /* ---- frames -------------------------------------------------------------------------------------------------- */
@@ -363,8 +372,10 @@ static void judge_clock(struct lr_link *link, uint64_t echo_ms, uint64_t wall_ms
     uint64_t off = wall_ms > now + limit                         ? wall_ms - now
                    : echo_ms <= now && wall_ms + limit < echo_ms ? echo_ms - wall_ms
                                                                  : 0;
-    if (off == 0)
+    if (off == 0) {
+        link->timed = true;
         return;
+    }
     char text[WIRE_MAX_TEXT + 1];
     snprintf(text, sizeof text, "wall clocks differ by at least %llu ms, limit %llu ms: set them by NTP",
              (unsigned long long)off, (unsigned long long)limit);
@@ -515,10 +526,6 @@ void lr_link_tick(struct lr_link *link) {
         lr_link_close(link, WIRE_BYE_SLOW, "it does not read our answers");
         return;
     }
-    if (now - link->pinged_ms < LR_HEARTBEAT_MS)
-        return;
-    link->pinged_ms = now;
-    uint8_t frame[WIRE_HEADER + 16];
-    uint64_t words[2] = {lr_node_wall(link->node), lr_highest_version(link->node->cache)};
-    lr_link_send(link, frame, wire_encode_words(frame, sizeof frame, WIRE_PING, 0, words, 2));
+    if (now - link->pinged_ms >= LR_HEARTBEAT_MS)
+        ping(link);
 }

@@ -96,6 +96,7 @@ struct lr_link {
     void *connection;     /* the outside's; NULL once closed */
     bool dialled;         /* by us */
     bool connected, greeted, closed;
+    bool timed;      /* a PONG has shown that the clocks agree */
     bool in_synced;  /* the other side has sent all that it held */
     char remote[96]; /* for humans */
     struct lr_stream stream;

@@ -18,8 +18,9 @@
  *     follower must not decline what is on the list.
  *  2. The list is cut into intervals of hashes, so both sides need bounded memory: LR_LIST_MOST hashes. An interval
  * that turns out to hold more is halved, and the rest comes in the next one.
- *  3. The follower raises its voids at the end, so that it passes them on. It does not lead the same settlement back to
- *     where it came from.
+ *  3. The follower raises its voids at the end, and with them its floor: it will not take from a third host what it
+ *     has just dropped. It does not lead the merged void on, neither back nor to others: it may have evicted much of
+ *     what others rightly hold, and the host that forgot settles with each of them itself.
  *  4. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
  */
 #include "log.h"
@@ -244,6 +245,15 @@ static bool is_listed(const struct lr_inflow *in, uint64_t hash) {
     return in->hash_count > 0 && bsearch(&hash, in->hashes, in->hash_count, sizeof hash, compare) != NULL;
 }
 
+/* Whatever void we led with so far, a higher one that was merged from a peer is not led on (rule 3). */
+static void merged(struct lr_node *node, unsigned range, uint64_t before, uint64_t version) {
+    for (unsigned i = 0; i < node->peer_count; i++) {
+        uint64_t *settled = &node->peers[i]->out.settled[range];
+        if (*settled >= before && *settled < version)
+            *settled = version;
+    }
+}
+
 /* Raises the voids of all ranges of the settlement. False: a stripe is busy, try again. */
 static bool raise_voids(struct lr_link *link) {
     struct lr_inflow *in = &link->in;
@@ -253,11 +263,9 @@ static bool raise_voids(struct lr_link *link) {
         if (version == 0)
             continue;
         lr_range_get(link->node->cache, in->raise_range, &range);
+        merged(link->node, in->raise_range, range.void_version, version);
         if (lr_raise_void(link->node->cache, in->raise_range, version) == LARDER_EBUSY)
             return false;
-        uint64_t *settled = &link->peer->out.settled[in->raise_range];
-        if (*settled >= range.void_version && *settled < version)
-            *settled = version; /* rule 3: whence it came */
     }
     return true;
 }
