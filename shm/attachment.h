@@ -128,7 +128,8 @@ int lr_participant_rejoin(struct lr_cache *cache);
 static inline int lr_enter(struct lr_cache *cache) {
     if (cache->read_only)
         return LARDER_EREAD_ONLY;
-    if (atomic_load_explicit(&cache->self->joined, memory_order_relaxed) == 0) {
+    /* ORDER(joined) observe: slot, generation and `me`, when another thread of a child has joined. */
+    if (atomic_load_explicit(&cache->self->joined, memory_order_acquire) == 0) {
         int error = lr_participant_rejoin(cache);
         if (error != 0)
             return error;

@@ -234,8 +234,10 @@ struct lr_entry {
 struct lr_scan {
     uint32_t stripe;
     uint32_t last_stripe; /* inclusive */
-    uint64_t pair;        /* cursor: private */
+    uint64_t pair;        /* cursor: private, as is all that follows */
     uint32_t slot;
+    uint32_t restarts; /* of the present stripe */
+    uint64_t moves;
 };
 /* A scan over all stripes, or one. */
 struct lr_scan lr_scan_all(const struct lr_cache *cache);

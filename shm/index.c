@@ -25,7 +25,8 @@
  *  1. The holder changes a used slot by CAS from the word that it saw, because readers set `pinned` and recency, and
  * deleters without the lock set `dead`, at any time. `dead` is never lost.
  *  2. A used pair's memory stays index memory for ever.
- *  3. A word moves only to a pair with a higher number: a walk from pair 0 upwards (scan.c) misses nothing that stays.
+ *  3. A word moves to a pair with a higher number if it can: a walk from pair 0 upwards (scan.c) misses nothing that
+ * stays. The rare move downwards is counted, and the walk starts the stripe over.
  *  4. If all that does not help (an index that may not grow further), the coldest entry of the two pairs that nobody
  * pins goes.
  */
@@ -33,7 +34,7 @@
 
 #define GROW_STEPS 2u    /* pairs that one put adds in passing */
 #define GROW_AT_ONCE 64u /* ... and when it finds no slot otherwise */
-#define GROW_ABOVE 10u   /* entries per pair above which it grows: 62 % */
+#define GROW_ABOVE 12u   /* entries per pair above which it grows: 75 % */
 
 struct pairs_of {
     sm_u64 *pair[2];
@@ -263,23 +264,27 @@ void lr_index_grow(struct lr_view *view) {
     }
 }
 
-/* Moves some word of the pair to its other pair, if that has a higher number, and room or (once) can make room in the
- * same way. */
-static bool push_up(struct lr_view *view, sm_u64 *pair, unsigned depth) {
+/*
+ * Moves some word of the pair to its other pair, if that has a higher number (lower, for `down`), and room or (once)
+ * can make room in the same way.
+ */
+static bool push(struct lr_view *view, sm_u64 *pair, bool down, unsigned depth) {
     for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
         uint64_t word = atomic_load_explicit(&pair[i], memory_order_acquire);
         struct lr_head head;
         if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
             continue;
         struct pairs_of both = pairs_of(view, (uint32_t)(head.identity >> 32));
-        sm_u64 *other = both.pair[0] > both.pair[1] ? both.pair[0] : both.pair[1];
-        if (other <= pair)
+        sm_u64 *other = both.pair[0] == pair ? both.pair[1] : both.pair[0];
+        if (other == pair || (other < pair) != down)
             continue;
         sm_u64 *target = empty_in(other, 0);
-        if (target == NULL && depth > 0 && push_up(view, other, depth - 1))
+        if (target == NULL && depth > 0 && push(view, other, false, depth - 1))
             target = empty_in(other, 0);
         if (target == NULL)
             continue;
+        if (down) /* ORDER(moves-down) publish: before the word leaves its place. */
+            atomic_fetch_add_explicit(&view->stripe->moves_down, 1, memory_order_acq_rel);
         move_word(view, &pair[i], target, true);
         return true;
     }
@@ -287,13 +292,10 @@ static bool push_up(struct lr_view *view, sm_u64 *pair, unsigned depth) {
 }
 
 void lr_index_prepare(struct lr_view *view, uint64_t place) {
-    bool grows = true;
     for (unsigned i = 0; i < GROW_AT_ONCE && empty_slot(view, place) == NULL; i++) {
-        grows = grows && add_pair(view);
-        if (grows && i + 1 < GROW_STEPS)
-            continue;
         struct pairs_of both = pairs_of(view, lr_placing(place));
-        if (push_up(view, both.pair[0], 1) || push_up(view, both.pair[1], 1) || !grows)
+        if (push(view, both.pair[0], false, 1) || push(view, both.pair[1], false, 1) ||
+            push(view, both.pair[0], true, 0) || push(view, both.pair[1], true, 0) || !add_pair(view))
             return;
     }
 }

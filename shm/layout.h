@@ -205,8 +205,9 @@ struct sm_stripe {
     uint8_t pad0[24];
 
     /* The readers' line: read by every get, written when the index grows. */
-    sm_u64 split; /* 64 */
-    uint8_t pad1[56];
+    sm_u64 split;      /* 64 */
+    sm_u64 moves_down; /* 72: words moved to a pair with a lower number: a walk that missed one starts over */
+    uint8_t pad1[48];
 
     /* The holder's lines. */
     sm_u64 gap;          /* 128 */

@@ -280,10 +280,11 @@ static inline struct lr_gap lr_gap_of(const struct lr_view *view) {
 /* Border, pair count and gap are where they can be. */
 static inline bool lr_words_sane(const struct lr_view *view) {
     const uint64_t last = view->cache->geometry.stripe_bytes, split = lr_load(&view->stripe->split);
+    const uint64_t pairs = split & UINT32_MAX;
     const uint64_t border = lr_load(&view->stripe->border_off), gap = lr_load(&view->stripe->gap);
-    return border >= SM_PAIR_BYTES && border <= last / 2 && border % SM_GRANULE == 0 && (uint32_t)split != 0 &&
-           ((uint32_t)split + (split & SM_SPLITTING ? 1u : 0u)) * (uint64_t)SM_PAIR_BYTES <= border &&
-           lr_gap_start(gap) >= border && lr_gap_start(gap) <= lr_gap_end(gap) && lr_gap_end(gap) <= last;
+    return border >= SM_PAIR_BYTES && border <= last / 2 && border % SM_GRANULE == 0 && pairs != 0 &&
+           pairs + (split & SM_SPLITTING ? 1 : 0) <= border / SM_PAIR_BYTES && lr_gap_start(gap) >= border &&
+           lr_gap_start(gap) <= lr_gap_end(gap) && lr_gap_end(gap) <= last;
 }
 
 /*

@@ -255,7 +255,7 @@ static void a_full_segment_returns_the_models_values_or_misses(void) {
 }
 
 static void a_full_segment_of_small_items_grows_its_index(void) {
-    run_model("small items", 64u << 10, 1, true, 150, false, 200000);
+    run_model("small items", 64u << 10, 1, true, 400, false, 200000);
 }
 
 static void tombstones_do_not_change_what_readers_see(void) {
