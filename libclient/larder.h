@@ -47,8 +47,9 @@
  *            that handle may be under way or follow. Counters of one handle may lose a count among threads.
  *  pins      A pinned value is memory of the cache itself: read it, do not write to it, release it soon. Live pins are
  *            never broken, so a pin that is kept for ever keeps its item's room for ever. At most 64 for each handle.
- *  signals   In a signal handler larder_get is safe, but for the first call of a forked child. All other calls are not.
- *            The library installs no handler, starts no thread, prints nothing, and never aborts its process.
+ *  signals   In a signal handler larder_get is safe, but for the first call of a forked child; where the signal came in
+ *            the middle of a put it may return LARDER_EBUSY. All other calls are not safe. The library installs no
+ *            handler, starts no thread, prints nothing, and never aborts its process.
  *  eviction  It is a cache. Anything stored may be gone a moment later, and a get says so. Under the default policy a
  *            full cache is no error: a put makes its own room.
  *  trust     Who may write to the segment can put anything into it, and can harm the cache, not the process: lengths
