@@ -753,7 +753,11 @@ static void any_trace_replays_in_four_processes_without_a_wrong_value(void) {
     for_each_source(replay_in_four);
 }
 
-/* The reference charges no index and frees the expired at once, which is larderd's work: `ttl` is not held to it. */
+/*
+ * The bound is against CLOCK with one bit in the bytes that the index leaves to blocks, each object charged its block.
+ * Against all bytes, the index unpaid for, the difference is printed. The reference frees the expired at once, which is
+ * larderd's work: `ttl` is not held to it.
+ */
 static void compare_with_reference(const char *source) {
     int status;
     if (strstr(source, "--generate ttl") != NULL)
@@ -761,12 +765,12 @@ static void compare_with_reference(const char *source) {
     json_t *object = run_json(&status, "replay %s --size 4M --reference", source);
     CU_ASSERT_EQUAL(status, 0);
     assert_right(object);
-    double ours = real_of(object, "miss_ratio"), exact = real_of(object, "one_bit_miss_ratio");
+    double ours = real_of(object, "miss_ratio"), exact = real_of(object, "arena_miss_ratio");
+    double whole = real_of(object, "one_bit_miss_ratio");
     double index = (double)integer_of(object, "index_bytes") / (double)integer_of(object, "cache_bytes");
-    printf("\n    %s: miss ratio %.4f, byte-exact CLOCK %.4f (%+.2f %%), with counts as high as ours %.4f (%+.2f %%); "
-           "index %.1f %%%s",
-           source, ours, exact, 100 * (ours / exact - 1), real_of(object, "reference_miss_ratio"),
-           100 * real_of(object, "relative"), 100 * index, ours <= 1.02 * exact ? "" : " ABOVE THE BOUND");
+    printf("\n    %s: miss ratio %.4f, byte-exact CLOCK %.4f (%+.2f %%), without our index (%.1f %%) %.4f (%+.2f %%)%s",
+           source, ours, exact, 100 * (ours / exact - 1), 100 * index, whole, 100 * (ours / whole - 1),
+           ours <= 1.02 * exact ? "" : " ABOVE THE BOUND");
     CU_ASSERT_TRUE(ours <= 1.02 * exact);
     json_decref(object);
 }
