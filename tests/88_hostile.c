@@ -190,9 +190,9 @@ static void a_host_that_answers_nothing_is_given_up_and_found_again(void) {
     sim_destroy(sim);
 }
 
-void larder_suite_89_hostile(void);
-void larder_suite_89_hostile(void) {
-    CU_pSuite suite = CU_add_suite("89_hostile", NULL, NULL);
+void larder_suite_88_hostile(void);
+void larder_suite_88_hostile(void) {
+    CU_pSuite suite = CU_add_suite("88_hostile", NULL, NULL);
     CU_ADD_TEST(suite, a_stranger_and_oneself_are_refused);
     CU_ADD_TEST(suite, equal_origins_are_redrawn);
     CU_ADD_TEST(suite, a_stopped_lock_holder_delays_its_host_and_no_other);
