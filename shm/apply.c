@@ -12,6 +12,13 @@
  */
 #include "stripe.h"
 
+/* What the range has forgotten at most. A delete that found no free note could raise the void alone (items.c). */
+static uint64_t floor_of(const struct lr_view *view, uint64_t hash) {
+    uint64_t floor = lr_load(&view->stripe->range_floor[lr_range_of(hash)]);
+    uint64_t void_version = lr_load(&view->stripe->range_void[lr_range_of(hash)]);
+    return floor > void_version ? floor : void_version;
+}
+
 static uint64_t content_hash(const void *value, size_t value_len, uint32_t flags) {
     return XXH3_64bits_withSeed(value, value_len, flags);
 }
@@ -44,7 +51,7 @@ static int apply_equal(struct lr_view *view, const struct lr_key *key, const str
 
 static int apply_put_locked(struct lr_view *view, const struct lr_key *key, const struct lr_change *change,
                             unsigned apply_flags) {
-    const uint64_t floor = lr_load(&view->stripe->range_floor[lr_range_of(key->hash)]);
+    const uint64_t floor = floor_of(view, key->hash);
     struct lr_making making = {.key = key,
                                .value = change->value,
                                .value_len = change->value_len,
@@ -109,7 +116,7 @@ static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key
     struct lr_found found = lr_index_find(view, key);
     if (found.slot != NULL && (found.head.version > version || (found.head.version == version && found.head.tombstone)))
         return LR_STALE;
-    if (found.slot == NULL && version <= lr_load(&view->stripe->range_floor[lr_range_of(key->hash)]))
+    if (found.slot == NULL && version <= floor_of(view, key->hash))
         return LR_STALE;
     lr_entry_delete(view, key, version);
     return LR_APPLIED;
@@ -124,22 +131,6 @@ int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version) 
     if (result != 0)
         return result;
     result = apply_tombstone_locked(&view, &key, version);
-    lr_stripe_unlock(&view);
-    return count_applied(cache, result);
-}
-
-int lr_apply_touch(struct lr_cache *cache, uint64_t hash, uint64_t version, uint64_t deadline_ms) {
-    struct lr_view view;
-    struct lr_key key = lr_key_of_hash(cache, hash);
-    int result = lr_enter(cache);
-    if (result == 0)
-        result = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
-    if (result != 0)
-        return result;
-    struct lr_found found = lr_index_find(&view, &key);
-    result = found.slot != NULL && !found.head.tombstone && found.head.version == version
-                 ? apply_equal(&view, &key, &found, deadline_ms)
-                 : LR_STALE;
     lr_stripe_unlock(&view);
     return count_applied(cache, result);
 }

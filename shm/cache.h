@@ -7,7 +7,7 @@
  * unless stated. Nothing here allocates, prints or blocks without a bound while a stripe is locked.
  *
  * Crash behaviour, for all calls: a process killed inside any of them costs at most the change it was making; the next
- * one to need the stripe repairs it. After fork() the child's first call registers it anew (participant.h).
+ * one to need the stripe repairs it. After fork() the child's first call registers it anew (participant.c).
  */
 #ifndef LR_CACHE_H
 #define LR_CACHE_H
@@ -188,7 +188,7 @@ struct lr_put {
 /* EEXISTS (add), ENOT_FOUND (replace, cas), ECONFLICT (cas), ETOO_LARGE, EBUSY, EPINNED, EFULL, ERETIRED, EREAD_ONLY,
  * EINVALID. */
 int lr_put(struct lr_cache *cache, struct lr_put *put);
-/* ENOT_FOUND if there was none; never EBUSY while the key can be marked dead (DESIGN: a delete is never lost). */
+/* ENOT_FOUND if there was none; never EBUSY while the key can be marked dead. */
 int lr_delete(struct lr_cache *cache, const void *key, size_t key_len);
 /* New deadline, ttl_ms from now (0: never). Extending changes the item in place, shortening stores it anew with a new
  * version. */
@@ -294,12 +294,11 @@ struct lr_change {
     uint64_t deadline_ms; /* host clock of this host; UINT64_MAX never */
     uint32_t flags;
 };
-/* Idempotent and commutative. Result: enum lr_apply_result, or EBUSY (nothing done: try again), ERETIRED, EINVALID. */
+/* Idempotent and commutative; of one version the later deadline stays. Result: enum lr_apply_result, or EBUSY (nothing
+ * done: try again), ERETIRED, EINVALID. */
 int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigned apply_flags);
 /* A delete by cluster hash. */
 int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version);
-/* Same version, later deadline wins. LR_STALE when the stored version differs or its deadline is not earlier. */
-int lr_apply_touch(struct lr_cache *cache, uint64_t hash, uint64_t version, uint64_t deadline_ms);
 /* Merged by maximum. */
 int lr_apply_flush(struct lr_cache *cache, uint64_t version);
 /* Forgets the entry with this hash if its version is at most `version`; raises the floor. Used for a peer's voids. */

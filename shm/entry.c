@@ -5,7 +5,7 @@
  *   room (arena.c) -> fill: header, key, value in bytes that nobody can reach -> publish: one CAS of the slot word ->
  * free what it replaced
  *
- * What goes leaves a trace, because evictions are local and replicas must never fall back (DESIGN, replication):
+ * What goes leaves a trace, because evictions are local and replicas must never fall back:
  *  1. The range's floor rises to an entry's version before the entry goes, whatever the reason: an older value of an
  * absent key is never accepted again.
  *  2. An entry that goes by itself (evicted, expired) before every peer has it leaves a keyless tombstone with its
@@ -154,8 +154,12 @@ int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, 
 int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_making *making, enum lr_room_how how) {
     struct lr_room room;
     view->hand_moved = false;
+    /* First of all, since making way for the index may evict: what is stored below must not be what goes. */
+    lr_index_grow(view);
     if (old->slot == NULL)
         lr_index_prepare(view, making->key->place);
+    if (view->hand_moved)
+        *old = lr_index_find(view, making->key);
     int error = lr_arena_room(view, lr_entry_size(making), old->slot ? old->head.off : 0, how, &room);
     if (error != 0)
         return error;
@@ -173,9 +177,7 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
         placed.recency = lr_recency_max(view->cache) > 0 ? 1 : 0;
     uint64_t word = lr_entry_fill(view, &room, &placed);
     bool may_evict = how == LR_ROOM_EVICT && view->cache->geometry.policy != LR_POLICY_none;
-    error = lr_entry_publish(view, old, word, &room, &placed, may_evict);
-    lr_index_grow(view);
-    return error;
+    return lr_entry_publish(view, old, word, &room, &placed, may_evict);
 }
 
 /* ---- going -------------------------------------------------------------------------------------------------- */
@@ -295,6 +297,13 @@ bool lr_entry_delete(struct lr_view *view, const struct lr_key *key, uint64_t ve
     return was_live;
 }
 
+/* Whether the generation that claimed the note is over: then nothing was promised by it. */
+static bool is_abandoned(const struct lr_view *view, uint64_t owner) {
+    uint32_t slot = lr_owner_slot(owner);
+    return slot >= view->cache->geometry.participants ||
+           (lr_load(&view->cache->participants[slot].generation) & SM_GENERATION_MASK) != lr_owner_generation(owner);
+}
+
 void lr_notes_settle(struct lr_view *view) {
     uint32_t pending = atomic_load_explicit(&view->stripe->notes_pending, memory_order_acquire);
     for (; pending != 0; pending &= pending - 1) {
@@ -306,6 +315,8 @@ void lr_notes_settle(struct lr_view *view) {
             uint64_t version = lr_load(&note->version);
             lr_raise(&view->stripe->clock, version);
             lr_entry_delete(view, &key, version);
+        } else if (!is_abandoned(view, lr_load(&note->owner))) {
+            continue; /* being written */
         }
         /* The bit first: a note that is used again right after it is free sets it anew. */
         atomic_fetch_and_explicit(&view->stripe->notes_pending, ~(1u << i), memory_order_acq_rel);

@@ -246,6 +246,7 @@ static bool add_pair(struct lr_view *view) {
             return false;
     }
     sm_u64 *fresh = lr_pair_at(view->data, (uint32_t)pairs);
+    view->hand_moved = true;
     for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
         lr_store(&fresh[i], 0);
     /* COMMIT POINT: before, nobody looks at the new pair; after, readers of the partner do, and a repairer finishes the

@@ -130,13 +130,12 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
         if (lr_load(&note->owner) != 0 || !atomic_compare_exchange_strong_explicit(
                                               &note->owner, &nobody, own, memory_order_acq_rel, memory_order_relaxed))
             continue;
-        atomic_store_explicit(&note->state, SM_NOTE_CLAIMED, memory_order_relaxed);
         lr_store(&note->hash, key->hash);
         lr_store(&note->version, version);
-        /* COMMIT POINT: before, the note is freed by repair; after, the delete will leave its tombstone. ORDER(note)
-         * publish: hash and version. */
-        atomic_store_explicit(&note->state, SM_NOTE_VALID, memory_order_release);
         atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
+        /* COMMIT POINT: before, the next holder frees the note once our generation is over; after, it makes a tombstone
+         * of it. ORDER(note) publish: hash and version. */
+        atomic_store_explicit(&note->state, SM_NOTE_VALID, memory_order_release);
         return;
     }
     lr_count(view->cache, LR_C_notes_exhausted);

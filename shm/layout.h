@@ -178,7 +178,7 @@ static_assert(offsetof(struct sm_participant, hazards) == 128, "byte map");
 
 /* Gap word: {start / 8 : 32 high, end / 8 : 32 low}, offsets from the stripe's data start. */
 
-enum { SM_NOTE_FREE = 0, SM_NOTE_CLAIMED = 1, SM_NOTE_VALID = 2 };
+enum { SM_NOTE_FREE = 0, SM_NOTE_VALID = 1 };
 
 struct sm_note {    /* a delete made without the lock */
     sm_u64 owner;   /* {slot, generation} as in the lock word: 0 free */
@@ -198,7 +198,7 @@ struct sm_stripe {
     /* The lock's line. */
     sm_u64 lock;             /* 0 */
     sm_u64 sequence;         /* 8: odd while the holder works; lets a lockless snapshot see that nothing moved */
-    sm_u32 notes_pending;    /* 16: bit i: note i may be valid; set by deleters without the lock */
+    sm_u32 notes_pending;    /* 16: bit i: note i is claimed and perhaps valid; set by deleters without the lock */
     sm_u32 rescan;           /* 20: hints were lost, the sidecar must scan the stripe */
     sm_u64 stalled_since_ms; /* 24: host clock at which a waiter first gave up on the present owner; 0 none */
     sm_u64 stalled_owner;    /* 32: that owner's lock word */

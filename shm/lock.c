@@ -56,10 +56,14 @@ static bool take_over(struct lr_view *view, uint64_t word, uint64_t own) {
     if (lr_owner_slot(owner) < cache->geometry.participants &&
         !lr_participant_reap(cache, lr_owner_slot(owner), lr_owner_generation(owner)))
         return false;
-    /* COMMIT POINT: before, the dead owner holds the lock and the next waiter comes here too; after, we hold it, and if
-     * we die, `recover` in the word makes the next one repair as well. */
-    if (!try_take(view, word, own | SM_LOCK_WAITERS | SM_LOCK_RECOVER))
+    if (!lr_repair_claim(cache))
         return false;
+    /* COMMIT POINT: before, the dead owner holds the lock and the next waiter comes here too; after, we hold it, and if
+     * we die, the next one takes over from us and repairs as well. `recover` tells the inspector. */
+    if (!try_take(view, word, own | SM_LOCK_WAITERS | SM_LOCK_RECOVER)) {
+        lr_repair_release(cache);
+        return false;
+    }
     lr_count(cache, LR_C_takeovers);
     lr_repair(view);
     atomic_fetch_and_explicit(&view->stripe->lock, ~SM_LOCK_RECOVER, memory_order_release);
@@ -116,6 +120,17 @@ static int lock_slowly(struct lr_view *view, uint64_t own, uint32_t wait_ms) {
     }
 }
 
+static void release(struct lr_view *view) {
+    sm_u64 *sequence = &view->stripe->sequence;
+    /* ORDER(sequence) publish: even after all that the holder stored. */
+    atomic_store_explicit(sequence, (lr_load(sequence) | 1u) + 1u, memory_order_release);
+    /* COMMIT POINT: before, we hold the stripe, and if we die it is repaired; after, it is free. ORDER(stripe-lock)
+     * publish: all that the holder wrote. */
+    uint64_t word = atomic_exchange_explicit(&view->stripe->lock, 0, memory_order_acq_rel);
+    if (word & SM_LOCK_WAITERS)
+        futex_wake_one(&view->stripe->lock);
+}
+
 int lr_stripe_lock_for(struct lr_view *view, struct lr_cache *cache, uint32_t stripe, uint32_t wait_ms) {
     *view = lr_view_of(cache, stripe);
     uint64_t own = lr_own_word(cache);
@@ -124,11 +139,17 @@ int lr_stripe_lock_for(struct lr_view *view, struct lr_cache *cache, uint32_t st
         if (error != 0)
             return error;
     }
-    /* Odd: a lockless snapshot (check.c) that began before now will see that it cannot be trusted. */
+    /* ORDER(sequence) publish: odd before anything else is stored, so that a lockless snapshot (check.c) is not
+     * trusted. */
     lr_store(&view->stripe->sequence, lr_load(&view->stripe->sequence) | 1u);
     atomic_thread_fence(memory_order_release);
-    if (!lr_words_sane(view))
+    if (!lr_words_sane(view)) {
+        if (!lr_repair_claim(cache)) {
+            release(view);
+            return LARDER_EBUSY;
+        }
         lr_repair(view);
+    }
     if (atomic_load_explicit(&view->stripe->notes_pending, memory_order_relaxed) != 0)
         lr_notes_settle(view);
     return 0;
@@ -150,15 +171,9 @@ static void reap_blockers(struct lr_view *view) {
 }
 
 void lr_stripe_unlock(struct lr_view *view) {
-    if (view->damaged)
+    if (view->damaged && lr_repair_claim(view->cache))
         lr_repair(view);
-    sm_u64 *sequence = &view->stripe->sequence;
-    atomic_store_explicit(sequence, (lr_load(sequence) | 1u) + 1u, memory_order_release);
-    /* COMMIT POINT: before, we hold the stripe, and if we die it is repaired; after, it is free. ORDER(stripe-lock)
-     * publish: all that the holder wrote. */
-    uint64_t word = atomic_exchange_explicit(&view->stripe->lock, 0, memory_order_acq_rel);
-    if (word & SM_LOCK_WAITERS)
-        futex_wake_one(&view->stripe->lock);
+    release(view);
     if (view->ring_bell)
         lr_bell_ring(view->cache);
     if (view->blockers != 0)

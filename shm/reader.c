@@ -123,7 +123,7 @@ static inline enum look look_up(const struct lr_view *view, const struct lr_key 
         lr_count(view->cache, LR_C_corrupt_seen);
         return LOOK_MISS;
     }
-    /* One word in four stands in its second pair: its line comes along with the first one's. */
+    /* One word in three stands in its second pair: its line comes along with the first one's. */
     const uint32_t second = lr_second(lr_placing(key->place));
     __builtin_prefetch(lr_pair_at(view->data, lr_pair_of(second, pairs)) + lr_place_line(key->place) * 8u);
     enum look outcome = search_place(view, key, lr_placing(key->place), look);

@@ -4,7 +4,7 @@
  *
  * True are the slot words, the hazards, and the sizes of blocks. From them all else is recomputed:
  *
- *   1. notes      valid delete notes are made pending: whoever asked for the lock settles them next
+ *   1. notes      delete notes are made pending: whoever asked for the lock settles them next
  *   2. moves      a split or a move of a word that had begun is finished
  *   3. marks      each slot's block is marked in a private bitmap; a slot that cannot be right is cleared
  *   4. tiling     from the border on: marked blocks stay, unmarked ones that a hazard names are held, all else becomes
@@ -20,6 +20,7 @@
 #include "stripe.h"
 
 #define LEAST_BORDER UINT64_C(4096)
+#define CLAIM_SPINS 20000u /* about a millisecond */
 
 static inline bool test_mark(const uint64_t *marks, uint64_t off) {
     uint64_t bit = off / SM_GRANULE;
@@ -51,23 +52,9 @@ static uint64_t next_mark(const uint64_t *marks, uint64_t off, uint64_t limit) {
 }
 
 static void recall_notes(struct lr_view *view) {
-    for (unsigned i = 0; i < SM_NOTES; i++) {
-        struct sm_note *note = &view->stripe->notes[i];
-        uint64_t owner = lr_load(&note->owner);
-        uint32_t state = atomic_load_explicit(&note->state, memory_order_acquire);
-        if (owner == 0)
-            continue;
-        if (state == SM_NOTE_VALID) {
+    for (unsigned i = 0; i < SM_NOTES; i++)
+        if (lr_load(&view->stripe->notes[i].owner) != 0)
             atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
-            continue;
-        }
-        /* Claimed by somebody whose generation is over: nothing was promised yet. */
-        uint32_t slot = lr_owner_slot(owner);
-        if (slot >= view->cache->geometry.participants ||
-            (lr_load(&view->cache->participants[slot].generation) & SM_GENERATION_MASK) != lr_owner_generation(owner))
-            atomic_compare_exchange_strong_explicit(&note->owner, &owner, 0, memory_order_acq_rel,
-                                                    memory_order_relaxed);
-    }
 }
 
 /* Border, pair count and gap get values that let the rest be repaired. */
@@ -269,12 +256,23 @@ static void settle_slots(struct lr_view *view, uint64_t *marks) {
     }
 }
 
+bool lr_repair_claim(struct lr_cache *cache) {
+    for (unsigned i = 0; i < CLAIM_SPINS; i++) {
+        if (atomic_exchange_explicit(&cache->self->repairing, 1, memory_order_acquire) == 0)
+            return true;
+        __builtin_ia32_pause();
+    }
+    return false;
+}
+
+void lr_repair_release(struct lr_cache *cache) {
+    atomic_store_explicit(&cache->self->repairing, 0, memory_order_release);
+}
+
 void lr_repair(struct lr_view *view) {
     struct lr_cache *cache = view->cache;
     const uint64_t began = lr_monotonic_ns();
     uint64_t *marks = cache->scratch;
-    while (atomic_exchange_explicit(&cache->self->repairing, 1, memory_order_acquire) != 0)
-        __builtin_ia32_pause();
     atomic_store_explicit(&view->stripe->rescan, 1, memory_order_release);
     lr_tally(view, LR_S_overruns, 1);
     view->hand_moved = true;
@@ -287,7 +285,7 @@ void lr_repair(struct lr_view *view) {
     flag_pinned(view, marks);
     walk_tiling(view, marks);
     settle_slots(view, marks);
-    atomic_store_explicit(&cache->self->repairing, 0, memory_order_release);
+    lr_repair_release(cache);
     lr_count(cache, LR_C_repairs);
     lr_count_n(cache, LR_C_repair_ns, lr_monotonic_ns() - began);
 }

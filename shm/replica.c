@@ -50,6 +50,7 @@ void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range 
         out->floor = out->floor > floor ? out->floor : floor;
         out->void_version = out->void_version > void_version ? out->void_version : void_version;
     }
+    out->floor = out->floor > out->void_version ? out->floor : out->void_version;
 }
 
 int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version) {

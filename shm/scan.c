@@ -2,9 +2,9 @@
 /*
  * Walking the whole: every entry that stays put is seen at least once, without a lock.
  *
- * The cursor is a place in the index: stripe, pair, slot. Slides and replacements leave a word in its slot; a split
- * moves words only to a pair with a higher number, which the walk has yet to visit. Each entry is copied and then
- * checked like a get (reader.c).
+ * The cursor is a place in the index: stripe, pair, slot. Slides and replacements leave a word in its slot; words move
+ * to pairs with a higher number, which the walk has yet to visit. After the rare move downwards (index.c) the stripe is
+ * walked again, up to eight times. Each entry is copied and then checked like a get (reader.c).
  */
 #include "stripe.h"
 

@@ -27,7 +27,7 @@ struct lr_view {
     struct sm_stripe *stripe;
     uint8_t *data;
     uint32_t number;
-    bool hand_moved;   /* slots may have changed since the caller looked: find again */
+    bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
     bool damaged;      /* something impossible was met: repair before unlocking */
     bool ring_bell;    /* hints were written */
     uint32_t blockers; /* participants whose pins the hand met: probed after unlock */
@@ -234,7 +234,7 @@ sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, u
 /* An empty slot for the place; if there is none, the coldest entry of its pairs goes. NULL: all are pinned, or nothing
  * may be evicted. */
 sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict);
-/* Adds pairs while the index is too full; a bounded step, called after a put. */
+/* Adds pairs while the index is too full; a bounded step before a put. */
 void lr_index_grow(struct lr_view *view);
 /* Before a new entry takes room: if both its pairs are full, the index grows or a word moves on, a bounded step, until
  * they are not. */
@@ -369,7 +369,7 @@ void lr_notes_settle(struct lr_view *view);
 void lr_void_raise(struct lr_view *view, unsigned range, uint64_t version);
 /* A version above all that the stripe has, made without the lock: for deletes only. */
 uint64_t lr_version_peek(struct lr_view *view);
-/* Makes room in the tombstones' share; the oldest met go into floor and void. */
+/* Makes room in the tombstones' share: those that the sweep's cursor meets next go into floor and void. */
 void lr_tombstones_trim(struct lr_view *view);
 /* Deletes the key at `version`: a tombstone if replicating, else nothing stays. True if a live item was there. */
 bool lr_entry_delete(struct lr_view *view, const struct lr_key *key, uint64_t version);
@@ -395,6 +395,12 @@ unsigned lr_sweep_pairs(struct lr_view *view, unsigned pairs, uint64_t tombstone
 /* Makes the stripe healthy: idempotent, one stripe, may be killed and repeated. The caller holds the lock with
  * SM_LOCK_RECOVER. */
 void lr_repair(struct lr_view *view);
+/*
+ * The private bitmap that a repair needs; lr_repair gives it back. False: another thread of this process repairs, or
+ * this one, interrupted by the signal handler that we are in.
+ */
+bool lr_repair_claim(struct lr_cache *cache);
+void lr_repair_release(struct lr_cache *cache);
 
 /* ---- reader.c ----------------------------------------------------------------------------------------------- */
 

@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-#define IMAGES (FIXTURE_SANITIZED ? 3000u : 20000u)
+#define IMAGES (FIXTURE_SANITIZED ? 2000u : 8000u)
 
 struct victim {
     struct fixture fixture;
@@ -174,6 +174,7 @@ static void repair_all(struct lr_cache *cache) {
     for (uint32_t i = 0; i < cache->geometry.stripe_count; i++) {
         struct lr_view view = lr_view_of(cache, i);
         lr_store(&view.stripe->lock, lr_own_word(cache) | SM_LOCK_RECOVER);
+        CU_ASSERT_FATAL(lr_repair_claim(cache));
         lr_repair(&view);
         lr_stripe_unlock(&view);
     }
