@@ -20,6 +20,13 @@
  */
 #include "stripe.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+/* The path of a get is one piece of code: calls in it would cost as much as the work. */
+#define HOT static inline __attribute__((always_inline))
+
 #define TRIES 8u
 #define BATCH 16u
 
@@ -32,12 +39,12 @@ struct look_up {
     struct lr_head head;
 };
 
-static inline bool same_word(uint64_t a, uint64_t b) {
+HOT bool same_word(uint64_t a, uint64_t b) {
     return ((a ^ b) & ~SM_SLOT_SOFT) == 0;
 }
 
 /* Whether all that was read since look_up belongs together. */
-static inline bool settled(const struct lr_view *view, const struct look_up *look) {
+HOT bool settled(const struct lr_view *view, const struct look_up *look) {
     /* ORDER(reuse) observe: if a byte that we copied was stored by a later owner of the block, the word or the
      * incarnation differs now. */
     atomic_thread_fence(memory_order_acquire);
@@ -46,49 +53,60 @@ static inline bool settled(const struct lr_view *view, const struct look_up *loo
            lr_load(&block->word) == look->head.word && lr_load(&view->stripe->split) == look->split;
 }
 
-/* The slots of a line whose tag fits, as a bit mask. */
-static inline unsigned matching(const sm_u64 *line, uint64_t tag) {
+/* The slots of a line whose tag fits, as a bit mask. A hint: the word is loaded again, atomically, before it counts. */
+#if defined(__SSE2__) && !defined(LR_TSAN)
+HOT unsigned matching(const sm_u64 *line, uint64_t tag) {
+    const __m128i *words = (const __m128i *)(const void *)line;
+    const __m128i wanted = _mm_set1_epi32((int)(tag >> SM_SLOT_TAG_SHIFT));
+    /* The upper halves of four words side by side, their tags compared at once. */
+    __m128 low = _mm_shuffle_ps(_mm_castsi128_ps(words[0]), _mm_castsi128_ps(words[1]), 0xdd);
+    __m128 high = _mm_shuffle_ps(_mm_castsi128_ps(words[2]), _mm_castsi128_ps(words[3]), 0xdd);
+    __m128i a = _mm_cmpeq_epi32(_mm_srli_epi32(_mm_castps_si128(low), SM_SLOT_TAG_SHIFT - 32), wanted);
+    __m128i b = _mm_cmpeq_epi32(_mm_srli_epi32(_mm_castps_si128(high), SM_SLOT_TAG_SHIFT - 32), wanted);
+    return (unsigned)_mm_movemask_ps(_mm_castsi128_ps(a)) | (unsigned)_mm_movemask_ps(_mm_castsi128_ps(b)) << 4;
+}
+#else
+HOT unsigned matching(const sm_u64 *line, uint64_t tag) {
     unsigned mask = 0;
     for (unsigned i = 0; i < 8; i++)
         mask |= (unsigned)(((lr_load((sm_u64 *)&line[i]) ^ tag) >> SM_SLOT_TAG_SHIFT) == 0) << i;
     return mask;
 }
+#endif
 
 /* One candidate slot. LOOK_MISS: not this key, and that is certain. */
-static inline enum look examine(const struct lr_view *view, const struct lr_key *key, sm_u64 *slot,
-                                struct look_up *look) {
+HOT enum look examine(const struct lr_view *view, const struct lr_key *key, sm_u64 *slot, struct look_up *look) {
     /* ORDER(entry) observe: the block's bytes. */
     uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
     if ((word & SM_SLOT_OFF_MASK) == 0 || (word & SM_SLOT_DEAD))
         return LOOK_MISS;
-    struct lr_head head;
-    bool sane = lr_head_read(view->cache, view->data, lr_slot_off(word), &head);
+    struct lr_head *head = &look->head;
+    /* Most items lie across two lines: the second one comes along with the header's. */
+    __builtin_prefetch(view->data + lr_slot_off(word) + SM_LINE);
+    bool sane = lr_head_read(view->cache, view->data, lr_slot_off(word), head);
     atomic_thread_fence(memory_order_acquire);
     if (!same_word(atomic_load_explicit(slot, memory_order_acquire), word))
         return LOOK_AGAIN;
-    if (!sane || !lr_head_matches(&head, word)) {
+    if (!sane || !lr_head_matches(head, word)) {
         lr_count(view->cache, LR_C_corrupt_seen);
         return LOOK_MISS;
     }
     look->slot = slot;
     look->word = word;
-    look->head = head;
-    if ((uint32_t)(head.identity >> 32) != lr_placing(key->place))
+    if ((uint32_t)(head->identity >> 32) != lr_placing(key->place))
         return LOOK_MISS;
-    __builtin_prefetch(view->data + head.off + 64);
-    const uint8_t *bytes = view->data + head.off + head.key_at;
+    const uint8_t *bytes = view->data + head->off + head->key_at;
     bool same;
-    if (head.tombstone)
-        same = lr_head_tomb_hash(view->data, &head) == key->hash;
+    if (head->tombstone)
+        same = lr_head_tomb_hash(view->data, head) == key->hash;
     else
-        same = head.key_len == key->len && lr_bytes_equal(bytes, key->bytes, key->len);
+        same = head->key_len == key->len && lr_bytes_equal(bytes, key->bytes, key->len);
     if (same)
         return LOOK_HIT;
     return settled(view, look) ? LOOK_MISS : LOOK_AGAIN;
 }
 
-static inline enum look search_pair(const struct lr_view *view, const struct lr_key *key, uint32_t pair,
-                                    struct look_up *look) {
+HOT enum look search_pair(const struct lr_view *view, const struct lr_key *key, uint32_t pair, struct look_up *look) {
     const uint64_t tag = lr_place_tag(key->place);
     sm_u64 *slots = lr_pair_at(view->data, pair);
     unsigned home = lr_place_line(key->place) * 8u;
@@ -103,8 +121,8 @@ static inline enum look search_pair(const struct lr_view *view, const struct lr_
 }
 
 /* One of the key's pairs; while pair `pairs` is being made out of it, that one after it. */
-static inline enum look search_place(const struct lr_view *view, const struct lr_key *key, uint32_t placing,
-                                     struct look_up *look) {
+HOT enum look search_place(const struct lr_view *view, const struct lr_key *key, uint32_t placing,
+                           struct look_up *look) {
     const uint32_t pairs = (uint32_t)look->split, pair = lr_pair_of(placing, pairs);
     enum look outcome = search_pair(view, key, pair, look);
     if (outcome != LOOK_MISS || !(look->split & SM_SPLITTING))
@@ -115,7 +133,7 @@ static inline enum look search_place(const struct lr_view *view, const struct lr
 }
 
 /* LOOK_HIT: the key's entry, to be read and then confirmed by settled(). */
-static inline enum look look_up(const struct lr_view *view, const struct lr_key *key, struct look_up *look) {
+HOT enum look look_up(const struct lr_view *view, const struct lr_key *key, struct look_up *look) {
     /* ORDER(split) observe: words that a finished split has moved. */
     look->split = atomic_load_explicit(&view->stripe->split, memory_order_acquire);
     uint32_t pairs = (uint32_t)look->split;
@@ -135,14 +153,14 @@ static inline enum look look_up(const struct lr_view *view, const struct lr_key 
     return lr_load(&view->stripe->split) == look->split ? LOOK_MISS : LOOK_AGAIN;
 }
 
-static inline void fill_item(const struct lr_view *view, const struct lr_head *head, struct lr_item *item) {
+HOT void fill_item(const struct lr_view *view, const struct lr_head *head, struct lr_item *item) {
     item->version = head->version;
     item->value_len = head->value_len;
     item->deadline_ms = lr_head_deadline(view->data, head);
     item->flags = lr_head_flags(view->data, head);
 }
 
-static inline void use(const struct lr_view *view, const struct look_up *look) {
+HOT void use(const struct lr_view *view, const struct look_up *look) {
     struct lr_cache *cache = view->cache;
     if (cache->read_only || lr_slot_recency(look->word) >= lr_recency_max(cache))
         return;
@@ -151,13 +169,13 @@ static inline void use(const struct lr_view *view, const struct look_up *look) {
                                             memory_order_relaxed);
 }
 
-static inline bool is_absent(const struct lr_view *view, const struct lr_head *head) {
+HOT bool is_absent(const struct lr_view *view, const struct lr_head *head) {
     return head->tombstone || lr_head_gone(view->cache, view->data, head);
 }
 
 /* ---- copy-out ----------------------------------------------------------------------------------------------- */
 
-static inline int outcome_of(struct lr_cache *cache, int result, const struct lr_item *item, unsigned flags) {
+HOT int outcome_of(struct lr_cache *cache, int result, const struct lr_item *item, unsigned flags) {
     if (flags & LR_PEEK)
         return result;
     if (result == LARDER_ENOT_FOUND) {
@@ -193,8 +211,8 @@ static int read_locked(struct lr_cache *cache, const struct lr_key *key, void *b
     return result;
 }
 
-static inline int read_key(struct lr_cache *cache, const struct lr_key *key, void *buf, size_t cap,
-                           struct lr_item *item, unsigned flags) {
+HOT int read_key(struct lr_cache *cache, const struct lr_key *key, void *buf, size_t cap, struct lr_item *item,
+                 unsigned flags) {
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
     for (unsigned attempt = 0; attempt < TRIES; attempt++) {
         struct look_up look;
