@@ -239,7 +239,9 @@ static void killed_racing_creators_leave_nothing_half_made(void) {
     CU_ASSERT_EQUAL(lr_cache_destroy(&victims[0].place.options, NULL), 0);
     victims[1] = victims[0];
     victims[1].place.options.name = victims[0].place.options.name = victims[0].place.name;
-    for (unsigned round = 0; round < 3000 && killed < enough; round++) {
+    /* As many as it takes until the kills have met creators early and late. */
+    for (unsigned round = 0;
+         round < 3000 && (killed < enough || found[FOUND_NOTHING] == 0 || found[FOUND_SEGMENT] == 0); round++) {
         pid_t children[2];
         for (unsigned i = 0; i < 2; i++) {
             victims[i].after_ns = fixture_below(&random, 3 * usual_ns);
