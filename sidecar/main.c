@@ -41,6 +41,7 @@ struct daemon {
     atomic_bool stop_bell;
     uint64_t drain_until_ms; /* 0: not draining */
     bool stopping;
+    int status; /* of the process */
 };
 
 static int exit_status(int error) {
@@ -107,6 +108,13 @@ static void on_end(uv_signal_t *handle, int number) {
 static void on_tick(uv_timer_t *timer) {
     struct daemon *daemon = timer->data;
     lr_node_tick(daemon->node);
+    if (daemon->node->retired) {
+        lr_log(LR_ERROR,
+               "the segment was destroyed or replaced; start larderd again for the one that has its name now");
+        daemon->status = exit_status(LARDER_ERETIRED);
+        stop(daemon);
+        return;
+    }
     if (daemon->drain_until_ms == 0)
         return;
     if (lr_node_left(daemon->node, true) == 0 || lr_node_now(daemon->node) >= daemon->drain_until_ms)
@@ -260,7 +268,7 @@ static int run(struct daemon *daemon) {
            daemon->config.name[0] != '\0' ? daemon->config.name : daemon->config.path, daemon->config.node,
            daemon->config.listen, daemon->config.peer_count);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
-    return 0;
+    return daemon->status;
 }
 
 int main(int argc, char **argv) {

@@ -215,6 +215,7 @@ void lr_node_tick(struct lr_node *node) {
         int freed = lr_reap(node->cache);
         if (freed > 0)
             lr_log(LR_INFO, "freed the slots of dead processes slots=%d", freed);
+        node->retired = freed == LARDER_ERETIRED;
     }
     if (due(now, &node->aged_ms, AGE_EVERY_MS))
         lr_lag_age(&node->lag);

@@ -56,6 +56,7 @@ struct lr_node {
     uint64_t aged_ms, reported_ms, reaped_ms, swept_ms;
     uint32_t sweep_stripe;
     unsigned reported_live;
+    bool retired;          /* the segment was destroyed or replaced: the daemon ends */
     uint64_t *drain_heads; /* NULL, or: hints at and above these positions are left to the next larderd */
 };
 

@@ -288,6 +288,24 @@ static void sigterm_drains_and_leaves_the_segment(void) {
     tear_down();
 }
 
+static void a_destroyed_segment_ends_its_daemon(void) {
+    set_up();
+    struct lr_options options = lr_options_default();
+    int status = 0;
+    options.name = hosts[0].name;
+    CU_ASSERT_EQUAL(lr_cache_destroy(&options, NULL), 0);
+    for (unsigned ms = 0; ms < 5000 && waitpid(hosts[0].pid, &status, WNOHANG) == 0; ms += 20)
+        fixture_sleep_ms(20);
+    CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+    CU_ASSERT(log_says(&hosts[0], "the segment was destroyed or replaced"));
+    hosts[0].pid = 0;
+    lr_cache_detach(hosts[0].cache);
+    hosts[0].cache = NULL;
+    start(&hosts[0]);
+    CU_ASSERT(wait_for(both_drained, 10000));
+    tear_down();
+}
+
 static void send_bytes(unsigned port, const void *bytes, size_t len) {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
@@ -404,6 +422,7 @@ void larder_suite_90_cluster(void) {
     CU_ADD_TEST(suite, a_stopped_daemon_is_given_up_and_found_again);
     CU_ADD_TEST(suite, sighup_takes_peers_from_the_file_and_nothing_from_a_wrong_one);
     CU_ADD_TEST(suite, sigterm_drains_and_leaves_the_segment);
+    CU_ADD_TEST(suite, a_destroyed_segment_ends_its_daemon);
     CU_ADD_TEST(suite, garbage_on_the_port_disturbs_nobody);
     CU_ADD_TEST(suite, a_second_daemon_and_a_taken_port_are_refused);
     CU_ADD_TEST(suite, a_peer_by_name_is_resolved);
