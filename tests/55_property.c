@@ -247,7 +247,7 @@ static void run_model(const char *what, uint64_t size, unsigned stripes, bool ev
 }
 
 static void a_roomy_segment_equals_the_model(void) {
-    run_model("roomy", 64u << 20, 1, false, 20000, false, 200000);
+    run_model("roomy", 16u << 20, 1, false, 20000, false, 200000);
 }
 
 static void a_full_segment_returns_the_models_values_or_misses(void) {
