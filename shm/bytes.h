@@ -58,16 +58,22 @@ static inline bool lr_bytes_equal(const void *shared, const void *own, size_t le
 static inline void lr_bytes_out(void *restrict to, const void *restrict from, size_t len) {
     uint8_t *t = to;
     const uint8_t *f = from;
-    if (len >= 16 && len <= 256) {
-        /* Sixteen at a time; the last move overlaps the one before. */
-        size_t i = 0;
-        for (; i + 16 < len; i += 16) {
-            uint64_t a, b;
-            memcpy(&a, f + i, 8);
-            memcpy(&b, f + i + 8, 8);
-            memcpy(t + i, &a, 8);
-            memcpy(t + i + 8, &b, 8);
+    /* Moves of a fixed size that overlap in the middle: no loop up to 64 bytes. */
+    if (len >= 16 && len <= 64) {
+        memcpy(t, f, 16);
+        memcpy(t + len - 16, f + len - 16, 16);
+        if (len > 32) {
+            memcpy(t + 16, f + 16, 16);
+            memcpy(t + len - 32, f + len - 32, 16);
         }
+        return;
+    }
+    if (len > 64 && len <= 256) {
+        for (size_t i = 0; i + 32 < len; i += 32) {
+            memcpy(t + i, f + i, 16);
+            memcpy(t + i + 16, f + i + 16, 16);
+        }
+        memcpy(t + len - 32, f + len - 32, 16);
         memcpy(t + len - 16, f + len - 16, 16);
         return;
     }
@@ -99,8 +105,16 @@ static inline void lr_bytes_move(void *restrict to, const void *restrict from, s
 
 static inline bool lr_bytes_equal(const void *shared, const void *own, size_t len) {
     const uint8_t *a = shared, *b = own;
-    if (len >= 8 && len <= 64) {
-        uint64_t x, y, difference = 0;
+    uint64_t x, y, difference = 0;
+    if (len >= 8 && len <= 16) {
+        uint64_t v, w;
+        memcpy(&x, a, 8);
+        memcpy(&y, b, 8);
+        memcpy(&v, a + len - 8, 8);
+        memcpy(&w, b + len - 8, 8);
+        return ((x ^ y) | (v ^ w)) == 0;
+    }
+    if (len > 16 && len <= 64) {
         for (size_t i = 0; i + 8 < len; i += 8) {
             memcpy(&x, a + i, 8);
             memcpy(&y, b + i, 8);
