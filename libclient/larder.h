@@ -125,15 +125,13 @@ typedef struct larder_options {
 } larder_options;
 
 /*
- * Attaches to the segment `name` ([A-Za-z0-9._-], 1 to 64 characters), and creates it first if it is not there. Two
- * processes may do so at once: one creates, both attach.
- *   Owns     *out is the caller's, until larder_close; NULL on error. The options are copied, and may be NULL.
- *   Returns  0, or EINVALID (name, options), EPERMISSION, EFOREIGN, EVERSION, ECORRUPT, ENO_SPACE, ENO_MEMORY,
- *            ENO_SLOTS, ENO_CLOCK, ESYSTEM. `why`, of LARDER_WHY_BYTES or NULL, then says in one line what was found,
- *            what was expected and what to do; it is left alone on success.
- *   Visible  a segment has its name only once it is whole.
- *   Blocks   for the time it takes to reserve the memory; never on another process. Not in signal handlers.
- *   Crash    a creator that dies leaves nothing behind.
+ * Attaches to the segment `name` ([A-Za-z0-9._-], 1 to 64 characters, not ending in ".live"), and creates it first if
+ * it is not there. Two processes may do so at once: one creates, both attach. Owns     *out is the caller's, until
+ * larder_close; NULL on error. The options are copied, and may be NULL. Returns  0, or EINVALID (name, options),
+ * EPERMISSION, EFOREIGN, EVERSION, ECORRUPT, ENO_SPACE, ENO_MEMORY, ENO_SLOTS, ENO_CLOCK, ESYSTEM. `why`, of
+ * LARDER_WHY_BYTES or NULL, then says in one line what was found, what was expected and what to do; it is left alone on
+ * success. Visible  a segment has its name only once it is whole. Blocks   for the time it takes to reserve the memory;
+ * never on another process. Not in signal handlers. Crash    a creator that dies leaves nothing behind.
  */
 LARDER_API int larder_open(const char *name, const larder_options *options, larder **out, char *why);
 

@@ -91,10 +91,10 @@ enum lr_policy {
 struct lr_cache;
 
 struct lr_options {
-    const char *name;      /* [A-Za-z0-9._-]{1,64}, not "." or "..": /dev/shm/larder.<name>. Or: */
-    const char *path;      /* a file on a tmpfs; the liveness file is `path`.live */
-    uint64_t size;         /* create: bytes for index and items; fixed tables come on top. 0: 64 MiB */
-    unsigned stripes;      /* create: 0 chooses; else a power of two */
+    const char *name; /* [A-Za-z0-9._-]{1,64}, not "." or "..", not ending in ".live": /dev/shm/larder.<name>. Or: */
+    const char *path; /* a file on a tmpfs; the liveness file is `path`.live */
+    uint64_t size;    /* create: bytes for index and items; fixed tables come on top. 0: 64 MiB */
+    unsigned stripes; /* create: 0 chooses; else a power of two */
     enum lr_policy policy; /* create */
     mode_t mode;           /* create: 0 is 0600. Never writable by others */
     gid_t group;           /* create: (gid_t)-1 leaves the process's */
@@ -109,8 +109,9 @@ struct lr_options lr_options_default(void);
 
 /*
  * Create, attach, or attach-else-create. `*out` is owned by the caller, who detaches it. On error `*out` is NULL and
- * `why` (LR_WHY_BYTES, may be NULL) holds one line with both sides of the mismatch. Never blocks on another process.
- * lr_cache_create: EEXISTS if the name is taken. lr_cache_open: two creators at once: one creates, both attach.
+ * `why` (LR_WHY_BYTES, may be NULL) holds one line with both sides of the mismatch. Waits for another creator of the
+ * same name at most 5 s, and 4 s more for each GiB, then EBUSY. lr_cache_create: EEXISTS if the name is taken.
+ * lr_cache_open: two creators at once: one creates, both attach.
  */
 int lr_cache_create(const struct lr_options *options, struct lr_cache **out, char *why);
 int lr_cache_attach(const struct lr_options *options, struct lr_cache **out, char *why);
