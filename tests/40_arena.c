@@ -126,6 +126,30 @@ static void items_that_are_read_outlive_those_that_are_not(void) {
     fixture_destroy(&f);
 }
 
+/* Making room for the new block does not begin with the block that is to be replaced. */
+static void a_touch_that_makes_room_spares_its_own_item(void) {
+    struct fixture f;
+    char value[200] = {0};
+    unsigned touched = 0, lost = 0;
+    stripe_of(&f, 256u << 10, 1, LR_POLICY_clock);
+    lr_drive_clock(f.one, 1000);
+    for (uint64_t i = 0; i < 5000; i++) {
+        struct lr_put put = {.key = &i, .key_len = 8, .value = value, .value_len = sizeof value, .ttl_ms = 1u << 30};
+        CU_ASSERT_EQUAL(lr_put(f.one, &put), 0);
+    }
+    for (uint64_t n = 0; n < 20; n++) {
+        for (uint64_t i = 0; i < 5000; i++) {
+            if (lr_get(f.one, &i, 8, value, sizeof value, NULL, LR_PEEK) != 0)
+                continue;
+            touched++;
+            lost += lr_touch(f.one, &i, 8, (1u << 29) - n) != 0;
+        }
+    }
+    CU_ASSERT(touched > 5000);
+    CU_ASSERT_EQUAL(lost, 0);
+    fixture_destroy(&f);
+}
+
 static void expired_items_make_room_as_the_hand_passes(void) {
     struct fixture f;
     struct lr_stat stat;
@@ -153,5 +177,6 @@ void larder_suite_40_arena(void) {
     CU_ADD_TEST(suite, any_admissible_size_finds_room_after_deletes);
     CU_ADD_TEST(suite, policy_none_refuses_and_keeps_all);
     CU_ADD_TEST(suite, items_that_are_read_outlive_those_that_are_not);
+    CU_ADD_TEST(suite, a_touch_that_makes_room_spares_its_own_item);
     CU_ADD_TEST(suite, expired_items_make_room_as_the_hand_passes);
 }

@@ -8,6 +8,8 @@
  */
 #include "fixture.h"
 
+#include "stripe.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -233,10 +235,64 @@ static void increments_of_many_threads_add_up(void) {
     fixture_destroy(&fixture);
 }
 
+struct busy_writers {
+    struct lr_cache *cache;
+    _Atomic bool stop;
+};
+
+static void *write_until_stopped(void *context) {
+    struct busy_writers *busy = context;
+    char value[300] = {0};
+    for (uint64_t i = 0; !atomic_load(&busy->stop); i++) {
+        uint64_t key = i * 7 % 200;
+        struct lr_put put = {.key = &key, .key_len = 8, .value = value, .value_len = i * 13 % sizeof value};
+        lr_put(busy->cache, &put);
+        if (i % 8 != 0)
+            continue;
+        /* Now a slow one: for a while a number is not what it should be. */
+        struct lr_view view;
+        if (lr_stripe_lock(&view, busy->cache, 0) == 0) {
+            lr_add(&view.stripe->items, 1);
+            for (uint64_t end = fixture_now_ns() + 200000; fixture_now_ns() < end;)
+                continue;
+            lr_add(&view.stripe->items, UINT64_MAX);
+            lr_stripe_unlock(&view);
+        }
+        fixture_sleep_ms(1);
+    }
+    return NULL;
+}
+
+/* Its snapshot is of one instant. */
+static void check_sees_no_damage_where_others_write(void) {
+    struct fixture fixture = {0};
+    struct busy_writers busy = {0};
+    struct lr_options options = lr_options_default();
+    pthread_t writer;
+    unsigned damaged = 0, checked = 0;
+    options.size = 1u << 20;
+    options.stripes = 1;
+    fixture_create_with(&fixture, &options);
+    busy.cache = fixture.one;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&writer, NULL, write_until_stopped, &busy), 0);
+    for (unsigned i = 0; i < 300; i++) {
+        struct lr_check check;
+        int result = lr_check(fixture.one, &check);
+        checked += result == 0;
+        damaged += result != 0 && result != LARDER_ETIMED_OUT;
+    }
+    atomic_store(&busy.stop, true);
+    pthread_join(writer, NULL);
+    CU_ASSERT_EQUAL(damaged, 0);
+    CU_ASSERT(checked > 10);
+    fixture_destroy(&fixture);
+}
+
 void larder_suite_65_concurrency(void) {
     CU_pSuite suite = CU_add_suite("65_concurrency", NULL, NULL);
     CU_ADD_TEST(suite, threads_under_eviction_read_only_what_was_written);
     CU_ADD_TEST(suite, threads_with_room_read_only_what_was_written);
     CU_ADD_TEST(suite, threads_with_tombstones_read_only_what_was_written);
     CU_ADD_TEST(suite, increments_of_many_threads_add_up);
+    CU_ADD_TEST(suite, check_sees_no_damage_where_others_write);
 }

@@ -230,9 +230,103 @@ static void repair_of_a_healthy_stripe_changes_nothing_that_counts(void) {
     end(&v);
 }
 
+/* What a death can leave behind, made by hand. */
+static void repair_finds_what_a_dead_holder_left(void) {
+    struct victim v;
+    struct lr_check check;
+    begin(&v, true);
+    struct lr_cache *cache = v.fixture.one;
+    struct lr_pin pin;
+    uint64_t pinned = 8, dead = 9, noted = 11;
+    struct lr_key keys[3] = {lr_key_of(cache, &pinned, 8), lr_key_of(cache, &dead, 8), lr_key_of(cache, &noted, 8)};
+    struct lr_view views[3];
+    struct lr_found found[3];
+    for (unsigned i = 0; i < 3; i++) {
+        struct lr_put put = {.key = i == 0   ? &pinned
+                                    : i == 1 ? &dead
+                                             : &noted,
+                             .key_len = 8,
+                             .value = "v",
+                             .value_len = 1};
+        CU_ASSERT_EQUAL(lr_put(cache, &put), 0);
+        if (i == 0)
+            CU_ASSERT_EQUAL(lr_pin(v.fixture.two, &pinned, 8, &pin), 0);
+        views[i] = lr_view_of(cache, lr_place_stripe(cache, keys[i].place));
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        found[i] = lr_index_find(&views[i], &keys[i]);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(found[i].slot);
+    }
+    /* A flag that the hand took off and had no time to put back. */
+    atomic_fetch_and(found[0].slot, ~SM_SLOT_PINNED);
+    /* A word that was killed without the lock. */
+    atomic_fetch_or(found[1].slot, SM_SLOT_DEAD);
+    /* A valid note whose bit is off already. */
+    struct sm_note *note = &views[2].stripe->notes[5];
+    lr_store(&note->owner, lr_own_word(cache));
+    lr_store(&note->hash, keys[2].hash);
+    lr_store(&note->version, lr_highest_version(cache) + 1024);
+    atomic_store(&note->state, SM_NOTE_VALID);
+    /* And a clock that somebody has scribbled over. */
+    lr_store(&views[0].stripe->clock, 1);
+    for (uint32_t i = 0; i < 2; i++)
+        (void)lr_feed_take_rescan(cache, i);
+    repair_all(cache);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct lr_view view;
+        CU_ASSERT(lr_feed_take_rescan(cache, i)); /* hints may be missing */
+        CU_ASSERT_EQUAL(lr_stripe_lock(&view, cache, i), 0);
+        lr_stripe_unlock(&view);
+    }
+    CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+    CU_ASSERT((lr_load(found[0].slot) & SM_SLOT_PINNED) != 0);
+    CU_ASSERT(lr_load(&views[1].stripe->range_floor[lr_range_of(keys[1].hash)]) >= found[1].head.version);
+    CU_ASSERT_EQUAL(lr_get(cache, &dead, 8, v.buf, v.cap, NULL, 0), LARDER_ENOT_FOUND);
+    CU_ASSERT_EQUAL(lr_load(&note->owner), 0);
+    CU_ASSERT_EQUAL(lr_get(cache, &noted, 8, v.buf, v.cap, NULL, 0), LARDER_ENOT_FOUND);
+    lr_unpin(v.fixture.two, &pin);
+    end(&v);
+}
+
+static void of_two_entries_of_one_key_repair_keeps_the_newer(void) {
+    struct lr_check check;
+    struct lr_stat stat;
+    for (unsigned newer_first = 0; newer_first < 2; newer_first++) {
+        struct victim v;
+        begin(&v, false);
+        struct lr_cache *cache = v.fixture.one;
+        uint64_t number = 1000000;
+        struct lr_key key = lr_key_of(cache, &number, 8);
+        struct lr_view view;
+        CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place)), 0);
+        uint64_t version = lr_version_draw(&view);
+        lr_version_draw(&view);
+        for (uint64_t n = 0; n < 2; n++) {
+            struct lr_found none = {0};
+            struct lr_making making = {.key = &key,
+                                       .value = n == newer_first ? "older" : "newer",
+                                       .value_len = 5,
+                                       .version = n == newer_first ? version : version + 1024,
+                                       .deadline_ms = UINT64_MAX};
+            CU_ASSERT_EQUAL(lr_entry_store(&view, &none, &making, LR_ROOM_EVICT), 0);
+        }
+        lr_stripe_unlock(&view);
+        CU_ASSERT(lr_check(cache, &check) != 0);
+        repair_all(cache);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        CU_ASSERT_EQUAL(lr_get(cache, &number, 8, v.buf, v.cap, NULL, 0), 0);
+        CU_ASSERT_EQUAL(memcmp(v.buf, "newer", 5), 0);
+        lr_stat(cache, &stat);
+        CU_ASSERT_EQUAL(stat.counters[LR_C_repair_dropped], 1);
+        end(&v);
+    }
+}
+
 void larder_suite_75_corrupt(void) {
     CU_pSuite suite = CU_add_suite("75_corrupt", NULL, NULL);
     CU_ADD_TEST(suite, repair_of_a_healthy_stripe_changes_nothing_that_counts);
+    CU_ADD_TEST(suite, repair_finds_what_a_dead_holder_left);
+    CU_ADD_TEST(suite, of_two_entries_of_one_key_repair_keeps_the_newer);
     CU_ADD_TEST(suite, damaged_segments_harm_nobody_and_are_repaired);
     CU_ADD_TEST(suite, damaged_replicas_harm_nobody_and_are_repaired);
 }

@@ -5,6 +5,8 @@
  */
 #include "fixture.h"
 
+#include "stripe.h"
+
 #include <string.h>
 
 static void host(struct fixture *fixture, uint64_t size, unsigned stripes) {
@@ -77,6 +79,22 @@ static void equal_versions_with_different_values_settle_alike(void) {
     fixture_destroy(&b);
 }
 
+static void equal_versions_with_different_flags_settle_alike(void) {
+    struct lr_item items[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct fixture f;
+        struct lr_change change = change_of("key", "value", V(5));
+        host(&f, 1 << 20, 1);
+        for (unsigned n = 0; n < 2; n++) {
+            change.flags = i == n ? 1 : 2;
+            CU_ASSERT(lr_apply_put(f.one, &change, 0) >= 0);
+        }
+        CU_ASSERT_EQUAL(lr_get(f.two, "key", 3, NULL, 0, &items[i], 0), LARDER_ETOO_SMALL);
+        fixture_destroy(&f);
+    }
+    CU_ASSERT_EQUAL(items[0].flags, items[1].flags);
+}
+
 static void local_writes_are_newer_than_all_that_was_applied(void) {
     struct fixture f;
     host(&f, 1 << 20, 1);
@@ -122,6 +140,22 @@ static void a_dropped_tombstone_raises_the_floor(void) {
     CU_ASSERT_EQUAL(stat.tombstones, 0);
     CU_ASSERT_EQUAL(apply(f.one, "key", "value", version), LR_DECLINED);
     CU_ASSERT(has(f.one, "key", NULL));
+    fixture_destroy(&f);
+}
+
+static void a_tombstone_lives_for_a_while_though_all_peers_have_it(void) {
+    struct fixture f;
+    struct lr_stat stat;
+    uint32_t epoch;
+    uint64_t head;
+    host(&f, 1 << 20, 1);
+    put(f.one, "key", "value", 0);
+    CU_ASSERT_EQUAL(lr_delete(f.one, "key", 3), 0);
+    CU_ASSERT_EQUAL(lr_epoch_begin(f.one, 0, &epoch, &head), 0);
+    lr_epoch_acked(f.one, 0, epoch);
+    CU_ASSERT_EQUAL(lr_sweep(f.one, 0, 4096, 60000), 0);
+    lr_stat(f.one, &stat);
+    CU_ASSERT_EQUAL(stat.tombstones, 1);
     fixture_destroy(&f);
 }
 
@@ -253,6 +287,7 @@ static void a_flush_wins_over_all_that_is_older(void) {
     CU_ASSERT(lr_flush_version(f.one) > version);
     CU_ASSERT(has(f.one, "key", NULL));
     CU_ASSERT_EQUAL(apply(f.one, "key", "value", version), LR_STALE);
+    CU_ASSERT_EQUAL(apply(f.one, "never here", "value", lr_flush_version(f.one)), LR_STALE);
     CU_ASSERT(put(f.one, "key", "after", 0) > lr_flush_version(f.one));
     CU_ASSERT(has(f.two, "key", "after"));
     CU_ASSERT_EQUAL(lr_apply_flush(f.one, version), LR_STALE);
@@ -269,6 +304,66 @@ static void dropping_by_a_void_spares_what_is_newer(void) {
     CU_ASSERT(has(f.one, "old", NULL));
     CU_ASSERT(has(f.one, "new", "value"));
     CU_ASSERT_EQUAL(apply(f.one, "old", "value", V(5)), LR_DECLINED);
+    fixture_destroy(&f);
+}
+
+/* A touch keeps the version; peers that have the item must hear of it all the same. */
+static void an_extended_deadline_counts_as_an_arrival(void) {
+    struct fixture f;
+    uint32_t epoch;
+    uint64_t head;
+    uint8_t *buf;
+    struct lr_entry entry = {0};
+    host(&f, 1 << 20, 1);
+    put(f.one, "key", "value", 10000);
+    CU_ASSERT_EQUAL(lr_epoch_begin(f.one, 0, &epoch, &head), 0);
+    lr_epoch_acked(f.one, 0, epoch);
+    buf = malloc(lr_entry_bytes(f.one));
+    CU_ASSERT_EQUAL(lr_entry_by_hash(f.two, lr_cluster_hash("key", 3), buf, lr_entry_bytes(f.one), &entry), 0);
+    CU_ASSERT(!lr_epoch_after(f.one, 0, entry.epoch, epoch));
+    CU_ASSERT_EQUAL(lr_touch(f.one, "key", 3, 20000), 0);
+    CU_ASSERT_EQUAL(lr_entry_by_hash(f.two, lr_cluster_hash("key", 3), buf, lr_entry_bytes(f.one), &entry), 0);
+    CU_ASSERT(lr_epoch_after(f.one, 0, entry.epoch, epoch));
+    free(buf);
+    fixture_destroy(&f);
+}
+
+/* A deleter that was stopped between drawing its version and leaving its note. */
+static void a_note_that_comes_late_spares_what_is_newer(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 1);
+    uint64_t version = put(f.one, "key", "old", 0);
+    put(f.one, "key", "newer than the note", 0);
+    struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+    struct sm_note *note = &stripe->notes[3];
+    lr_store(&note->owner, lr_own_word(f.one));
+    lr_store(&note->hash, lr_cluster_hash("key", 3));
+    lr_store(&note->version, version + 1);
+    atomic_store(&note->state, SM_NOTE_VALID);
+    atomic_store(&stripe->notes_pending, 1u << 3);
+    put(f.two, "another", "takes the lock", 0);
+    CU_ASSERT_EQUAL(lr_load(&note->owner), 0);
+    CU_ASSERT(has(f.two, "key", "newer than the note"));
+    fixture_destroy(&f);
+}
+
+static int sleep_on_the_bell(void *context) {
+    struct fixture *f = context;
+    lr_bell_wait(f->two, 1); /* learns the heads */
+    uint64_t before = fixture_now_ns();
+    lr_bell_wait(f->two, 20000);
+    return fixture_now_ns() - before < UINT64_C(10000000000) ? 0 : 1;
+}
+
+static void a_change_wakes_who_sleeps_on_the_bell(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 1);
+    pid_t child = fixture_start(sleep_on_the_bell, &f);
+    for (unsigned i = 0; i < 1000 && atomic_load(&f.one->header->bell_waiting) == 0; i++)
+        fixture_sleep_ms(1);
+    fixture_sleep_ms(30);
+    put(f.one, "key", "value", 0);
+    CU_ASSERT_EQUAL(fixture_wait(child), 0);
     fixture_destroy(&f);
 }
 
@@ -414,9 +509,11 @@ void larder_suite_78_replica(void) {
     CU_pSuite suite = CU_add_suite("78_replica", NULL, NULL);
     CU_ADD_TEST(suite, the_newer_version_wins_in_any_order);
     CU_ADD_TEST(suite, equal_versions_with_different_values_settle_alike);
+    CU_ADD_TEST(suite, equal_versions_with_different_flags_settle_alike);
     CU_ADD_TEST(suite, local_writes_are_newer_than_all_that_was_applied);
     CU_ADD_TEST(suite, a_tombstone_keeps_older_values_out);
     CU_ADD_TEST(suite, a_dropped_tombstone_raises_the_floor);
+    CU_ADD_TEST(suite, a_tombstone_lives_for_a_while_though_all_peers_have_it);
     CU_ADD_TEST(suite, a_tombstone_that_peers_lack_is_kept);
     CU_ADD_TEST(suite, what_was_evicted_does_not_come_back_older);
     CU_ADD_TEST(suite, an_unshipped_eviction_leaves_a_trace);
@@ -425,6 +522,9 @@ void larder_suite_78_replica(void) {
     CU_ADD_TEST(suite, the_later_deadline_of_one_version_wins);
     CU_ADD_TEST(suite, a_flush_wins_over_all_that_is_older);
     CU_ADD_TEST(suite, dropping_by_a_void_spares_what_is_newer);
+    CU_ADD_TEST(suite, an_extended_deadline_counts_as_an_arrival);
+    CU_ADD_TEST(suite, a_note_that_comes_late_spares_what_is_newer);
+    CU_ADD_TEST(suite, a_change_wakes_who_sleeps_on_the_bell);
     CU_ADD_TEST(suite, an_overrun_ring_says_so);
     CU_ADD_TEST(suite, hosts_with_room_end_equal_whatever_the_order);
     CU_ADD_TEST(suite, hosts_that_evict_never_serve_an_older_value);

@@ -1,0 +1,880 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Between any two instructions: a call is interrupted at a place of our choice, others do something there, it goes on.
+ *
+ * The trap flag makes the processor raise SIGTRAP after every instruction of a call, which goes through one handle; so
+ * we learn the way that it takes. Then, trial by trial, one instruction on that way is overwritten by a breakpoint. In
+ * its signal handler we do what another process would do, through the second handle, and let the call end. Every trial
+ * begins with the same bytes, so a loop over all instructions tries every place where a reader can be overtaken, and
+ * every gap in a writer's work into which a reader or a deleter can come. What threads hit once in millions of rounds
+ * (the slot word that comes back with another filling, the word that moves behind a reader's back) is hit each time.
+ *
+ * Writers are also looked at after every instruction that has changed the stripe, all in one go. Instructions outside
+ * our own code (libc, vdso) are no places to stop at, nor are the later rounds of a long loop.
+ */
+#include "fixture.h"
+
+#include "stripe.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#if defined(__x86_64__) && !defined(LR_TSAN)
+
+#define VALUE 48u
+#define TRAP_FLAG 0x100
+#define WAY_MAX 200000u
+#define STRIDE (FIXTURE_SANITIZED ? 17u : 1u) /* instrumented code is several times as long */
+#define PASSES_MAX 6u
+
+struct scene;
+typedef void (*deed)(struct scene *scene);
+
+struct scene {
+    struct fixture fixture;
+    struct lr_cache *one, *two;
+    uint8_t *control, *data; /* the stripe as it is at the start of a trial */
+    /* The key that the trials are about, and one that is put beside it. */
+    uint64_t key, other;
+    uint64_t versions[4];
+    /* What the interrupted call said. */
+    int result;
+    uint64_t got[VALUE / 8];
+    struct lr_item item;
+    struct lr_pin pin, other_pin;
+    bool flag, wrong, may_miss;
+    unsigned moves;
+    uint64_t keys, hints;
+};
+
+struct stop {
+    uint64_t step; /* of the way that was recorded: before this instruction; 0 never */
+    deed act;
+    uint8_t *at;
+    unsigned passes; /* how often it is passed until then, this time included */
+};
+
+static struct {
+    struct scene *scene;
+    enum { RECORD, LOOK, STOP } what;
+    uint8_t *way[WAY_MAX];
+    unsigned length;
+    const sm_u64 *watched; /* RECORD: when does this word change? */
+    uint64_t watched_value;
+    unsigned changes[8], change_count;
+    deed look;
+    uint8_t *last; /* LOOK: the stripe as it was */
+    struct stop stops[2];
+    unsigned now;     /* the stop that is waited for */
+    uint8_t original; /* the byte under its breakpoint */
+    struct sigaction before;
+} stepping;
+
+/* Every trial begins with the same stripe. */
+static void restore(struct scene *s) {
+    memcpy(lr_stripe_at(s->one, 0), s->control, SM_STRIPE_FIXED);
+    memcpy(lr_data_at(s->one, 0), s->data, s->one->geometry.stripe_bytes);
+    s->flag = false;
+}
+
+/* ---- stepping --------------------------------------------------------------------------------------------------- */
+
+static inline void start_trapping(void) {
+    __asm__ volatile("lea -128(%%rsp), %%rsp\n pushfq\n orq $0x100, (%%rsp)\n popfq\n lea 128(%%rsp), %%rsp" ::
+                         : "memory", "cc");
+}
+
+static inline void stop_trapping(void) {
+    __asm__ volatile("lea -128(%%rsp), %%rsp\n pushfq\n andq $~0x100, (%%rsp)\n popfq\n lea 128(%%rsp), %%rsp" ::
+                         : "memory", "cc");
+}
+
+extern char __executable_start, etext;
+
+static bool is_ours(const uint8_t *at) {
+    return at >= (const uint8_t *)&__executable_start && at < (const uint8_t *)&etext;
+}
+
+static void protect_code(int protection) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)&__executable_start & ~(page - 1);
+    CU_ASSERT_EQUAL_FATAL(mprotect((void *)from, ((uintptr_t)&etext | (page - 1)) + 1 - from, protection), 0);
+}
+
+static bool has_changed(struct scene *s) {
+    const size_t bytes = s->one->geometry.stripe_bytes;
+    uint8_t *control = (uint8_t *)lr_stripe_at(s->one, 0), *data = lr_data_at(s->one, 0), *last = stepping.last;
+    if (memcmp(last, control, SM_STRIPE_FIXED) == 0 && memcmp(last + SM_STRIPE_FIXED, data, bytes) == 0)
+        return false;
+    memcpy(last, control, SM_STRIPE_FIXED);
+    memcpy(last + SM_STRIPE_FIXED, data, bytes);
+    return true;
+}
+
+static void record(uint8_t *at) {
+    if (stepping.length < WAY_MAX)
+        stepping.way[stepping.length++] = at;
+    if (stepping.watched == NULL || atomic_load(stepping.watched) == stepping.watched_value)
+        return;
+    stepping.watched_value = atomic_load(stepping.watched);
+    if (stepping.change_count < 8)
+        stepping.changes[stepping.change_count++] = stepping.length;
+}
+
+static void arm(void) {
+    struct stop *stop = &stepping.stops[stepping.now];
+    stepping.original = *stop->at;
+    *stop->at = 0xcc;
+}
+
+static void on_trap(int signal_number, siginfo_t *info, void *context) {
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    struct stop *stop = &stepping.stops[stepping.now];
+    (void)signal_number;
+    (void)info;
+    if (stepping.what == RECORD) {
+        record((uint8_t *)registers[REG_RIP]);
+    } else if (stepping.what == LOOK) {
+        if (has_changed(stepping.scene))
+            stepping.look(stepping.scene);
+    } else if (registers[REG_EFL] & TRAP_FLAG) { /* the instruction that we had to step over is done */
+        registers[REG_EFL] &= ~TRAP_FLAG;
+        arm();
+    } else {
+        *stop->at = stepping.original;
+        registers[REG_RIP]--;
+        if (--stop->passes == 0) {
+            stop->act(stepping.scene);
+            stepping.now++;
+        }
+        if (stepping.now < 2 && stepping.stops[stepping.now].step != 0)
+            registers[REG_EFL] |= TRAP_FLAG;
+        else
+            stepping.now = 2;
+    }
+}
+
+static void begin_stepping(struct scene *s) {
+    struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
+    stepping.scene = s;
+    sigaction(SIGTRAP, &action, &stepping.before);
+}
+
+static void end_stepping(void) {
+    sigaction(SIGTRAP, &stepping.before, NULL);
+}
+
+/* The way of a call that nobody interrupts; the trials of `interrupt` are on it. */
+static unsigned record_way(struct scene *s, deed call, const sm_u64 *watched) {
+    restore(s);
+    call(s); /* once before: the dynamic linker has steps of its own */
+    restore(s);
+    stepping.what = RECORD;
+    stepping.length = stepping.change_count = 0;
+    stepping.watched = watched;
+    stepping.watched_value = watched ? atomic_load(watched) : 0;
+    begin_stepping(s);
+    start_trapping();
+    call(s);
+    stop_trapping();
+    end_stepping();
+    CU_ASSERT(stepping.length < WAY_MAX);
+    return stepping.length;
+}
+
+/* Can one stop there? Sets how often the place is passed after `from`. */
+static bool place_stop(struct stop *stop, unsigned from) {
+    if (stop->step == 0)
+        return true;
+    stop->at = stepping.way[stop->step - 1];
+    stop->passes = 0;
+    for (uint64_t i = from; i < stop->step; i++)
+        stop->passes += stepping.way[i] == stop->at;
+    return is_ours(stop->at) && stop->passes <= PASSES_MAX;
+}
+
+/* One trial: `act` before instruction `step` of the way, `later` before `later_step` (0 never). False: no place. */
+static bool interrupt_twice(struct scene *s, deed call, unsigned step, deed act, unsigned later_step, deed later) {
+    stepping.stops[0] = (struct stop){.step = step, .act = act};
+    stepping.stops[1] = (struct stop){.step = later_step, .act = later};
+    if (!place_stop(&stepping.stops[0], 0) || !place_stop(&stepping.stops[1], step))
+        return false;
+    stepping.what = STOP;
+    stepping.now = 0;
+    begin_stepping(s);
+    arm();
+    call(s);
+    if (stepping.now < 2) /* it took another way */
+        *stepping.stops[stepping.now].at = stepping.original;
+    end_stepping();
+    return stepping.now == 2;
+}
+
+static bool interrupt(struct scene *s, deed call, unsigned step, deed act) {
+    restore(s);
+    return interrupt_twice(s, call, step, act, 0, NULL);
+}
+
+static void look_at_each_change(struct scene *s, deed call, deed look) {
+    stepping.last = malloc(SM_STRIPE_FIXED + s->one->geometry.stripe_bytes);
+    restore(s);
+    (void)has_changed(s);
+    stepping.what = LOOK;
+    stepping.look = look;
+    begin_stepping(s);
+    start_trapping();
+    call(s);
+    stop_trapping();
+    end_stepping();
+    free(stepping.last);
+}
+
+/* ---- scenes ------------------------------------------------------------------------------------------------------ */
+
+static void begin(struct scene *s, uint64_t size, bool replicating) {
+    struct lr_options options = lr_options_default();
+    memset(s, 0, sizeof *s);
+    options.size = size;
+    options.stripes = 1;
+    fixture_create_with(&s->fixture, &options);
+    s->one = s->fixture.one;
+    s->two = s->fixture.two;
+    s->one->wait_ms = s->two->wait_ms = 0; /* the other one stands still while we wait */
+    lr_set_replicating(s->one, replicating);
+    s->control = malloc(SM_STRIPE_FIXED);
+    s->data = malloc(s->one->geometry.stripe_bytes);
+    protect_code(PROT_READ | PROT_WRITE | PROT_EXEC);
+}
+
+static void keep(struct scene *s) {
+    memcpy(s->control, lr_stripe_at(s->one, 0), SM_STRIPE_FIXED);
+    memcpy(s->data, lr_data_at(s->one, 0), s->one->geometry.stripe_bytes);
+}
+
+static void end(struct scene *s) {
+    protect_code(PROT_READ | PROT_EXEC);
+    restore(s);
+    fixture_destroy(&s->fixture);
+    free(s->control);
+    free(s->data);
+}
+
+static void fill(uint64_t value[VALUE / 8], uint64_t key, uint64_t n) {
+    for (unsigned i = 0; i < VALUE / 8; i++)
+        value[i] = (key * 31 + n) * UINT64_C(0x9e3779b97f4a7c15) + i;
+}
+
+static bool is_filling(const void *got, uint64_t key, uint64_t n) {
+    uint64_t value[VALUE / 8];
+    fill(value, key, n);
+    return memcmp(got, value, sizeof value) == 0;
+}
+
+static uint64_t put(struct lr_cache *cache, uint64_t key, uint64_t n) {
+    uint64_t value[VALUE / 8];
+    fill(value, key, n);
+    struct lr_put p = {.key = &key, .key_len = 8, .value = value, .value_len = sizeof value};
+    return lr_put(cache, &p) == 0 ? p.version : 0;
+}
+
+static struct lr_found find(struct scene *s, uint64_t key) {
+    struct lr_view view = lr_view_of(s->two, 0);
+    struct lr_key hashed = lr_key_of(s->two, &key, 8);
+    return lr_index_find(&view, &hashed);
+}
+
+static void get_key(struct scene *s) {
+    s->result = lr_get(s->one, &s->key, 8, s->got, sizeof s->got, &s->item, 0);
+}
+
+static void pin_key(struct scene *s) {
+    s->result = lr_pin(s->one, &s->key, 8, &s->pin);
+}
+
+static void pin_key_only(struct scene *s) {
+    pin_key(s);
+    lr_unpin(s->one, &s->pin);
+}
+
+static void put_key(struct scene *s) {
+    put(s->one, s->key, 2);
+}
+
+static void put_other(struct scene *s) {
+    put(s->one, s->other, 1);
+}
+
+/* The result is filling n of the key, under its version. */
+static bool got_filling(struct scene *s, uint64_t n) {
+    return s->result == 0 && s->item.value_len == VALUE && s->item.version == s->versions[n] &&
+           is_filling(s->got, s->key, n);
+}
+
+/* ---- readers that are overtaken -----------------------------------------------------------------------------------
+ */
+
+/* key 7 between two neighbours, so that its block is taken again by what has its size. */
+static void begin_reader(struct scene *s) {
+    begin(s, 128u << 10, false);
+    s->key = 7;
+    s->other = 1000;
+    for (uint64_t key = 0; key < 20; key++) {
+        uint64_t version = put(s->one, key, 1);
+        s->versions[1] = key == s->key ? version : s->versions[1];
+    }
+    keep(s);
+}
+
+/* So that the next block but one gets the eight bits that the key's block has. */
+static void turn_incarnations(struct scene *s) {
+    sm_u64 *word = &lr_stripe_at(s->two, 0)->incarnation;
+    uint64_t wanted = find(s, s->key).head.identity & 0xffu;
+    s->versions[2] = put(s->two, s->key, 2);
+    lr_store(word, (lr_load(word) | 0xffu) + wanted);
+}
+
+static void come_back_with_another_filling(struct scene *s) {
+    uint64_t before = find(s, s->key).word;
+    turn_incarnations(s);
+    s->versions[3] = put(s->two, s->key, 3);
+    s->flag = ((find(s, s->key).word ^ before) & ~SM_SLOT_SOFT) == 0;
+}
+
+static void give_the_block_to_another(struct scene *s) {
+    s->versions[2] = put(s->two, s->key, 2);
+    put(s->two, s->other, 1);
+}
+
+static void delete_and_give_to_another(struct scene *s) {
+    lr_delete(s->two, &s->key, 8);
+    put(s->two, s->other, 1);
+}
+
+/* Over the block comes one that begins before it, with the old header among its payload. */
+static void forge_the_header(struct scene *s) {
+    const uint64_t before = s->key - 1, block = sizeof(struct sm_block) + 8 + VALUE;
+    uint8_t *at = lr_data_at(s->two, 0) + find(s, s->key).head.off, forged[VALUE + sizeof(struct sm_block) + 8 + VALUE];
+    memset(forged, 0xee, sizeof forged);
+    memcpy(forged + VALUE, at, sizeof(struct sm_block) + 8);
+    lr_delete(s->two, &s->key, 8);
+    lr_delete(s->two, &before, 8);
+    struct lr_put p = {.key = &s->other, .key_len = 8, .value = forged, .value_len = sizeof forged};
+    lr_put(s->two, &p);
+    s->flag = find(s, s->other).head.off + block == (uint64_t)(at - lr_data_at(s->two, 0));
+}
+
+static void a_get_that_is_overtaken_returns_one_whole_filling(void) {
+    struct scene s;
+    unsigned trials = 0, came_back = 0, forged = 0, wrong = 0;
+    begin_reader(&s);
+    const unsigned length = record_way(&s, get_key, NULL);
+    for (unsigned k = 1; k <= length; k += STRIDE) {
+        if (!interrupt(&s, get_key, k, come_back_with_another_filling))
+            continue;
+        trials++;
+        came_back += s.flag;
+        wrong += !got_filling(&s, 1) && !got_filling(&s, 3);
+        interrupt(&s, get_key, k, give_the_block_to_another);
+        wrong += !got_filling(&s, 1) && !got_filling(&s, 2);
+        interrupt(&s, get_key, k, delete_and_give_to_another);
+        wrong += s.result != LARDER_ENOT_FOUND && !got_filling(&s, 1);
+        interrupt(&s, get_key, k, forge_the_header);
+        forged += s.flag;
+        wrong += s.result != LARDER_ENOT_FOUND && !got_filling(&s, 1);
+    }
+    CU_ASSERT(trials > length / 2 / STRIDE);
+    CU_ASSERT(came_back == trials && forged == trials);
+    CU_ASSERT_EQUAL(wrong, 0);
+    end(&s);
+}
+
+/* The writer of the filling that comes back is itself in the middle of it when the reader looks. */
+static struct half_put {
+    struct lr_view view;
+    struct lr_found old;
+    struct lr_room room;
+    struct lr_key key;
+    struct lr_making making;
+    uint64_t word, garbage[VALUE / 8];
+} half;
+
+static void fill_half(struct scene *s) {
+    turn_incarnations(s);
+    memset(half.garbage, 0xee, sizeof half.garbage);
+    s->wrong = s->wrong || lr_stripe_lock(&half.view, s->two, 0) != 0;
+    half.key = lr_key_of(s->two, &s->key, 8);
+    half.old = lr_index_find(&half.view, &half.key);
+    half.making = (struct lr_making){.key = &half.key,
+                                     .value = half.garbage,
+                                     .value_len = VALUE,
+                                     .version = lr_version_draw(&half.view),
+                                     .deadline_ms = UINT64_MAX};
+    s->versions[3] = half.making.version;
+    s->wrong = s->wrong || lr_arena_room(&half.view, lr_entry_size(&half.making), half.old.head.off, LR_ROOM_EVICT,
+                                         &half.room) != 0;
+    half.word = lr_entry_fill(&half.view, &half.room, &half.making);
+}
+
+static void publish_other_half(struct scene *s) {
+    struct lr_head head;
+    if (lr_head_read(s->two, half.view.data, half.room.off, &head))
+        fill((uint64_t *)(void *)(half.view.data + half.room.off + head.key_at + head.key_len), s->key, 3);
+    s->wrong = s->wrong || lr_entry_publish(&half.view, &half.old, half.word, &half.room, &half.making, true) != 0;
+    lr_stripe_unlock(&half.view);
+}
+
+static void a_get_never_sees_half_a_filling_under_a_word_that_came_back(void) {
+    struct scene s;
+    unsigned wrong = 0, trials = 0, first = 0, last = 0;
+    begin_reader(&s);
+    const unsigned length = record_way(&s, get_key, NULL);
+    /* Where the reader depends on what it has seen: from loading the word to the last comparison. */
+    for (unsigned k = 1; k <= length; k += STRIDE) {
+        uint64_t retries = lr_load(&s.one->me->counters[LR_C_retries]);
+        if (!interrupt(&s, get_key, k, give_the_block_to_another) ||
+            lr_load(&s.one->me->counters[LR_C_retries]) == retries)
+            continue;
+        first = first == 0 ? k : first;
+        last = k;
+    }
+    CU_ASSERT(first > 2 && last > first + 20);
+    for (unsigned k = first - 2; k < first + 30; k++) {
+        for (unsigned again = last > k + 40 ? last - 40 : k + 1; again <= last + 2 && again <= length; again++) {
+            restore(&s);
+            bool both = interrupt_twice(&s, get_key, k, fill_half, again, publish_other_half);
+            if ((lr_load(&lr_stripe_at(s.two, 0)->lock) & SM_LOCK_OWNER_MASK) != 0)
+                publish_other_half(&s);
+            if (!both)
+                continue;
+            trials++;
+            wrong += !got_filling(&s, 1) && !got_filling(&s, 2) && !got_filling(&s, 3);
+        }
+    }
+    CU_ASSERT(!s.wrong && trials > 200);
+    CU_ASSERT_EQUAL(wrong, 0);
+    end(&s);
+}
+
+static void a_pin_that_is_overtaken_holds_one_whole_filling(void) {
+    static const deed deeds[] = {come_back_with_another_filling, give_the_block_to_another, delete_and_give_to_another,
+                                 forge_the_header};
+    struct scene s;
+    unsigned wrong = 0, trials = 0;
+    begin_reader(&s);
+    const unsigned length = record_way(&s, pin_key_only, NULL);
+    for (unsigned flagged = 0; flagged < 2; flagged++) {
+        for (unsigned d = 0; d < 4; d++) {
+            for (unsigned k = 1; k <= length; k += STRIDE) {
+                uint64_t held[VALUE / 8];
+                restore(&s);
+                if (flagged && lr_pin(s.two, &s.key, 8, &s.other_pin) == 0) /* leaves the flag behind */
+                    lr_unpin(s.two, &s.other_pin);
+                if (!interrupt_twice(&s, pin_key, k, deeds[d], 0, NULL)) {
+                    lr_unpin(s.one, &s.pin);
+                    continue;
+                }
+                trials++;
+                if (s.result != 0) {
+                    wrong += s.result != LARDER_ENOT_FOUND || d < 2;
+                    continue;
+                }
+                memcpy(held, s.pin.value, VALUE);
+                bool right = false;
+                for (uint64_t n = 1; n < 4; n++)
+                    right = right || (is_filling(held, s.key, n) && s.pin.item.version == s.versions[n]);
+                wrong += !right;
+                /* Whatever comes now, it stays. */
+                for (uint64_t n = 4; n < 8; n++) {
+                    put(s.two, s.key, n);
+                    put(s.two, s.other, n);
+                }
+                wrong += memcmp(held, s.pin.value, VALUE) != 0;
+                lr_unpin(s.one, &s.pin);
+            }
+        }
+    }
+    CU_ASSERT(trials > length / STRIDE);
+    CU_ASSERT_EQUAL(wrong, 0);
+    end(&s);
+}
+
+/* ---- words that move ------------------------------------------------------------------------------------------------
+ */
+
+/* The next number from *next on whose key has this first pair, and this second one (or none of `not_second`). */
+static uint64_t number_in(struct scene *s, uint64_t *next, uint32_t first, uint32_t second, uint32_t not_second) {
+    struct lr_view view = lr_view_of(s->two, 0);
+    for (;; (*next)++) {
+        struct lr_key key = lr_key_of(s->two, next, 8);
+        uint32_t placing = lr_placing(key.place), other = lr_pair_of(lr_second(placing), lr_pairs(&view));
+        if (lr_pair_of(placing, lr_pairs(&view)) == first && other != not_second &&
+            (second == UINT32_MAX || (other == second && lr_place_line(key.place) == 0)))
+            return (*next)++;
+    }
+}
+
+/*
+ * `key` stands in its second pair, the highest one, though its first has room again; that pair and the one before it
+ * are full of words that can go nowhere. `other` belongs to these two: when it comes, `key` moves down to its first.
+ */
+static void begin_move(struct scene *s, bool replicating) {
+    begin(s, 128u << 10, replicating);
+    struct lr_view view = lr_view_of(s->two, 0);
+    const uint32_t high = lr_pairs(&view) - 1, full = high - 1, low = 2;
+    uint64_t next = 1, filler = 0;
+    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
+        put(s->one, filler = number_in(s, &next, low, UINT32_MAX, high), 1);
+    s->key = number_in(s, &next, low, high, UINT32_MAX);
+    s->versions[1] = put(s->one, s->key, 1);
+    lr_set_replicating(s->one, false);
+    lr_delete(s->one, &filler, 8);
+    lr_set_replicating(s->one, replicating);
+    for (unsigned i = 1; i < SM_PAIR_SLOTS; i++)
+        put(s->one, number_in(s, &next, high, UINT32_MAX, UINT32_MAX), 1);
+    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
+        put(s->one, number_in(s, &next, full, UINT32_MAX, high), 1);
+    s->other = number_in(s, &next, high, full, UINT32_MAX);
+    keep(s);
+}
+
+/* When `other` comes, the index gets a pair, and `key` moves there. */
+static void begin_split(struct scene *s, bool replicating) {
+    begin(s, 128u << 10, replicating);
+    sm_u64 *slots[2000];
+    for (uint64_t next = 0; next < 2000; next++) {
+        for (uint64_t i = 0; i < next; i++)
+            slots[i] = find(s, i).slot;
+        uint64_t pairs = lr_load(&lr_stripe_at(s->two, 0)->split) & UINT32_MAX;
+        keep(s);
+        put(s->one, next, 1);
+        for (uint64_t i = 0; i < next; i++) {
+            if ((lr_load(&lr_stripe_at(s->two, 0)->split) & UINT32_MAX) == pairs || find(s, i).slot == slots[i])
+                continue;
+            restore(s);
+            s->key = i;
+            s->versions[1] = find(s, i).head.version;
+            s->other = next;
+            return;
+        }
+    }
+    CU_FAIL_FATAL("the index does not grow");
+}
+
+static void (*const movers[])(struct scene *, bool) = {begin_move, begin_split};
+
+static void get_by_hash(struct scene *s) {
+    uint8_t buf[256];
+    struct lr_entry entry;
+    s->result = lr_entry_by_hash(s->one, lr_cluster_hash(&s->key, 8), buf, sizeof buf, &entry);
+}
+
+static void put_other_by_two(struct scene *s) {
+    put(s->two, s->other, 1);
+}
+
+static void a_key_that_moves_is_found_wherever_the_reader_is(void) {
+    static const deed calls[] = {get_key, get_by_hash, pin_key_only};
+    for (unsigned m = 0; m < 2; m++) {
+        for (unsigned c = 0; c < 3; c++) {
+            struct scene s;
+            unsigned lost = 0, moved = 0, trials = 0;
+            movers[m](&s, false);
+            const sm_u64 *slot = find(&s, s.key).slot;
+            const unsigned length = record_way(&s, calls[c], NULL);
+            for (unsigned k = 1; k <= length; k += STRIDE) {
+                if (!interrupt(&s, calls[c], k, put_other_by_two))
+                    continue;
+                trials++;
+                lost += s.result != 0;
+                moved += find(&s, s.key).slot != slot;
+            }
+            CU_ASSERT(trials > 10);
+            CU_ASSERT(moved > trials / 2); /* a pin may stand in the way of the border */
+            CU_ASSERT_EQUAL(lost, 0);
+            end(&s);
+        }
+    }
+}
+
+static bool is_absent(struct scene *s) {
+    return lr_get(s->two, &s->key, 8, s->got, sizeof s->got, NULL, LR_PEEK) == LARDER_ENOT_FOUND;
+}
+
+static bool is_tombstone(struct scene *s) {
+    uint8_t buf[256];
+    struct lr_entry entry = {0};
+    return lr_entry_by_hash(s->two, lr_cluster_hash(&s->key, 8), buf, sizeof buf, &entry) == 0 && entry.tombstone;
+}
+
+static void delete_by_two(struct scene *s) {
+    lr_delete(s->two, &s->key, 8);
+    s->wrong = s->wrong || !is_absent(s);
+}
+
+static void a_delete_finds_its_key_in_the_middle_of_a_move(void) {
+    for (unsigned m = 0; m < 4; m++) {
+        struct scene s;
+        unsigned back = 0, lost = 0, trials = 0;
+        const bool replicating = m >= 2;
+        movers[m % 2](&s, replicating);
+        const unsigned length = record_way(&s, put_other, NULL);
+        for (unsigned k = 1; k <= length; k += STRIDE) {
+            if (!interrupt(&s, put_other, k, delete_by_two))
+                continue;
+            trials++;
+            put(s.two, s.other, 2); /* settles the note */
+            back += !is_absent(&s);
+            lost += replicating && !is_tombstone(&s);
+        }
+        CU_ASSERT(trials > 50 && !s.wrong);
+        CU_ASSERT_EQUAL(back, 0);
+        CU_ASSERT_EQUAL(lost, 0);
+        end(&s);
+    }
+}
+
+/* Two holds the stripe while one deletes. */
+static void delete_without_the_lock(struct scene *s) {
+    s->wrong = s->wrong || lr_stripe_lock(&half.view, s->two, 0) != 0;
+    s->flag = true;
+    lr_delete(s->one, &s->key, 8);
+    s->flag = false;
+    lr_stripe_unlock(&half.view);
+}
+
+static void move_by_two(struct scene *s) {
+    struct lr_key other = lr_key_of(s->two, &s->other, 8);
+    if (!s->flag)
+        return;
+    lr_index_grow(&half.view);
+    lr_index_prepare(&half.view, other.place);
+    s->moves++;
+}
+
+static void a_word_that_moves_does_not_escape_a_delete(void) {
+    for (unsigned m = 0; m < 2; m++) {
+        struct scene s;
+        unsigned back = 0;
+        movers[m](&s, false);
+        const unsigned length = record_way(&s, delete_without_the_lock, NULL);
+        for (unsigned k = 1; k <= length; k += STRIDE)
+            back += interrupt(&s, delete_without_the_lock, k, move_by_two) && !is_absent(&s);
+        CU_ASSERT(s.moves > 10 && !s.wrong);
+        CU_ASSERT_EQUAL(back, 0);
+        end(&s);
+    }
+}
+
+static void look_for_a_note(struct scene *s) {
+    struct sm_stripe *stripe = lr_stripe_at(s->two, 0);
+    bool noted = false;
+    if (!s->flag || !is_absent(s))
+        return;
+    for (unsigned i = 0; i < SM_NOTES; i++)
+        noted = noted || (atomic_load(&stripe->notes[i].state) == SM_NOTE_VALID &&
+                          lr_load(&stripe->notes[i].hash) == lr_cluster_hash(&s->key, 8));
+    s->wrong = s->wrong || !noted;
+    s->moves++;
+}
+
+static void a_delete_is_noted_before_anybody_can_miss_its_key(void) {
+    struct scene s;
+    begin_move(&s, true);
+    look_at_each_change(&s, delete_without_the_lock, look_for_a_note);
+    CU_ASSERT(s.moves > 0 && !s.wrong);
+    put(s.two, s.other, 2);
+    CU_ASSERT(is_tombstone(&s));
+    end(&s);
+}
+
+/* ---- writers that are watched
+ * ---------------------------------------------------------------------------------------- */
+
+static void look_at_all_keys(struct scene *s) {
+    uint64_t value[VALUE / 8];
+    struct lr_item item;
+    s->moves++;
+    for (uint64_t key = 0; key < s->keys; key++) {
+        int result = lr_get(s->two, &key, 8, value, sizeof value, &item, LR_PEEK);
+        bool right = result == 0 ? is_filling(value, key, 1) || (key == s->key && is_filling(value, key, 2))
+                                 : result == LARDER_ENOT_FOUND && s->may_miss;
+        struct lr_entry entry;
+        uint8_t buf[256];
+        right =
+            right && (lr_entry_by_hash(s->two, lr_cluster_hash(&key, 8), buf, sizeof buf, &entry) == 0 || s->may_miss);
+        /* A hint never comes before what it speaks of. */
+        if (key == s->key && lr_load(&lr_stripe_at(s->two, 0)->ring_head) != s->hints)
+            right = right && is_filling(value, key, 2);
+        s->wrong = s->wrong || !right;
+    }
+}
+
+static void begin_full(struct scene *s, bool replicating) {
+    begin(s, 64u << 10, replicating);
+    s->may_miss = true;
+    s->keys = 1200;
+    for (uint64_t key = 0; key < s->keys; key++) {
+        put(s->one, key, 1);
+        for (uint64_t hot = 1; hot < key && key % 50 == 0; hot += 3)
+            lr_get(s->two, &hot, 8, s->got, sizeof s->got, NULL, 0);
+    }
+    s->key = s->keys - 2;
+    s->other = s->keys + 1;
+    s->hints = lr_load(&lr_stripe_at(s->two, 0)->ring_head);
+    keep(s);
+}
+
+static void put_five(struct scene *s) {
+    for (uint64_t i = 0; i < 5; i++)
+        put(s->one, s->other + i, 1);
+}
+
+static void readers_find_every_key_whatever_a_writer_is_at(void) {
+    static const deed calls[] = {put_key, put_five};
+    struct scene s;
+    for (unsigned c = 0; c < 2; c++) {
+        begin_full(&s, c == 0);
+        s.hints = c == 0 ? s.hints : 0;
+        look_at_each_change(&s, calls[c], look_at_all_keys);
+        CU_ASSERT(s.moves > 10 && !s.wrong);
+        end(&s);
+    }
+    begin_split(&s, false);
+    s.keys = s.other;
+    look_at_each_change(&s, put_other, look_at_all_keys);
+    CU_ASSERT(s.moves > 10 && !s.wrong);
+    end(&s);
+}
+
+static void pin_by_two(struct scene *s) {
+    if (lr_pin(s->two, &s->key, 8, &s->pin) != 0)
+        return;
+    s->moves++;
+    memcpy(s->got, s->pin.value, VALUE);
+    s->wrong = s->wrong || (!is_filling(s->got, s->key, 1) && !is_filling(s->got, s->key, 2));
+}
+
+static void delete_key(struct scene *s) {
+    lr_delete(s->one, &s->key, 8);
+}
+
+/* The hand meets the key's block next, whose word has a flag that nobody stands behind. */
+static void begin_at_the_hand(struct scene *s) {
+    begin_full(s, false);
+    for (;; s->other++) {
+        struct lr_view view = lr_view_of(s->two, 0);
+        struct lr_gap gap = lr_gap_of(&view);
+        struct lr_head head;
+        if (gap.end < s->two->geometry.stripe_bytes && gap.end - gap.start < VALUE + 32u &&
+            lr_head_read(s->two, view.data, gap.end, &head) && lr_block_state(head.word) == SM_BLOCK_LIVE) {
+            memcpy(&s->key, view.data + head.off + head.key_at, 8);
+            if (lr_load(&view.stripe->hole_bytes) < SM_MIN_BLOCK)
+                break;
+        }
+        put(s->one, s->other, 1);
+    }
+    /* Read so often that a pin need not change the word. */
+    for (unsigned i = 0; i < 4; i++)
+        if (lr_pin(s->two, &s->key, 8, &s->pin) == 0)
+            lr_unpin(s->two, &s->pin);
+    CU_ASSERT((find(s, s->key).word & SM_SLOT_PINNED) != 0);
+    s->other++;
+    keep(s);
+}
+
+static void a_pin_holds_whatever_a_writer_is_at(void) {
+    static const deed calls[] = {put_key, delete_key, put_other};
+    for (unsigned c = 0; c < 3; c++) {
+        struct scene s;
+        unsigned trials = 0;
+        if (c < 2)
+            begin_reader(&s);
+        else
+            begin_at_the_hand(&s);
+        const unsigned length = record_way(&s, calls[c], NULL);
+        for (unsigned k = 1; k <= length; k += STRIDE) {
+            s.pin.value = NULL;
+            trials += interrupt(&s, calls[c], k, pin_by_two);
+            for (uint64_t n = 0; n < 60 && s.pin.value != NULL; n++)
+                put(s.one, s.other + 1000 + n, 1);
+            s.wrong = s.wrong || (s.pin.value != NULL && memcmp(s.pin.value, s.got, VALUE) != 0);
+            lr_unpin(s.two, &s.pin);
+        }
+        CU_ASSERT(trials > 30 && s.moves > 10);
+        CU_ASSERT(!s.wrong);
+        end(&s);
+    }
+}
+
+/* ---- the feed
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static struct lr_hint hints[8];
+static uint64_t position;
+
+static void emit(struct scene *s, uint64_t count) {
+    struct lr_view view = lr_view_of(s->two, 0);
+    for (uint64_t i = 0; i < count; i++)
+        lr_feed_emit(&view, lr_load(&view.stripe->ring_head), 7);
+}
+
+static void read_hints(struct scene *s) {
+    s->result = lr_feed_read(s->one, 0, &position, hints, 8);
+}
+
+static void overrun(struct scene *s) {
+    emit(s, s->two->geometry.ring_len - 4);
+}
+
+static void a_feed_that_is_overrun_while_it_is_read_says_so(void) {
+    struct scene s;
+    unsigned trials = 0, wrong = 0, lost = 0;
+    begin(&s, 64u << 10, true);
+    keep(&s);
+    emit(&s, 8);
+    keep(&s);
+    position = 0;
+    const unsigned length = record_way(&s, read_hints, NULL);
+    for (unsigned k = 1; k <= length; k += STRIDE) {
+        uint64_t from = position = lr_feed_head(s.one, 0);
+        emit(&s, 8);
+        if (!interrupt_twice(&s, read_hints, k, overrun, 0, NULL))
+            continue;
+        trials++;
+        lost += s.result == LARDER_ELOST;
+        wrong += s.result < 0 && s.result != LARDER_ELOST;
+        for (int i = 0; i < s.result; i++)
+            wrong += hints[i].hash != from + (uint64_t)i;
+    }
+    CU_ASSERT(trials > 0 && lost > 0);
+    CU_ASSERT_EQUAL(wrong, 0);
+    /* The row at the head may be half-written: it is nobody's. */
+    position = lr_feed_head(s.one, 0);
+    emit(&s, s.two->geometry.ring_len);
+    read_hints(&s);
+    CU_ASSERT_EQUAL(s.result, LARDER_ELOST);
+    end(&s);
+}
+
+void larder_suite_67_interleaved(void) {
+    CU_pSuite suite = CU_add_suite("67_interleaved", NULL, NULL);
+    CU_ADD_TEST(suite, a_get_that_is_overtaken_returns_one_whole_filling);
+    CU_ADD_TEST(suite, a_get_never_sees_half_a_filling_under_a_word_that_came_back);
+    CU_ADD_TEST(suite, a_pin_that_is_overtaken_holds_one_whole_filling);
+    CU_ADD_TEST(suite, a_key_that_moves_is_found_wherever_the_reader_is);
+    CU_ADD_TEST(suite, a_delete_finds_its_key_in_the_middle_of_a_move);
+    CU_ADD_TEST(suite, a_word_that_moves_does_not_escape_a_delete);
+    CU_ADD_TEST(suite, a_delete_is_noted_before_anybody_can_miss_its_key);
+    CU_ADD_TEST(suite, readers_find_every_key_whatever_a_writer_is_at);
+    CU_ADD_TEST(suite, a_pin_holds_whatever_a_writer_is_at);
+    CU_ADD_TEST(suite, a_feed_that_is_overrun_while_it_is_read_says_so);
+}
+
+#else
+
+void larder_suite_67_interleaved(void) {
+    CU_add_suite("67_interleaved", NULL, NULL); /* ThreadSanitizer has the signals in its own hands */
+}
+
+#endif
