@@ -759,20 +759,35 @@ static void delete_key(struct scene *s) {
     lr_delete(s->one, &s->key, 8);
 }
 
-/* The hand meets the key's block next, whose word has a flag that nobody stands behind. */
-static void begin_at_the_hand(struct scene *s) {
+static void put_large(struct scene *s) {
+    uint8_t value[200] = {0};
+    struct lr_put p = {.key = &s->other, .key_len = 8, .value = value, .value_len = sizeof value};
+    lr_put(s->one, &p);
+}
+
+/* The key of the block that the hand looks at next, if that is a live one and the gap is too small for another. */
+static bool is_at_hand(struct scene *s, uint64_t *key) {
+    struct lr_view view = lr_view_of(s->two, 0);
+    struct lr_gap gap = lr_gap_of(&view);
+    struct lr_head head;
+    if (gap.end >= s->two->geometry.stripe_bytes || lr_load(&view.stripe->hole_bytes) >= SM_MIN_BLOCK ||
+        !lr_head_read(s->two, view.data, gap.end, &head) || lr_block_state(head.word) != SM_BLOCK_LIVE)
+        return false;
+    memcpy(key, view.data + head.off + head.key_at, 8);
+    return true;
+}
+
+/* The hand meets the key's block next, whose word has a flag that nobody stands behind; the gap is too small for it, or
+ * it fits and will slide. */
+static void begin_at_the_hand(struct scene *s, bool fits) {
     begin_full(s, false);
-    for (;; s->other++) {
-        struct lr_view view = lr_view_of(s->two, 0);
-        struct lr_gap gap = lr_gap_of(&view);
-        struct lr_head head;
-        if (gap.end < s->two->geometry.stripe_bytes && gap.end - gap.start < VALUE + 32u &&
-            lr_head_read(s->two, view.data, gap.end, &head) && lr_block_state(head.word) == SM_BLOCK_LIVE) {
-            memcpy(&s->key, view.data + head.off + head.key_at, 8);
-            if (lr_load(&view.stripe->hole_bytes) < SM_MIN_BLOCK)
-                break;
-        }
+    for (bool found = false; !found; s->other++) {
         put(s->one, s->other, 1);
+        found = is_at_hand(s, &s->key);
+        if (found && fits) {
+            lr_delete(s->one, &s->key, 8);
+            found = is_at_hand(s, &s->key);
+        }
     }
     /* Read so often that a pin need not change the word. */
     for (unsigned i = 0; i < 4; i++)
@@ -784,18 +799,20 @@ static void begin_at_the_hand(struct scene *s) {
 }
 
 static void a_pin_holds_whatever_a_writer_is_at(void) {
-    static const deed calls[] = {put_key, delete_key, put_other};
-    for (unsigned c = 0; c < 3; c++) {
+    static const deed calls[] = {put_key, delete_key, put_other, put_large};
+    for (unsigned c = 0; c < 4; c++) {
         struct scene s;
         unsigned trials = 0;
         if (c < 2)
             begin_reader(&s);
         else
-            begin_at_the_hand(&s);
+            begin_at_the_hand(&s, c == 3);
         const unsigned length = record_way(&s, calls[c], NULL);
         for (unsigned k = 1; k <= length; k += STRIDE) {
             s.pin.value = NULL;
             trials += interrupt(&s, calls[c], k, pin_by_two);
+            if (s.pin.value != NULL)
+                lr_delete(s.one, &s.key, 8);
             for (uint64_t n = 0; n < 60 && s.pin.value != NULL; n++)
                 put(s.one, s.other + 1000 + n, 1);
             s.wrong = s.wrong || (s.pin.value != NULL && memcmp(s.pin.value, s.got, VALUE) != 0);
