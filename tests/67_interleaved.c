@@ -41,7 +41,7 @@ struct scene {
     uint64_t versions[4];
     /* What the interrupted call said. */
     int result;
-    uint64_t got[VALUE / 8];
+    uint64_t got[VALUE / 8 + 1];
     struct lr_item item;
     struct lr_pin pin, other_pin;
     bool flag, wrong, may_miss;
@@ -69,7 +69,6 @@ static struct {
     struct stop stops[2];
     unsigned now;     /* the stop that is waited for */
     uint8_t original; /* the byte under its breakpoint */
-    struct sigaction before;
 } stepping;
 
 /* Every trial begins with the same stripe. */
@@ -81,13 +80,8 @@ static void restore(struct scene *s) {
 
 /* ---- stepping --------------------------------------------------------------------------------------------------- */
 
-static inline void start_trapping(void) {
-    __asm__ volatile("lea -128(%%rsp), %%rsp\n pushfq\n orq $0x100, (%%rsp)\n popfq\n lea 128(%%rsp), %%rsp" ::
-                         : "memory", "cc");
-}
-
-static inline void stop_trapping(void) {
-    __asm__ volatile("lea -128(%%rsp), %%rsp\n pushfq\n andq $~0x100, (%%rsp)\n popfq\n lea 128(%%rsp), %%rsp" ::
+static inline void toggle_trapping(void) {
+    __asm__ volatile("lea -128(%%rsp), %%rsp\n pushfq\n xorq $0x100, (%%rsp)\n popfq\n lea 128(%%rsp), %%rsp" ::
                          : "memory", "cc");
 }
 
@@ -155,14 +149,16 @@ static void on_trap(int signal_number, siginfo_t *info, void *context) {
     }
 }
 
-static void begin_stepping(struct scene *s) {
-    struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
+static void run(struct scene *s, deed call, bool trap) {
+    struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO}, before;
     stepping.scene = s;
-    sigaction(SIGTRAP, &action, &stepping.before);
-}
-
-static void end_stepping(void) {
-    sigaction(SIGTRAP, &stepping.before, NULL);
+    sigaction(SIGTRAP, &action, &before);
+    if (trap)
+        toggle_trapping();
+    call(s);
+    if (trap)
+        toggle_trapping();
+    sigaction(SIGTRAP, &before, NULL);
 }
 
 /* The way of a call that nobody interrupts; the trials of `interrupt` are on it. */
@@ -174,11 +170,7 @@ static unsigned record_way(struct scene *s, deed call, const sm_u64 *watched) {
     stepping.length = stepping.change_count = 0;
     stepping.watched = watched;
     stepping.watched_value = watched ? atomic_load(watched) : 0;
-    begin_stepping(s);
-    start_trapping();
-    call(s);
-    stop_trapping();
-    end_stepping();
+    run(s, call, true);
     CU_ASSERT(stepping.length < WAY_MAX);
     return stepping.length;
 }
@@ -202,12 +194,10 @@ static bool interrupt_twice(struct scene *s, deed call, unsigned step, deed act,
         return false;
     stepping.what = STOP;
     stepping.now = 0;
-    begin_stepping(s);
     arm();
-    call(s);
+    run(s, call, false);
     if (stepping.now < 2) /* it took another way */
         *stepping.stops[stepping.now].at = stepping.original;
-    end_stepping();
     return stepping.now == 2;
 }
 
@@ -222,11 +212,7 @@ static void look_at_each_change(struct scene *s, deed call, deed look) {
     (void)has_changed(s);
     stepping.what = LOOK;
     stepping.look = look;
-    begin_stepping(s);
-    start_trapping();
-    call(s);
-    stop_trapping();
-    end_stepping();
+    run(s, call, true);
     free(stepping.last);
 }
 
@@ -597,6 +583,22 @@ static void a_key_that_moves_is_found_wherever_the_reader_is(void) {
     }
 }
 
+static void a_walk_starts_over_when_a_word_moves_behind_it(void) {
+    struct scene s;
+    struct lr_entry entry;
+    bool seen = false, moved = false;
+    begin_move(&s, false);
+    struct lr_scan scan = lr_scan_all(s.one);
+    while (lr_scan_next(s.one, &scan, s.got, sizeof s.got, &entry) == 0) {
+        seen = seen || entry.hash == lr_cluster_hash(&s.key, 8);
+        if (scan.pair > 2 && !moved)
+            put_other_by_two(&s);
+        moved = moved || scan.pair > 2;
+    }
+    CU_ASSERT(moved && seen);
+    end(&s);
+}
+
 static bool is_absent(struct scene *s) {
     return lr_get(s->two, &s->key, 8, s->got, sizeof s->got, NULL, LR_PEEK) == LARDER_ENOT_FOUND;
 }
@@ -880,6 +882,7 @@ void larder_suite_67_interleaved(void) {
     CU_ADD_TEST(suite, a_get_never_sees_half_a_filling_under_a_word_that_came_back);
     CU_ADD_TEST(suite, a_pin_that_is_overtaken_holds_one_whole_filling);
     CU_ADD_TEST(suite, a_key_that_moves_is_found_wherever_the_reader_is);
+    CU_ADD_TEST(suite, a_walk_starts_over_when_a_word_moves_behind_it);
     CU_ADD_TEST(suite, a_delete_finds_its_key_in_the_middle_of_a_move);
     CU_ADD_TEST(suite, a_word_that_moves_does_not_escape_a_delete);
     CU_ADD_TEST(suite, a_delete_is_noted_before_anybody_can_miss_its_key);
