@@ -270,12 +270,14 @@ static void check_sees_no_damage_where_others_write(void) {
     struct lr_options options = lr_options_default();
     pthread_t writer;
     unsigned damaged = 0, checked = 0;
-    options.size = 1u << 20;
+    /* Under ThreadSanitizer a snapshot is copied byte by byte. */
+    const unsigned rounds = FIXTURE_SANITIZED ? 4 : 300;
+    options.size = FIXTURE_SANITIZED ? 64u << 10 : 1u << 20;
     options.stripes = 1;
     fixture_create_with(&fixture, &options);
     busy.cache = fixture.one;
     CU_ASSERT_EQUAL_FATAL(pthread_create(&writer, NULL, write_until_stopped, &busy), 0);
-    for (unsigned i = 0; i < 300; i++) {
+    for (unsigned i = 0; i < rounds; i++) {
         struct lr_check check;
         int result = lr_check(fixture.one, &check);
         checked += result == 0;
@@ -284,7 +286,7 @@ static void check_sees_no_damage_where_others_write(void) {
     atomic_store(&busy.stop, true);
     pthread_join(writer, NULL);
     CU_ASSERT_EQUAL(damaged, 0);
-    CU_ASSERT(checked > 10);
+    CU_ASSERT(FIXTURE_SANITIZED || checked > 10);
     fixture_destroy(&fixture);
 }
 

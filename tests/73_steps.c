@@ -151,7 +151,7 @@ static void operate(struct trial *t) {
         lr_put(cache, &put);
         break;
     case PUT_MANY: /* the index grows, the border rises */
-        for (other = 2000000; other < 2000025; other++) {
+        for (other = 2000000; other < 2000008; other++) {
             put.key = &other;
             put.value = value;
             put.value_len = value_of(other, 20, value);
@@ -225,41 +225,49 @@ static int operate_stepwise(void *context) {
 
 /* ---- images --------------------------------------------------------------------------------------------------- */
 
-/*
- * What can change: the header and the few participants in use, and all from the control block on. An image is these
- * two, one behind the other.
- */
+/* What can change: the header and the few participants in use, the control block and the head of its ring, all of the
+ * data. */
 #define SLOTS_WATCHED 16u
+#define HINTS_WATCHED 2048u
 #define HEAD_BYTES (SM_HEADER_BYTES + SLOTS_WATCHED * sizeof(struct sm_participant))
+#define CONTROL_BYTES (SM_STRIPE_FIXED + HINTS_WATCHED * sizeof(struct sm_hint))
+#define PARTS 3u
 
-static uint64_t image_bytes(const struct lr_cache *cache) {
-    return HEAD_BYTES + cache->geometry.segment_bytes - cache->geometry.control_off;
+struct part {
+    uint8_t *at;
+    uint64_t bytes;
+};
+
+static struct part part_of(const struct trial *t, unsigned i) {
+    const struct lr_cache *cache = t->fixture.one;
+    const struct part parts[PARTS] = {
+        {cache->base, HEAD_BYTES}, {cache->controls, CONTROL_BYTES}, {cache->data, cache->geometry.stripe_bytes}};
+    return parts[i];
 }
 
 static void read_image(const struct trial *t, uint8_t *out) {
-    const struct lr_cache *cache = t->fixture.one;
-    memcpy(out, cache->base, HEAD_BYTES);
-    memcpy(out + HEAD_BYTES, cache->controls, t->bytes - HEAD_BYTES);
+    for (unsigned i = 0; i < PARTS; out += part_of(t, i++).bytes)
+        memcpy(out, part_of(t, i).at, part_of(t, i).bytes);
 }
 
 static void write_image(struct trial *t, const uint8_t *image) {
-    struct lr_cache *cache = t->fixture.one;
-    memcpy(cache->base, image, HEAD_BYTES);
-    memcpy(cache->controls, image + HEAD_BYTES, t->bytes - HEAD_BYTES);
+    for (unsigned i = 0; i < PARTS; image += part_of(t, i++).bytes)
+        memcpy(part_of(t, i).at, image, part_of(t, i).bytes);
 }
 
 static bool is_unchanged(const struct trial *t, const uint8_t *image) {
-    const struct lr_cache *cache = t->fixture.one;
-    return memcmp(cache->base, image, HEAD_BYTES) == 0 &&
-           memcmp(cache->controls, image + HEAD_BYTES, t->bytes - HEAD_BYTES) == 0;
+    for (unsigned i = 0; i < PARTS; image += part_of(t, i++).bytes)
+        if (memcmp(part_of(t, i).at, image, part_of(t, i).bytes) != 0)
+            return false;
+    return true;
 }
 
 /* Whether a step changed the arena only: of such, as when a value is copied, one in ARENA_SHARE is kept. */
 static bool is_arena_only(const struct trial *t, const uint8_t *image) {
     const struct lr_cache *cache = t->fixture.one;
-    uint64_t fixed =
-        cache->geometry.data_off - cache->geometry.control_off + lr_load(&lr_stripe_at(cache, 0)->border_off);
-    return memcmp(cache->base, image, HEAD_BYTES) == 0 && memcmp(cache->controls, image + HEAD_BYTES, fixed) == 0;
+    return memcmp(cache->base, image, HEAD_BYTES) == 0 &&
+           memcmp(cache->controls, image + HEAD_BYTES, CONTROL_BYTES) == 0 &&
+           memcmp(cache->data, image + HEAD_BYTES + CONTROL_BYTES, lr_load(&lr_stripe_at(cache, 0)->border_off)) == 0;
 }
 
 struct images {
@@ -408,7 +416,7 @@ static void run_trial(struct trial *t, struct fixture_random *random, unsigned *
     prepare(t);
     if (t->state->pinned)
         CU_ASSERT_EQUAL(lr_pin(t->fixture.two, &target, 8, &pin), 0);
-    t->bytes = image_bytes(t->fixture.one);
+    t->bytes = HEAD_BYTES + CONTROL_BYTES + t->fixture.one->geometry.stripe_bytes;
     if (collect(t, &images) != 0)
         fixture_skip("73_steps", "ptrace is not permitted");
     uint8_t *end = malloc(t->bytes);
