@@ -124,16 +124,22 @@ static void unbin(struct lr_view *view, uint64_t off, uint64_t size) {
     }
 }
 
-/* A hole of `size` bytes that begins at or above `from`, by good fit. 0: none. */
-static uint64_t find_hole(struct lr_view *view, uint64_t size, uint64_t from) {
+/* The hole's size, loaded once for good; 0 if it leaves the arena. */
+static uint64_t hole_size(const struct lr_view *view, uint64_t off) {
+    uint64_t size = lr_block_size(lr_load(&lr_block_at(view->data, off)->word));
+    return size <= arena_end(view) - off ? size : 0;
+}
+
+/* A hole of `size` bytes or more that begins at or above `from`, by good fit, and its whole size. 0: none. */
+static uint64_t find_hole(struct lr_view *view, uint64_t size, uint64_t from, uint64_t *whole) {
     unsigned row, column;
     lr_bin_of(size, &row, &column);
     uint64_t off = linked_hole(view, atomic_load_explicit(&view->stripe->bins[row][column], memory_order_relaxed));
     for (unsigned looks = 0; off != 0 && looks < FIT_LOOKS; looks++) {
-        struct sm_block *block = lr_block_at(view->data, off);
-        if (lr_block_size(lr_load(&block->word)) >= size && off >= from)
+        *whole = hole_size(view, off);
+        if (*whole >= size && off >= from)
             return off;
-        off = hole_next(view, lr_load(&block->identity));
+        off = hole_next(view, lr_load(&lr_block_at(view->data, off)->identity));
     }
     /* Every hole in a later bin is large enough. */
     column++;
@@ -142,7 +148,10 @@ static uint64_t find_hole(struct lr_view *view, uint64_t size, uint64_t from) {
         unsigned here = (unsigned)__builtin_ctzll(rows);
         for (column = here == row ? column : 0; column < SM_BIN_COLUMNS; column++) {
             off = linked_hole(view, atomic_load_explicit(&view->stripe->bins[here][column], memory_order_relaxed));
-            if (off >= from && off != 0 && lr_block_size(lr_load(&lr_block_at(view->data, off)->word)) >= size)
+            if (off < from || off == 0)
+                continue;
+            *whole = hole_size(view, off);
+            if (*whole >= size)
                 return off;
         }
     }
@@ -423,7 +432,7 @@ static uint64_t advance(struct lr_view *view, bool evict, bool count, uint64_t k
 int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum lr_room_how how, struct lr_room *room) {
     const bool evict = view->cache->geometry.policy != LR_POLICY_none;
     uint64_t arena = arena_end(view) - lr_load(&view->stripe->border_off);
-    uint64_t hole = find_hole(view, size, 0);
+    uint64_t whole = 0, hole = find_hole(view, size, 0, &whole);
     if (hole == 0) {
         /* One lap honours recency, later ones do not. Two of those, since a run across the hand's starting point is
          * whole only in the second. A wrap counts a granule, so that the loop ends whatever the tiling says. */
@@ -448,7 +457,6 @@ int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum l
         *room = (struct lr_room){.off = lr_gap_of(view).start, .size = size, .from_gap = true};
         return 0;
     }
-    uint64_t whole = lr_block_size(lr_load(&lr_block_at(view->data, hole)->word));
     *room = (struct lr_room){.off = hole, .size = size, .rest = whole - size};
     return 0;
 }
@@ -465,10 +473,10 @@ static bool clear_live(struct lr_view *view, const struct lr_head *head, uint64_
         return false;
     struct lr_gap gap = lr_gap_of(view);
     struct lr_room room = {.size = head->size};
-    uint64_t hole = find_hole(view, head->size, target);
+    uint64_t whole = 0, hole = find_hole(view, head->size, target, &whole);
     if (hole != 0) {
         room.off = hole;
-        room.rest = lr_block_size(lr_load(&lr_block_at(view->data, hole)->word)) - head->size;
+        room.rest = whole - head->size;
     } else if (gap.end - gap.start >= head->size && gap.start >= target) {
         room.off = gap.start;
         room.from_gap = true;
