@@ -11,10 +11,10 @@
  *
  *   hole                            -> the gap swallows it
  *   live, gone or recency 0         -> evicted, the gap swallows it
- *   live, recency > 0               -> recency - 1, and the block slides to the gap's head (copied, named anew by one
- * CAS): the gap passes it the same, gap too small for it  -> the gap becomes a hole and starts anew behind the block
- *   pinned, or being replaced       -> the same
- *   end of the arena                -> the gap becomes a hole, the hand starts over at the border
+ *   live, recency > 0               -> its count falls (wear_of), and the block slides to the gap's head (copied, named
+ * anew by one CAS): the gap passes it the same, gap too small for it  -> the gap becomes a hole and starts anew behind
+ * the block pinned, or being replaced       -> the same end of the arena                -> the gap becomes a hole, the
+ * hand starts over at the border
  *
  * So eviction, compaction and CLOCK (F. Corbato, 1968) are one sweep. Survivors move at most once a lap.
  *
@@ -29,7 +29,9 @@
  */
 #include "stripe.h"
 
-#define FIT_LOOKS 8u /* holes of the size's own bin that are looked at before larger ones are taken */
+#define MOST_WEAR 4u   /* of a count, by one pass of the hand */
+#define LEAST_WEAR 64u /* in 256: the chance of a very small block to lose one */
+#define FIT_LOOKS 8u   /* holes of the size's own bin that are looked at before larger ones are taken */
 
 static inline uint64_t arena_end(const struct lr_view *view) {
     return view->cache->geometry.stripe_bytes;
@@ -306,22 +308,51 @@ static bool still_pinned(struct lr_view *view, sm_u64 *slot, uint64_t *word, uin
     return true;
 }
 
+/* How the hand goes over the arena. */
+struct pass {
+    bool evict, count; /* evict what is cold; what is not cold yet loses some of its count */
+    uint64_t keep_off; /* the block that is being replaced; 0 none */
+    uint64_t per_mean; /* 2^24 / mean size of a block, to divide by it */
+};
+
+static struct pass begin_pass(const struct lr_view *view, bool evict) {
+    uint64_t items = lr_load(&view->stripe->items), bytes = lr_load(&view->stripe->item_bytes);
+    uint64_t mean = items != 0 ? bytes / items : 0;
+    return (struct pass){.evict = evict, .per_mean = mean != 0 ? (UINT64_C(1) << 24) / mean : 0};
+}
+
 /*
- * Copies a live block into `room` and names it there, `older` recency lower. False: pinned or deleted meanwhile; then
- * the copy is an unnamed block that the caller gives back.
+ * What passing this block takes off its count: in proportion to its size, so that of two blocks that are read as often
+ * the small one stays longer, and many values live from the bytes of one large one (the idea of GreedyDual-Size, P. Cao
+ * and S. Irani, 1997). 1 for a block of the mean size, at most MOST_WEAR; below the mean 1 or 0 by chance.
+ */
+static unsigned wear_of(struct lr_view *view, const struct pass *pass, const struct lr_head *head) {
+    uint64_t share = ((uint64_t)head->size * pass->per_mean) >> 16; /* of the mean, in 1/256 */
+    if (share >= 256)
+        return share < (MOST_WEAR << 8) ? (unsigned)(share + 128) >> 8 : MOST_WEAR;
+    uint64_t chance = share > LEAST_WEAR ? share : LEAST_WEAR;
+    return (lr_mix(lr_load(&view->stripe->incarnation) ^ head->off) & 0xffu) < chance ? 1 : 0;
+}
+
+static uint64_t worn(uint64_t word, unsigned wear) {
+    unsigned recency = lr_slot_recency(word);
+    return word - (wear < recency ? wear : recency) * SM_SLOT_RECENCY_ONE;
+}
+
+/*
+ * Copies a live block into `room` and names it there, its count lowered by `wear`. False: pinned or deleted meanwhile;
+ * then the copy is an unnamed block that the caller gives back.
  */
 static bool move_block(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
-                       const struct lr_room *room, uint64_t older) {
+                       const struct lr_room *room, unsigned wear) {
     uint32_t incarnation = lr_arena_incarnation(view);
     /* The version goes with it: CAS tokens survive. */
     lr_arena_claim(view, room, head->word, (head->identity & ~(uint64_t)UINT32_MAX) | incarnation, head->version);
     lr_bytes_move(view->data + room->off + sizeof(struct sm_block), view->data + head->off + sizeof(struct sm_block),
                   head->size - sizeof(struct sm_block));
     for (;;) {
-        uint64_t moved = (word & ~(SM_SLOT_OFF_MASK | SM_SLOT_INC_MASK)) | (room->off / SM_GRANULE) |
+        uint64_t moved = (worn(word, wear) & ~(SM_SLOT_OFF_MASK | SM_SLOT_INC_MASK)) | (room->off / SM_GRANULE) |
                          ((uint64_t)(incarnation & 0xffu) << SM_SLOT_INC_SHIFT);
-        if (lr_slot_recency(word) > 0)
-            moved -= older;
         /* COMMIT POINT: before, the copy is an unnamed block; after, the original is. ORDER(entry) publish: the copy's
          * bytes. */
         if (atomic_compare_exchange_strong_explicit(slot, &word, moved, memory_order_release, memory_order_relaxed))
@@ -333,9 +364,9 @@ static bool move_block(struct lr_view *view, sm_u64 *slot, uint64_t word, const 
 
 /* Moves the block at the hand to the gap's head. False: pinned or deleted meanwhile; nothing has changed. */
 static bool slide(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head, uint64_t start,
-                  uint64_t end) {
+                  uint64_t end, unsigned wear) {
     struct lr_room room = {.off = start, .size = head->size, .from_gap = true};
-    if (!move_block(view, slot, word, head, &room, SM_SLOT_RECENCY_ONE)) {
+    if (!move_block(view, slot, word, head, &room, wear)) {
         set_gap(view, start, end); /* the copy is gap again */
         return false;
     }
@@ -346,8 +377,8 @@ static bool slide(struct lr_view *view, sm_u64 *slot, uint64_t word, const struc
 }
 
 /* The block at the hand is live: evict, slide or step over it. */
-static void pass_live(struct lr_view *view, const struct lr_head *head, uint64_t start, uint64_t end, bool evict,
-                      bool count, uint64_t keep_off) {
+static void pass_live(struct lr_view *view, const struct pass *pass, const struct lr_head *head, uint64_t start,
+                      uint64_t end) {
     uint64_t next = head->off + head->size, word = 0;
     sm_u64 *slot = lr_index_slot_of(view, (uint32_t)(head->identity >> 32), head->off, &word);
     if (slot == NULL) { /* unnamed: a writer died without repair having run, or the bytes are damaged */
@@ -359,8 +390,8 @@ static void pass_live(struct lr_view *view, const struct lr_head *head, uint64_t
         return;
     }
     bool gone = (word & SM_SLOT_DEAD) != 0 || (!head->tombstone && lr_head_gone(view->cache, view->data, head));
-    bool evictable = evict && !head->tombstone && (!count || lr_slot_recency(word) == 0);
-    if (head->off != keep_off && (gone || evictable)) {
+    bool evictable = pass->evict && !head->tombstone && (!pass->count || lr_slot_recency(word) == 0);
+    if (head->off != pass->keep_off && (gone || evictable)) {
         enum lr_forget_why why = word & SM_SLOT_DEAD ? LR_FORGET_DELETE : gone ? LR_FORGET_EXPIRE : LR_FORGET_EVICT;
         if (lr_entry_forget(view, slot, word, head, why, false)) {
             /* Forgetting may have laid a tombstone at the gap's head. */
@@ -370,14 +401,15 @@ static void pass_live(struct lr_view *view, const struct lr_head *head, uint64_t
         jump(view, start, end, next);
         return;
     }
-    if (head->off == keep_off || end - start < head->size) {
-        if (lr_slot_recency(word) > 0)
-            atomic_compare_exchange_strong_explicit(slot, &word, word - SM_SLOT_RECENCY_ONE, memory_order_relaxed,
+    const unsigned wear = wear_of(view, pass, head);
+    if (head->off == pass->keep_off || end - start < head->size) {
+        if (worn(word, wear) != word)
+            atomic_compare_exchange_strong_explicit(slot, &word, worn(word, wear), memory_order_relaxed,
                                                     memory_order_relaxed);
         jump(view, start, end, next);
         return;
     }
-    if (!slide(view, slot, word, head, start, end))
+    if (!slide(view, slot, word, head, start, end, wear))
         jump(view, start, end, next);
 }
 
@@ -386,12 +418,12 @@ static void prefetch_ahead(struct lr_view *view, uint64_t off) {
     if (off + sizeof(struct sm_block) > arena_end(view))
         return;
     uint64_t identity = lr_load(&lr_block_at(view->data, off)->identity);
-    __builtin_prefetch(lr_pair_at(view->data, lr_pair_of((uint32_t)(identity >> 32), lr_pairs(view))));
+    __builtin_prefetch(lr_bucket_at(view->data, lr_bucket_of((uint32_t)(identity >> 32), lr_buckets(view))));
     __builtin_prefetch(view->data + off + 256);
 }
 
 /* One step of the hand. Returns the bytes it passed. */
-static uint64_t advance(struct lr_view *view, bool evict, bool count, uint64_t keep_off) {
+static uint64_t advance(struct lr_view *view, const struct pass *pass) {
     struct lr_gap gap = lr_gap_of(view);
     uint64_t start = gap.start, end = gap.end;
     if (end >= arena_end(view)) {
@@ -425,7 +457,7 @@ static uint64_t advance(struct lr_view *view, bool evict, bool count, uint64_t k
         return 0;
     }
     prefetch_ahead(view, end + size);
-    pass_live(view, &head, start, end, evict, count, keep_off);
+    pass_live(view, pass, &head, start, end);
     return size;
 }
 
@@ -440,6 +472,7 @@ int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum l
         /* The next victim's tombstone wants a place when it goes. */
         bool replicating = atomic_load_explicit(&view->cache->header->replicating, memory_order_relaxed) != 0;
         uint64_t spare = evict && replicating ? SM_MIN_BLOCK : 0;
+        struct pass pass = begin_pass(view, evict);
         for (;;) {
             struct lr_gap gap = lr_gap_of(view);
             uint64_t open = gap.end - gap.start;
@@ -451,8 +484,9 @@ int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum l
             if (last)
                 return evict && how == LR_ROOM_EVICT ? LARDER_EPINNED : LARDER_EFULL;
             view->hand_moved = true;
-            bool first = passed <= arena;
-            passed += advance(view, evict, first, first ? keep_off : 0) + SM_GRANULE;
+            pass.count = passed <= arena;
+            pass.keep_off = pass.count ? keep_off : 0;
+            passed += advance(view, &pass) + SM_GRANULE;
         }
         *room = (struct lr_room){.off = lr_gap_of(view).start, .size = size, .from_gap = true};
         return 0;
@@ -544,7 +578,7 @@ bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes) {
     /* The rest gets its header first. */
     if (at > target)
         lr_store(&lr_block_at(view->data, target)->word, (at - target) / SM_GRANULE);
-    /* COMMIT POINT: before, the bytes are a hole; after, index memory that no pair uses yet. */
+    /* COMMIT POINT: before, the bytes are a hole; after, index memory that no bucket uses yet. */
     atomic_store_explicit(&view->stripe->border_off, target, memory_order_release);
     if (at > target)
         lr_arena_free(view, target, at - target);
