@@ -12,8 +12,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* One put in so many also sweeps a pair and looks after held blocks: what is over goes even where no sidecar sweeps. */
-#define SWEEP_EVERY 16u
+/* One put in so many also sweeps a bucket, and looks after held blocks: what is over goes soon, and also where no
+ * sidecar sweeps. */
+#define SWEEP_EVERY 2u
+#define HELD_EVERY 16u
 
 uint64_t lr_cluster_hash(const void *key, size_t key_len) {
     return lr_hash_key(key, key_len);
@@ -61,11 +63,10 @@ static int check_condition(struct lr_view *view, const struct lr_put *put, const
 /* After the commit, still under the lock. */
 static void after_change(struct lr_view *view, const struct lr_key *key, uint64_t version) {
     lr_feed_emit(view, key->hash, version);
-    if (lr_load(&view->stripe->incarnation) % SWEEP_EVERY != 0)
-        return;
-    if (lr_load(&view->stripe->ttl_items) != 0)
-        lr_sweep_pairs(view, 1, UINT64_MAX);
-    if (lr_load(&view->stripe->held_blocks) != 0)
+    const uint64_t turn = lr_load(&view->stripe->incarnation);
+    if (turn % SWEEP_EVERY == 0 && lr_load(&view->stripe->ttl_items) != 0)
+        lr_sweep_buckets(view, 1, UINT64_MAX);
+    if (turn % HELD_EVERY == 0 && lr_load(&view->stripe->held_blocks) != 0)
         lr_arena_free_held(view);
 }
 
@@ -99,7 +100,9 @@ int lr_put(struct lr_cache *cache, struct lr_put *put) {
                                .flags = put->flags};
     if (put->value_len > cache->geometry.max_block || lr_entry_size(&making) > cache->geometry.max_block)
         return LARDER_ETOO_LARGE;
-    error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
+    view = lr_view_of(cache, lr_place_stripe(cache, key.place));
+    lr_index_prefetch(&view, key.place);
+    error = lr_stripe_lock(&view, cache, view.number);
     if (error != 0)
         return error;
     struct lr_found found = lr_index_find(&view, &key);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* House-keeping that readers never wait for: expired items, old tombstones, dead participants. */
+#include "bucket.h"
 #include "stripe.h"
 
-#define CHUNK 16u /* pairs swept under one holding of the lock: about 20 microseconds */
+#define CHUNK 32u /* buckets swept under one holding of the lock: about 20 microseconds */
 
 /* A tombstone that every peer has acknowledged, and that is older than `ms` by its version. */
 static bool is_done(struct lr_view *view, const struct lr_head *head, uint64_t ms) {
@@ -12,15 +13,17 @@ static bool is_done(struct lr_view *view, const struct lr_head *head, uint64_t m
     return now > drawn && now - drawn >= ms;
 }
 
-unsigned lr_sweep_pairs(struct lr_view *view, unsigned pairs, uint64_t tombstone_ms) {
+unsigned lr_sweep_buckets(struct lr_view *view, unsigned buckets, uint64_t tombstone_ms) {
     unsigned removed = 0;
-    uint64_t cursor = lr_load(&view->stripe->sweep_cursor), all = lr_pairs(view);
-    for (unsigned n = 0; n < pairs; n++, cursor++) {
-        sm_u64 *pair = lr_pair_at(view->data, (uint32_t)(cursor % all));
-        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+    uint64_t cursor = lr_load(&view->stripe->sweep_cursor), all = lr_buckets(view);
+    for (unsigned n = 0; n < buckets; n++, cursor++) {
+        sm_u64 *bucket = lr_bucket_at(view->data, (uint32_t)(cursor % all));
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
+            __builtin_prefetch(view->data + lr_slot_off(lr_load(&bucket[i])));
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             struct lr_head head;
-            uint64_t word = atomic_load_explicit(&pair[i], memory_order_acquire);
-            if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head) ||
+            uint64_t word = atomic_load_explicit(&bucket[i], memory_order_acquire);
+            if (lr_slot_is_empty(word) || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head) ||
                 !lr_head_matches(&head, word))
                 continue;
             enum lr_forget_why why;
@@ -32,26 +35,26 @@ unsigned lr_sweep_pairs(struct lr_view *view, unsigned pairs, uint64_t tombstone
                 why = LR_FORGET_TOMBSTONE;
             else
                 continue;
-            removed += lr_entry_forget(view, &pair[i], word, &head, why, true);
+            removed += lr_entry_forget(view, &bucket[i], word, &head, why, true);
         }
     }
     lr_store(&view->stripe->sweep_cursor, cursor % all);
     return removed;
 }
 
-int lr_sweep(struct lr_cache *cache, uint32_t stripe, unsigned pairs, uint64_t tombstone_ms) {
+int lr_sweep(struct lr_cache *cache, uint32_t stripe, unsigned buckets, uint64_t tombstone_ms) {
     int removed = 0, error = lr_enter(cache);
     if (error != 0)
         return error;
     if (stripe >= cache->geometry.stripe_count)
         return LARDER_EINVALID;
-    for (unsigned done = 0; done < pairs; done += CHUNK) {
+    for (unsigned done = 0; done < buckets; done += CHUNK) {
         struct lr_view view;
         error = lr_stripe_lock(&view, cache, stripe);
         if (error != 0)
             return removed > 0 ? removed : error;
-        unsigned left = pairs - done < CHUNK ? pairs - done : CHUNK;
-        removed += (int)lr_sweep_pairs(&view, left, tombstone_ms);
+        unsigned left = buckets - done < CHUNK ? buckets - done : CHUNK;
+        removed += (int)lr_sweep_buckets(&view, left, tombstone_ms);
         if (done == 0 && lr_load(&view.stripe->held_blocks) != 0)
             lr_arena_free_held(&view);
         lr_stripe_unlock(&view);

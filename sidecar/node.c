@@ -13,7 +13,7 @@
 #define REAP_EVERY_MS 1000u
 #define SWEEP_EVERY_MS 100u
 #define SWEEP_STRIPES 4u
-#define SWEEP_PAIRS 256u
+#define SWEEP_BUCKETS 512u
 #define SWEEP_AGAIN 8u /* a stripe where something was found is swept on at once, so often */
 #define AGE_EVERY_MS 30000u
 
@@ -176,7 +176,7 @@ static void take_rescans(struct lr_node *node) {
 static void sweep(struct lr_node *node) {
     for (unsigned i = 0; i < SWEEP_STRIPES && i < node->stripes; i++) {
         for (unsigned again = 0; again < SWEEP_AGAIN; again++)
-            if (lr_sweep(node->cache, node->sweep_stripe, SWEEP_PAIRS, node->tombstone_ms) <= 0)
+            if (lr_sweep(node->cache, node->sweep_stripe, SWEEP_BUCKETS, node->tombstone_ms) <= 0)
                 break;
         node->sweep_stripe = (node->sweep_stripe + 1) % node->stripes;
     }
