@@ -46,7 +46,6 @@ struct run {
     struct replay_result result;
     struct refclock_result reference; /* with counts as high as the engine's */
     struct refclock_result classic;   /* with one bit */
-    struct refclock_result arena;     /* with one bit, in the bytes that are left to blocks beside our index */
     bool generated;
     const char *source;
 };
@@ -221,7 +220,6 @@ static void print_as_json(const struct cli *cli, const struct run *run) {
         json_object_set_new(object, "reference_miss_ratio", json_real(reference_ratio(run)));
         json_object_set_new(object, "relative", json_real(relative(run)));
         json_object_set_new(object, "one_bit_miss_ratio", json_real(ratio(run->classic.misses, run->classic.gets)));
-        json_object_set_new(object, "arena_miss_ratio", json_real(ratio(run->arena.misses, run->arena.gets)));
     }
     if (result->interrupted)
         set_integer(object, "interrupted", (uint64_t)result->interrupted);
@@ -282,10 +280,8 @@ static void print_as_text(const struct cli *cli, const struct run *run) {
     printf("miss ratio      %.4f (bytes %.4f)\n", miss_ratio(result),
            ratio(result->counters[REPLAY_miss_bytes], result->counters[REPLAY_get_bytes]));
     if (cli_given(cli, "reference"))
-        printf("byte-exact      %.4f with CLOCK in as many bytes: ours is %+.2f %% (CLOCK with one bit: %.4f, in the "
-               "bytes that our index leaves: %.4f)\n",
-               reference_ratio(run), 100.0 * relative(run), ratio(run->classic.misses, run->classic.gets),
-               ratio(run->arena.misses, run->arena.gets));
+        printf("byte-exact      %.4f with CLOCK in as many bytes: ours is %+.2f %% (CLOCK with one bit: %.4f)\n",
+               reference_ratio(run), 100.0 * relative(run), ratio(run->classic.misses, run->classic.gets));
     printf("wrong values    %" PRIu64 "\n", result->wrong_values);
     printf("evictions       %s (%s for want of an index slot), expired %s\n", cli_format_count(a, result->evictions),
            cli_format_count(b, result->index_evictions), cli_format_count(c, result->expirations));
@@ -329,9 +325,6 @@ static int run_loaded(const struct cli *cli, struct run *run) {
         reference.most = 1;
         if (error == 0)
             error = refclock_run(&run->trace, &reference, &run->classic);
-        reference.capacity -= run->result.index_bytes;
-        if (error == 0)
-            error = refclock_run(&run->trace, &reference, &run->arena);
         if (error != 0)
             return cli_fail(cli, error, "no memory for the reference's %" PRIu32 " keys", run->trace.key_limit);
     }
@@ -381,7 +374,7 @@ const struct verb verb_replay = {
         "24 bytes for an object's header, 8 for a TTL, key and value, rounded up to 8, but no index, holes or gaps, "
         "and "
         "what expires is gone at once. Its recency counts go as high as the policy's; with counts of one bit it is "
-        "told too, and so for a segment smaller by our index.\n\n"
+        "told too.\n\n"
         "Each worker process handles its own keys (or with --interleave every Nth request). One that dies is reported "
         "and the others go on. The exit status is 6 if a value was wrong or the segment is damaged, 1 if a worker "
         "died.",
@@ -397,7 +390,7 @@ const struct verb verb_replay = {
         "status), "
         "check_findings; elapsed_s, ops_per_s, p50_ns, p99_ns, p999_ns, max_ns (of gets, all of them timed); with "
         "--reference also reference_miss_ratio (recency counts as high as the policy's), relative (0.01: ours is 1 % "
-        "higher), one_bit_miss_ratio, and arena_miss_ratio (one bit, in cache_bytes less index_bytes).",
+        "higher) and one_bit_miss_ratio.",
     .examples = "larder replay --trace kv.csv.zst --size 10% --processes 4\n"
                 "larder replay --trace kv.csv.zst --size 64M --reference\n"
                 "zstdcat web.csv.zst | larder replay --trace - --size 1% --json\n"
