@@ -235,7 +235,7 @@ struct lr_entry {
 struct lr_scan {
     uint32_t stripe;
     uint32_t last_stripe; /* inclusive */
-    uint64_t pair;        /* cursor: private, as is all that follows */
+    uint64_t bucket;      /* cursor: private, as is all that follows */
     uint32_t slot;
     uint32_t restarts; /* of the present stripe */
     uint64_t moves;
@@ -356,9 +356,9 @@ void lr_sidecar_state(struct lr_cache *cache, struct lr_sidecar_state *out);
 
 /*
  * Removes expired items of one stripe, and tombstones that every peer has and that are older than tombstone_ms: looks
- * at up to `pairs` hash buckets from where the last sweep stopped. Returns the number removed, or EBUSY.
+ * at up to `buckets` hash buckets from where the last sweep stopped. Returns the number removed, or EBUSY.
  */
-int lr_sweep(struct lr_cache *cache, uint32_t stripe, unsigned pairs, uint64_t tombstone_ms);
+int lr_sweep(struct lr_cache *cache, uint32_t stripe, unsigned buckets, uint64_t tombstone_ms);
 /* Frees the slots of dead participants and repairs the stripes whose lock they held. Returns how many slots were freed.
  */
 int lr_reap(struct lr_cache *cache);
@@ -392,7 +392,7 @@ int lr_process(struct lr_cache *cache, uint32_t slot, struct lr_process *out);
 
 struct lr_stripe_info {
     uint64_t items, item_bytes, payload_bytes, tombstones, held_blocks, held_bytes, hole_bytes, gap_bytes;
-    uint64_t index_bytes, arena_bytes, pairs, clock, ring_head, ring_acked;
+    uint64_t index_bytes, arena_bytes, buckets, clock, ring_head, ring_acked;
     bool locked, recovering, rescan;
     uint32_t holder_slot;       /* when locked */
     uint64_t holder_generation; /* when locked */

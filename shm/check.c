@@ -5,9 +5,9 @@
  * Each stripe is copied while nobody works in it (its sequence number is even and the same before and after), and the
  * copy is judged:
  *
- *   1. border, pair count and gap lie in order; no split is under way
+ *   1. border, bucket count and gap lie in order; no split is under way
  *   2. blocks and the gap tile the arena from the border to the end
- *   3. every slot names a live block of the tiling, alone, in the right pair, with the tag of its key's hash; no two
+ *   3. every slot names a live block of the tiling, alone, in the right bucket, with the tag of its key's hash; no two
  * slots have the same key
  *   4. every live block is named; held ones are not
  *   5. every hole of SM_MIN_BLOCK bytes or more stands in its bin, once; bins hold nothing else
@@ -17,6 +17,7 @@
  * It takes no lock and writes nothing, and works on a copied file as well. A stripe that never stands still is reported
  * as busy.
  */
+#include "bucket.h"
 #include "stripe.h"
 
 #include <stdarg.h>
@@ -67,11 +68,11 @@ static bool check_words(struct checking *c) {
     const uint64_t end = c->view.cache->geometry.stripe_bytes, border = lr_load(&stripe->border_off);
     const uint64_t split = lr_load(&stripe->split), gap = lr_load(&stripe->gap);
     bool sane = true;
-    if (border < SM_PAIR_BYTES || border > end / 2 || border % SM_GRANULE != 0) {
-        find(c, "border %llu is outside 128..%llu", (unsigned long long)border, (unsigned long long)end / 2);
+    if (border < SM_BUCKET_BYTES || border > end / 2 || border % SM_GRANULE != 0) {
+        find(c, "border %llu is outside 64..%llu", (unsigned long long)border, (unsigned long long)end / 2);
         sane = false;
     }
-    if ((uint32_t)split == 0 || (split & SM_SPLITTING) || (uint32_t)split * (uint64_t)SM_PAIR_BYTES > border) {
+    if ((uint32_t)split == 0 || (split & SM_SPLITTING) || (uint32_t)split * (uint64_t)SM_BUCKET_BYTES > border) {
         find(c, "split word %llx does not fit below border %llu, or a split is under way", (unsigned long long)split,
              (unsigned long long)border);
         sane = false;
@@ -84,23 +85,24 @@ static bool check_words(struct checking *c) {
     return sane;
 }
 
-static void check_entry(struct checking *c, uint32_t pair, unsigned slot, uint64_t word) {
+static void check_entry(struct checking *c, uint32_t bucket, unsigned slot, uint64_t word) {
     struct lr_cache *cache = c->view.cache;
     struct lr_head head;
     const unsigned long long at = (unsigned long long)lr_slot_off(word);
     if (lr_slot_off(word) < lr_load(&c->view.stripe->border_off) ||
         !lr_head_read(cache, c->view.data, lr_slot_off(word), &head) || !lr_head_matches(&head, word)) {
-        find(c, "pair %u slot %u names %llu, which is no such block", pair, slot, at);
+        find(c, "bucket %u slot %u names %llu, which is no such block", bucket, slot, at);
         return;
     }
     uint64_t hash = lr_head_hash(c->view.data, &head), place = lr_place(cache, hash);
     if (lr_place_stripe(cache, place) != c->view.number || lr_placing(place) != (uint32_t)(head.identity >> 32) ||
-        lr_place_tag(place) != (word & SM_SLOT_TAG_MASK) || !lr_belongs(lr_placing(place), pair, lr_pairs(&c->view)))
-        find(c, "pair %u slot %u: block %llu does not belong there by its key's hash", pair, slot, at);
+        lr_place_tag(place) != (word & SM_SLOT_TAG_MASK) ||
+        !lr_belongs(lr_placing(place), bucket, lr_buckets(&c->view)))
+        find(c, "bucket %u slot %u: block %llu does not belong there by its key's hash", bucket, slot, at);
     if (word & SM_SLOT_MOVED)
-        find(c, "pair %u slot %u is marked as moved, and no split is under way", pair, slot);
+        find(c, "bucket %u slot %u is marked as moved, and no split is under way", bucket, slot);
     if (set_bit(c->named, head.off))
-        find(c, "pair %u slot %u: block %llu is named twice", pair, slot, at);
+        find(c, "bucket %u slot %u: block %llu is named twice", bucket, slot, at);
     if (head.version > lr_load(&c->view.stripe->clock))
         find(c, "block %llu has version %llx above the stripe's clock %llx", at, (unsigned long long)head.version,
              (unsigned long long)lr_load(&c->view.stripe->clock));
@@ -115,14 +117,15 @@ static void check_entry(struct checking *c, uint32_t pair, unsigned slot, uint64
     c->sums[lr_range_of(hash)] += lr_range_term(hash, head.version);
 }
 
-static bool is_in_other_pair(struct checking *c, uint32_t pair, const struct lr_head *head, uint64_t hash) {
-    uint32_t placing = (uint32_t)(head->identity >> 32), pairs = lr_pairs(&c->view);
-    uint32_t first = lr_pair_of(placing, pairs), other = first == pair ? lr_pair_of(lr_second(placing), pairs) : first;
-    sm_u64 *slots = lr_pair_at(c->view.data, other);
-    for (unsigned i = 0; i < SM_PAIR_SLOTS && other != pair; i++) {
+static bool is_in_other_bucket(struct checking *c, uint32_t bucket, const struct lr_head *head, uint64_t hash) {
+    uint32_t placing = (uint32_t)(head->identity >> 32), buckets = lr_buckets(&c->view);
+    uint32_t first = lr_bucket_of(placing, buckets),
+             other = first == bucket ? lr_bucket_of(lr_second(placing), buckets) : first;
+    sm_u64 *slots = lr_bucket_at(c->view.data, other);
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS && other != bucket; i++) {
         struct lr_head there;
         uint64_t word = lr_load(&slots[i]);
-        if (word != 0 && !(word & SM_SLOT_DEAD) &&
+        if (!lr_slot_is_empty(word) && !(word & SM_SLOT_DEAD) &&
             lr_head_read(c->view.cache, c->view.data, lr_slot_off(word), &there) &&
             (uint32_t)(there.identity >> 32) == placing && lr_head_hash(c->view.data, &there) == hash)
             return true;
@@ -130,31 +133,32 @@ static bool is_in_other_pair(struct checking *c, uint32_t pair, const struct lr_
     return false;
 }
 
-static void check_twins(struct checking *c, uint32_t pair) {
-    sm_u64 *slots = lr_pair_at(c->view.data, pair);
-    uint64_t hashes[SM_PAIR_SLOTS];
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+static void check_twins(struct checking *c, uint32_t bucket) {
+    sm_u64 *slots = lr_bucket_at(c->view.data, bucket);
+    uint64_t hashes[SM_BUCKET_SLOTS];
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         struct lr_head head;
         uint64_t word = lr_load(&slots[i]);
         hashes[i] = 0;
-        if (word == 0 || (word & SM_SLOT_DEAD) || !lr_head_read(c->view.cache, c->view.data, lr_slot_off(word), &head))
+        if (lr_slot_is_empty(word) || (word & SM_SLOT_DEAD) ||
+            !lr_head_read(c->view.cache, c->view.data, lr_slot_off(word), &head))
             continue;
         hashes[i] = lr_head_hash(c->view.data, &head);
         for (unsigned j = 0; j < i; j++)
             if (hashes[j] == hashes[i] && hashes[i] != 0)
-                find(c, "pair %u: slots %u and %u have the same key", pair, j, i);
-        if (is_in_other_pair(c, pair, &head, hashes[i]))
-            find(c, "pair %u slot %u: its key stands in its other pair too", pair, i);
+                find(c, "bucket %u: slots %u and %u have the same key", bucket, j, i);
+        if (is_in_other_bucket(c, bucket, &head, hashes[i]))
+            find(c, "bucket %u slot %u: its key stands in its other bucket too", bucket, i);
     }
 }
 
 static void check_index(struct checking *c) {
-    for (uint32_t pair = 0; pair < lr_pairs(&c->view); pair++) {
-        sm_u64 *slots = lr_pair_at(c->view.data, pair);
-        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
-            if (lr_load(&slots[i]) != 0)
-                check_entry(c, pair, i, lr_load(&slots[i]));
-        check_twins(c, pair);
+    for (uint32_t bucket = 0; bucket < lr_buckets(&c->view); bucket++) {
+        sm_u64 *slots = lr_bucket_at(c->view.data, bucket);
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
+            if (!lr_slot_is_empty(lr_load(&slots[i])))
+                check_entry(c, bucket, i, lr_load(&slots[i]));
+        check_twins(c, bucket);
     }
 }
 

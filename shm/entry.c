@@ -15,10 +15,11 @@
  * milliseconds, 12 of counter (whose overflow carries into the milliseconds), 10 of origin: a hybrid logical clock (S.
  * Kulkarni et al., 2014).
  */
+#include "bucket.h"
 #include "stripe.h"
 
-#define TOMB_SHARE 20u /* tombstones take at most a twentieth of a stripe */
-#define TRIM_PAIRS 64u /* pairs that one trim looks at */
+#define TOMB_SHARE 20u    /* tombstones take at most a twentieth of a stripe */
+#define TRIM_BUCKETS 128u /* buckets that one trim looks at */
 
 static bool is_replicating(const struct lr_view *view) {
     return atomic_load_explicit(&view->cache->header->replicating, memory_order_relaxed) != 0;
@@ -253,20 +254,21 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
 }
 
 void lr_tombstones_trim(struct lr_view *view) {
-    uint64_t pairs = lr_pairs(view), cursor = lr_load(&view->stripe->sweep_cursor);
+    uint64_t buckets = lr_buckets(view), cursor = lr_load(&view->stripe->sweep_cursor);
     if (!tombstones_full(view))
         return;
-    for (unsigned looked = 0; looked < TRIM_PAIRS && tombstones_full(view); looked++, cursor++) {
-        sm_u64 *pair = lr_pair_at(view->data, (uint32_t)(cursor % pairs));
-        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+    for (unsigned looked = 0; looked < TRIM_BUCKETS && tombstones_full(view); looked++, cursor++) {
+        sm_u64 *bucket = lr_bucket_at(view->data, (uint32_t)(cursor % buckets));
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             struct lr_head head;
-            uint64_t word = atomic_load_explicit(&pair[i], memory_order_acquire);
-            if (word != 0 && lr_head_read(view->cache, view->data, lr_slot_off(word), &head) && head.tombstone)
-                lr_entry_forget(view, &pair[i], word, &head, LR_FORGET_TOMBSTONE, true);
+            uint64_t word = atomic_load_explicit(&bucket[i], memory_order_acquire);
+            if (!lr_slot_is_empty(word) && lr_head_read(view->cache, view->data, lr_slot_off(word), &head) &&
+                head.tombstone)
+                lr_entry_forget(view, &bucket[i], word, &head, LR_FORGET_TOMBSTONE, true);
         }
     }
     view->hand_moved = true;
-    lr_store(&view->stripe->sweep_cursor, cursor % pairs);
+    lr_store(&view->stripe->sweep_cursor, cursor % buckets);
 }
 
 /* ---- deleting ----------------------------------------------------------------------------------------------- */

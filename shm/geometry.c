@@ -34,13 +34,13 @@
 #define HUGE_PAGE (2 * MIB)
 #define LARGE_STRIPE (4 * MIB)
 #define STRIPES_AIM 64u
-#define PAIR_SHARE UINT64_C(65536) /* bytes of a stripe for each pair that it starts with */
-#define PAIRS_MIN UINT64_C(32)
+#define BUCKET_SHARE UINT64_C(32768) /* bytes of a stripe for each bucket that it starts with */
+#define BUCKETS_MIN UINT64_C(64)
 #define RING_MIN 1024u
 #define RING_TOTAL 16384u
 static_assert(SM_MAX_STRIPE / SM_GRANULE <= SM_BLOCK_SIZE_MASK, "a block's size field holds any run of a stripe");
 static_assert(SM_MAX_STRIPE / SM_GRANULE <= SM_SLOT_OFF_MASK, "a slot word's offset reaches all of a stripe");
-static_assert(PAIRS_MIN * SM_PAIR_BYTES % PAGE == 0, "the index of a new stripe ends on a page");
+static_assert(BUCKETS_MIN * SM_BUCKET_BYTES % PAGE == 0, "the index of a new stripe ends on a page");
 static_assert(sizeof(((struct lr_geometry *)0)->name) == SM_NAME_BYTES + 1, "a full name and its NUL");
 
 static bool is_power_of_two(uint64_t n) {
@@ -92,19 +92,19 @@ int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr
     return 0;
 }
 
-uint64_t lr_geometry_pairs(const struct lr_geometry *geometry) {
-    uint64_t pairs = PAIRS_MIN;
-    while (pairs * 2 <= geometry->stripe_bytes / PAIR_SHARE)
-        pairs *= 2;
-    return pairs;
+uint64_t lr_geometry_buckets(const struct lr_geometry *geometry) {
+    uint64_t buckets = BUCKETS_MIN;
+    while (buckets * 2 <= geometry->stripe_bytes / BUCKET_SHARE)
+        buckets *= 2;
+    return buckets;
 }
 
 void lr_geometry_lay_stripe(const struct lr_geometry *geometry, struct sm_stripe *stripe) {
-    uint64_t pairs = lr_geometry_pairs(geometry);
-    uint64_t border_off = pairs * SM_PAIR_BYTES;
+    uint64_t buckets = lr_geometry_buckets(geometry);
+    uint64_t border_off = buckets * SM_BUCKET_BYTES;
     uint64_t gap = (border_off / SM_GRANULE) << 32 | geometry->stripe_bytes / SM_GRANULE;
     /* Before the segment has a name: nobody else looks, no order is needed. */
-    atomic_store_explicit(&stripe->split, pairs, memory_order_relaxed);
+    atomic_store_explicit(&stripe->split, buckets, memory_order_relaxed);
     atomic_store_explicit(&stripe->border_off, border_off, memory_order_relaxed);
     atomic_store_explicit(&stripe->gap, gap, memory_order_relaxed);
     atomic_store_explicit(&stripe->epoch, 1, memory_order_relaxed);

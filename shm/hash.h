@@ -6,8 +6,8 @@
  * The place is that hash mixed with the segment's random seed, so nobody can aim at a bucket from outside, and whoever
  * holds a cluster hash can find the item without the key.
  *
- *   place   63     54 53   47 46      33   32   31                    0
- *           | stripe | spare | tag 14   | line | placing hash: the pair |
+ *   place   63     54 53   45 44      32 31                      0
+ *           | stripe | spare | tag 13   | placing hash: the bucket |
  *
  * The placing hash stands in the item's header too, so that splits and the hand need no look at the key.
  */
@@ -42,11 +42,7 @@ static inline uint32_t lr_place_stripe(const struct lr_cache *cache, uint64_t pl
 }
 
 static inline uint64_t lr_place_tag(uint64_t place) {
-    return (place << (SM_SLOT_TAG_SHIFT - 33)) & SM_SLOT_TAG_MASK;
-}
-
-static inline unsigned lr_place_line(uint64_t place) {
-    return (unsigned)(place >> 32) & 1u;
+    return (place << (SM_SLOT_TAG_SHIFT - 32)) & SM_SLOT_TAG_MASK;
 }
 
 static inline uint32_t lr_placing(uint64_t place) {
@@ -58,31 +54,31 @@ static inline unsigned lr_range_of(uint64_t hash) {
 }
 
 /*
- * Linear hashing (W. Litwin, VLDB 1980): with n pairs, 2^L <= n < 2^(L+1), a key belongs to pair placing mod 2^(L+1),
- * or, while that does not exist yet, to placing mod 2^L.
+ * Linear hashing (W. Litwin, VLDB 1980): with n buckets, 2^L <= n < 2^(L+1), a key belongs to bucket placing mod
+ * 2^(L+1), or, while that does not exist yet, to placing mod 2^L.
  */
-static inline uint32_t lr_pair_of(uint32_t placing, uint32_t pairs) {
-    uint32_t mask = (UINT32_C(0x80000000) >> (__builtin_clz(pairs) - 1)) - 1u;
-    uint32_t pair = placing & mask;
-    return pair < pairs ? pair : pair & (mask >> 1);
+static inline uint32_t lr_bucket_of(uint32_t placing, uint32_t buckets) {
+    uint32_t mask = (UINT32_C(2) << (31 - __builtin_clz(buckets))) - 1u;
+    uint32_t bucket = placing & mask;
+    return bucket < buckets ? bucket : bucket & (mask >> 1);
 }
 
 /*
- * Every key has two pairs, by two hashes (two-choice hashing, Y. Azar et al., 1994): the second from the middle of a
- * product, so that keys of one pair have their second pairs all over.
+ * Every key has two buckets, by two hashes (two-choice hashing, Y. Azar et al., 1994): the second from the middle of a
+ * product, so that keys of one bucket have their second buckets all over.
  */
 static inline uint32_t lr_second(uint32_t placing) {
     return (uint32_t)((placing * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
 }
 
-/* Whether a word with this placing hash may stand in `pair`. */
-static inline bool lr_belongs(uint32_t placing, uint32_t pair, uint32_t pairs) {
-    return lr_pair_of(placing, pairs) == pair || lr_pair_of(lr_second(placing), pairs) == pair;
+/* Whether a word with this placing hash may stand in `bucket`. */
+static inline bool lr_belongs(uint32_t placing, uint32_t bucket, uint32_t buckets) {
+    return lr_bucket_of(placing, buckets) == bucket || lr_bucket_of(lr_second(placing), buckets) == bucket;
 }
 
-/* The pair whose keys are shared out when pair number `pairs` is made. */
-static inline uint32_t lr_split_partner(uint32_t pairs) {
-    return pairs - (UINT32_C(0x80000000) >> __builtin_clz(pairs));
+/* The bucket whose keys are shared out when bucket number `buckets` is made. */
+static inline uint32_t lr_split_partner(uint32_t buckets) {
+    return buckets - (UINT32_C(0x80000000) >> __builtin_clz(buckets));
 }
 
 /* What an entry adds to the sum of its range. */

@@ -2,19 +2,17 @@
 /*
  * The index: from a key to the one word that says whether it is there.
  *
- *   pair p:  | 8 slot words | 8 slot words |      two neighbouring cache lines, one hash bucket; pairs 0 .. n-1 from
- * the stripe's start
+ *   bucket b:  | 8 slot words |      one cache line; buckets 0 .. n-1 from the stripe's start
  *
- * A key's word stands in its first pair, in its home line if that has room, and in its second pair only if the first
- * was full. When both are full, a word of theirs moves on to its own other pair (cuckoo hashing, R. Pagh and F. Rodler,
- * 2001), upwards only. With at most ten words per pair on average no key is ever without a slot, a get that hits looks
- * at one line most of the time (85 % of the words stand in their first pair), and one that misses looks at both pairs.
- * (Without the second pair, one key in eight was evicted from a table that was filled fast.)
+ * A key has two buckets (two-choice hashing, Y. Azar et al., 1994), and its word stands in that which had more room. A
+ * look-up reads both at once (bucket.h). When both are full, a word of theirs moves on to its own other bucket (cuckoo
+ * hashing, R. Pagh and F. Rodler, 2001), upwards if it can.
  *
- * The index grows by linear hashing, a pair at a time: pair n takes those words of its partner p that no longer belong
- * there. `split` in the stripe's control block is {moves, splitting, n}:
+ * The index grows by linear hashing, a bucket at a time: bucket n takes those words of its partner p that no longer
+ * belong there. Buckets that are yet to be split get twice the keys of those that have been; having two choices levels
+ * that out, so the index can be kept nine tenths full. `split` in the stripe's control block is {moves, splitting, n}:
  *
- *   {n}  ->  pair n is zeroed  ->  {n, splitting}  ->  words move p -> n, one by one  ->  {n + 1}
+ *   {n}  ->  bucket n is zeroed  ->  {n, splitting}  ->  words move p -> n, one by one  ->  {n + 1}
  *
  * and for each word: CAS `moved` in the old slot -> store the word in the new one -> (cuckoo only: count it in `moves`)
  * -> full fence -> load the old word again (dead? CAS dead in the new) -> clear the old. Readers who see `splitting`
@@ -23,27 +21,36 @@
  *
  * Rules:
  *  1. The holder changes a used slot by CAS from the word that it saw, because readers set `pinned` and recency, and
- * deleters without the lock set `dead`, at any time. `dead` is never lost.
- *  2. A used pair's memory stays index memory for ever.
- *  3. A word moves to a pair with a higher number if it can: a walk from pair 0 upwards (scan.c) misses nothing that
- * stays. The rare move downwards is counted, and the walk starts the stripe over.
- *  4. If all that does not help (an index that may not grow further), the coldest entry of the two pairs that nobody
+ * deleters without the lock set `dead`, at any time. `dead` is never lost. An empty slot is one that names no block;
+ * its recency may be anything (layout.h).
+ *  2. A used bucket's memory stays index memory for ever.
+ *  3. A word moves to a bucket with a higher number if it can: a walk from bucket 0 upwards (scan.c) misses nothing
+ * that stays. The rare move downwards is counted, and the walk starts the stripe over.
+ *  4. If all that does not help (an index that may not grow further), the coldest entry of the two buckets that nobody
  * pins goes.
  */
+#include "bucket.h"
 #include "stripe.h"
 
-#define GROW_STEPS 2u    /* pairs that one put adds in passing */
+#define GROW_STEPS 2u    /* buckets that one put adds in passing */
 #define GROW_AT_ONCE 64u /* ... and when it finds no slot otherwise */
-#define GROW_ABOVE 12u   /* entries per pair above which it grows: 75 % */
+#define WAY_STEPS 40u    /* buckets that a search for a free slot looks at */
+#define GROW_ABOVE 28u   /* entries in four buckets above which it grows: seven eighths */
 
-struct pairs_of {
-    sm_u64 *pair[2];
+struct two {
+    sm_u64 *bucket[2];
 };
 
-static struct pairs_of pairs_of(const struct lr_view *view, uint32_t placing) {
-    uint32_t pairs = lr_pairs(view);
-    return (struct pairs_of){{lr_pair_at(view->data, lr_pair_of(placing, pairs)),
-                              lr_pair_at(view->data, lr_pair_of(lr_second(placing), pairs))}};
+static struct two buckets_of(const struct lr_view *view, uint32_t placing) {
+    uint32_t buckets = lr_buckets(view);
+    return (struct two){{lr_bucket_at(view->data, lr_bucket_of(placing, buckets)),
+                         lr_bucket_at(view->data, lr_bucket_of(lr_second(placing), buckets))}};
+}
+
+void lr_index_prefetch(const struct lr_view *view, uint64_t place) {
+    struct two both = buckets_of(view, lr_placing(place));
+    __builtin_prefetch((const void *)both.bucket[0], 1);
+    __builtin_prefetch((const void *)both.bucket[1], 1);
 }
 
 /* Whether the entry in this slot is the key's; removes it if it is dead. */
@@ -51,7 +58,7 @@ static bool is_key(struct lr_view *view, const struct lr_key *key, sm_u64 *slot,
     /* ORDER(entry) observe: the block's bytes, whoever wrote them. */
     uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
     struct lr_head head;
-    if (word == 0 || ((word & SM_SLOT_TAG_MASK) != lr_place_tag(key->place) && !(word & SM_SLOT_DEAD)))
+    if (lr_slot_is_empty(word) || (word & SM_SLOT_TAG_MASK) != lr_place_tag(key->place))
         return false;
     if (!lr_head_read(view->cache, view->data, lr_slot_off(word), &head) || !lr_head_matches(&head, word)) {
         lr_count(view->cache, LR_C_corrupt_seen);
@@ -74,23 +81,30 @@ static bool is_key(struct lr_view *view, const struct lr_key *key, sm_u64 *slot,
 
 struct lr_found lr_index_find(struct lr_view *view, const struct lr_key *key) {
     struct lr_found found = {0};
-    struct pairs_of both = pairs_of(view, lr_placing(key->place));
-    for (unsigned i = 0; i < 2 * SM_PAIR_SLOTS; i++)
-        if (is_key(view, key, &both.pair[i / SM_PAIR_SLOTS][i % SM_PAIR_SLOTS], &found))
+    const uint64_t tag = lr_place_tag(key->place);
+    struct two both = buckets_of(view, lr_placing(key->place));
+    unsigned mask = lr_bucket_tagged(both.bucket[0], tag) | lr_bucket_tagged(both.bucket[1], tag) << SM_BUCKET_SLOTS;
+    for (; mask != 0; mask &= mask - 1) {
+        unsigned i = (unsigned)__builtin_ctz(mask);
+        if (is_key(view, key, &both.bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS], &found))
             break;
+    }
     return found;
 }
 
 sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, uint64_t *word) {
-    struct pairs_of both = pairs_of(view, placing);
-    for (unsigned i = 0; i < 2 * SM_PAIR_SLOTS; i++) {
-        sm_u64 *slot = &both.pair[i / SM_PAIR_SLOTS][i % SM_PAIR_SLOTS];
+    struct two both = buckets_of(view, placing);
+    for (unsigned i = 0; i < 2 * SM_BUCKET_SLOTS; i++) {
+        sm_u64 *slot = &both.bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS];
         *word = atomic_load_explicit(slot, memory_order_acquire);
-        if (*word != 0 && lr_slot_off(*word) == off)
+        if (!lr_slot_is_empty(*word) && lr_slot_off(*word) == off)
             return slot;
     }
     return NULL;
 }
+
+/* ---- room for a word ----------------------------------------------------------------------------------------------
+ */
 
 /* How willingly an entry goes: gone before cold before hot, tombstones last, the oldest of them first. UINT64_MAX: it
  * cannot. */
@@ -107,14 +121,14 @@ static uint64_t rank_of(struct lr_view *view, uint64_t word, struct lr_head *hea
     return lr_head_gone(view->cache, view->data, head) ? 1 : 2 + lr_slot_recency(word);
 }
 
-/* Frees a slot of the two full pairs. NULL: everything in them is pinned. */
-static sm_u64 *displace_coldest(struct lr_view *view, const struct pairs_of *both) {
-    for (unsigned attempt = 0; attempt < SM_PAIR_SLOTS; attempt++) {
+/* Frees a slot of the two full buckets. NULL: everything in them is pinned. */
+static sm_u64 *displace_coldest(struct lr_view *view, const struct two *both) {
+    for (unsigned attempt = 0; attempt < SM_BUCKET_SLOTS; attempt++) {
         sm_u64 *victim = NULL;
         struct lr_head victim_head = {0};
         uint64_t victim_word = 0, best = UINT64_MAX;
-        for (unsigned i = 0; i < 2 * SM_PAIR_SLOTS; i++) {
-            sm_u64 *slot = &both->pair[i / SM_PAIR_SLOTS][i % SM_PAIR_SLOTS];
+        for (unsigned i = 0; i < 2 * SM_BUCKET_SLOTS; i++) {
+            sm_u64 *slot = &both->bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS];
             uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
             struct lr_head head;
             uint64_t rank = rank_of(view, word, &head);
@@ -135,27 +149,29 @@ static sm_u64 *displace_coldest(struct lr_view *view, const struct pairs_of *bot
     return NULL;
 }
 
-static sm_u64 *empty_in(sm_u64 *pair, unsigned home) {
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
-        if (lr_load(&pair[(home + i) % SM_PAIR_SLOTS]) == 0)
-            return &pair[(home + i) % SM_PAIR_SLOTS];
-    return NULL;
+static sm_u64 *empty_in(sm_u64 *bucket) {
+    unsigned mask = lr_bucket_empty(bucket);
+    return mask != 0 ? &bucket[__builtin_ctz(mask)] : NULL;
 }
 
-static sm_u64 *empty_slot(struct lr_view *view, uint64_t place) {
-    const unsigned home = lr_place_line(place) * (SM_PAIR_SLOTS / 2);
-    struct pairs_of both = pairs_of(view, lr_placing(place));
-    sm_u64 *slot = empty_in(both.pair[0], home);
-    return slot != NULL ? slot : empty_in(both.pair[1], home);
+/* In the emptier bucket of the two. */
+static sm_u64 *empty_slot(const struct lr_view *view, uint64_t place) {
+    struct two both = buckets_of(view, lr_placing(place));
+    int first = __builtin_popcount(lr_bucket_empty(both.bucket[0]));
+    int second = __builtin_popcount(lr_bucket_empty(both.bucket[1]));
+    return empty_in(both.bucket[first >= second ? 0 : 1]);
 }
 
 sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict) {
     sm_u64 *slot = empty_slot(view, place);
     if (slot != NULL || !may_evict)
         return slot;
-    struct pairs_of both = pairs_of(view, lr_placing(place));
+    struct two both = buckets_of(view, lr_placing(place));
     return displace_coldest(view, &both);
 }
+
+/* ---- moves --------------------------------------------------------------------------------------------------------
+ */
 
 /* Moves a word from its slot to an empty one, or to one where a dead holder had put it already. */
 static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool count) {
@@ -164,7 +180,7 @@ static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool co
            !atomic_compare_exchange_weak_explicit(old, &word, word | SM_SLOT_MOVED, memory_order_acq_rel,
                                                   memory_order_acquire)) {
     }
-    if (lr_load(target) == 0)
+    if (lr_slot_is_empty(lr_load(target)))
         /* ORDER(entry) publish: the word under its new address. */
         atomic_store_explicit(target, word & ~SM_SLOT_MOVED, memory_order_release);
     if (count)
@@ -180,49 +196,46 @@ static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool co
     }
 }
 
-/* The slot of `pair` that names the same block as `word`, else an empty one, else NULL. */
-static sm_u64 *target_in(sm_u64 *pair, uint64_t word) {
-    sm_u64 *empty = NULL;
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
-        uint64_t there = lr_load(&pair[i]);
-        if (there != 0 && lr_slot_off(there) == lr_slot_off(word))
-            return &pair[i];
-        if (there == 0 && empty == NULL)
-            empty = &pair[i];
-    }
-    return empty;
+/* The slot of `bucket` that names the same block as `word`, else an empty one, else NULL. */
+static sm_u64 *target_in(sm_u64 *bucket, uint64_t word) {
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
+        if (((lr_load(&bucket[i]) ^ word) & SM_SLOT_OFF_MASK) == 0)
+            return &bucket[i];
+    return empty_in(bucket);
 }
 
-static void move_words(struct lr_view *view, uint32_t pairs) {
-    sm_u64 *partner = lr_pair_at(view->data, lr_split_partner(pairs)), *fresh = lr_pair_at(view->data, pairs);
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+static void move_words(struct lr_view *view, uint32_t buckets) {
+    sm_u64 *partner = lr_bucket_at(view->data, lr_split_partner(buckets)), *fresh = lr_bucket_at(view->data, buckets);
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         uint64_t word = atomic_load_explicit(&partner[i], memory_order_acquire);
         struct lr_head head;
-        if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
+        if (lr_slot_is_empty(word) || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
             continue;
-        if (lr_belongs((uint32_t)(head.identity >> 32), lr_split_partner(pairs), pairs + 1))
+        if (lr_belongs((uint32_t)(head.identity >> 32), lr_split_partner(buckets), buckets + 1))
             continue;
         sm_u64 *target = target_in(fresh, word);
         if (target != NULL) /* always, but in a damaged stripe */
             move_word(view, &partner[i], target, false);
     }
-    /* COMMIT POINT: before, readers look in both pairs; after, in one, where every word stands. ORDER(split) publish:
+    /* COMMIT POINT: before, readers look in both buckets; after, in one, where every word stands. ORDER(split) publish:
      * the words. */
     atomic_store_explicit(&view->stripe->split, (lr_load(&view->stripe->split) & ~SM_SPLITTING) + 1,
                           memory_order_release);
     lr_tally(view, LR_S_splits, 1);
 }
 
-/* A cuckoo move that a dead holder began: either the word stands in its other pair already, or nothing has happened. */
-static void finish_move(struct lr_view *view, uint32_t pair, sm_u64 *slot) {
+/* A cuckoo move that a dead holder began: either the word stands in its other bucket already, or nothing has happened.
+ */
+static void finish_move(struct lr_view *view, uint32_t bucket, sm_u64 *slot) {
     uint64_t word = lr_load(slot);
     struct lr_head head;
-    if (!(word & SM_SLOT_MOVED) || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
+    if (lr_slot_is_empty(word) || !(word & SM_SLOT_MOVED) ||
+        !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
         return;
-    struct pairs_of both = pairs_of(view, (uint32_t)(head.identity >> 32));
-    sm_u64 *other = both.pair[0] == lr_pair_at(view->data, pair) ? both.pair[1] : both.pair[0];
-    sm_u64 *target = other == lr_pair_at(view->data, pair) ? NULL : target_in(other, word);
-    if (target != NULL && lr_load(target) != 0)
+    struct two both = buckets_of(view, (uint32_t)(head.identity >> 32));
+    sm_u64 *here = lr_bucket_at(view->data, bucket), *other = both.bucket[0] == here ? both.bucket[1] : both.bucket[0];
+    sm_u64 *target = other == here ? NULL : target_in(other, word);
+    if (target != NULL && !lr_slot_is_empty(lr_load(target)))
         move_word(view, slot, target, true);
     else
         atomic_fetch_and_explicit(slot, ~SM_SLOT_MOVED, memory_order_acq_rel);
@@ -232,71 +245,126 @@ void lr_index_finish_moves(struct lr_view *view) {
     uint64_t split = lr_load(&view->stripe->split);
     if (split & SM_SPLITTING)
         move_words(view, (uint32_t)split);
-    for (uint32_t pair = 0; pair < lr_pairs(view); pair++)
-        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
-            finish_move(view, pair, &lr_pair_at(view->data, pair)[i]);
+    for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++)
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
+            finish_move(view, bucket, &lr_bucket_at(view->data, bucket)[i]);
 }
 
-static bool add_pair(struct lr_view *view) {
-    const uint64_t pairs = lr_pairs(view), stripe_bytes = view->cache->geometry.stripe_bytes;
+/* ---- growth -------------------------------------------------------------------------------------------------------
+ */
+
+static bool add_bucket(struct lr_view *view) {
+    const uint64_t buckets = lr_buckets(view), stripe_bytes = view->cache->geometry.stripe_bytes;
     uint64_t border = lr_load(&view->stripe->border_off);
-    if ((pairs + 1) * SM_PAIR_BYTES > border) {
+    if ((buckets + 1) * SM_BUCKET_BYTES > border) {
         uint64_t step = (border / 32 + 4095) & ~UINT64_C(4095);
         if (border + step > stripe_bytes / 5 * 2 || !lr_arena_raise_border(view, step))
             return false;
     }
-    sm_u64 *fresh = lr_pair_at(view->data, (uint32_t)pairs);
+    sm_u64 *fresh = lr_bucket_at(view->data, (uint32_t)buckets);
     view->hand_moved = true;
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
         lr_store(&fresh[i], 0);
-    /* COMMIT POINT: before, nobody looks at the new pair; after, readers of the partner do, and a repairer finishes the
-     * split. */
+    /* COMMIT POINT: before, nobody looks at the new bucket; after, readers of the partner do, and a repairer finishes
+     * the split. */
     atomic_store_explicit(&view->stripe->split, lr_load(&view->stripe->split) | SM_SPLITTING, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
-    move_words(view, (uint32_t)pairs);
+    move_words(view, (uint32_t)buckets);
     return true;
 }
 
 void lr_index_grow(struct lr_view *view) {
     for (unsigned i = 0; i < GROW_STEPS; i++) {
         uint64_t entries = lr_load(&view->stripe->items) + lr_load(&view->stripe->tombstones);
-        if (entries <= (uint64_t)lr_pairs(view) * GROW_ABOVE || !add_pair(view))
+        if (entries * 4 <= (uint64_t)lr_buckets(view) * GROW_ABOVE || !add_bucket(view))
             return;
     }
 }
 
-/*
- * Moves some word of the pair to its other pair, if that has a higher number (lower, for `down`), and room or (once)
- * can make room in the same way.
+/* ---- making way ---------------------------------------------------------------------------------------------------
  */
-static bool push(struct lr_view *view, sm_u64 *pair, bool down, unsigned depth) {
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
-        uint64_t word = atomic_load_explicit(&pair[i], memory_order_acquire);
-        struct lr_head head;
-        if (word == 0 || !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
-            continue;
-        struct pairs_of both = pairs_of(view, (uint32_t)(head.identity >> 32));
-        sm_u64 *other = both.pair[0] == pair ? both.pair[1] : both.pair[0];
-        if (other == pair || (other < pair) != down)
-            continue;
-        sm_u64 *target = empty_in(other, 0);
-        if (target == NULL && depth > 0 && push(view, other, false, depth - 1))
-            target = empty_in(other, 0);
-        if (target == NULL)
-            continue;
-        if (down) /* ORDER(moves-down) publish: before the word leaves its place. */
+
+/* A bucket of the search: a word in slot `slot` of step `from` could move here. */
+struct step {
+    sm_u64 *bucket;
+    unsigned from, slot;
+};
+
+static bool is_among(const struct step *steps, unsigned count, const sm_u64 *bucket) {
+    for (unsigned i = 0; i < count; i++)
+        if (steps[i].bucket == bucket)
+            return true;
+    return false;
+}
+
+/* Moves the word in this slot of step `at` to the empty `target`, and into its place the one that leads there, and so
+ * on, back to a bucket of the key. */
+static void move_along(struct lr_view *view, const struct step *steps, unsigned at, unsigned slot, sm_u64 *target) {
+    for (;;) {
+        sm_u64 *old = &steps[at].bucket[slot];
+        if (target < old) /* ORDER(moves-down) publish: before the word leaves its place. */
             atomic_fetch_add_explicit(&view->stripe->moves_down, 1, memory_order_acq_rel);
-        move_word(view, &pair[i], target, true);
-        return true;
+        move_word(view, old, target, true);
+        if (at < 2)
+            return;
+        target = old;
+        slot = steps[at].slot;
+        at = steps[at].from;
+    }
+}
+
+/* The placing hash of the block that a word names; 0 for an empty slot, or one that leads nowhere. */
+static uint32_t placing_of(const struct lr_view *view, uint64_t word) {
+    if (lr_slot_is_empty(word) || lr_slot_off(word) > view->cache->geometry.stripe_bytes - sizeof(struct sm_block))
+        return 0;
+    return (uint32_t)(lr_load(&lr_block_at(view->data, lr_slot_off(word))->identity) >> 32);
+}
+
+/* The other bucket of each word in this one; NULL where there is none. Cache misses overlap. */
+static void others_of(const struct lr_view *view, sm_u64 *bucket, sm_u64 *others[SM_BUCKET_SLOTS]) {
+    uint64_t words[SM_BUCKET_SLOTS];
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+        words[i] = atomic_load_explicit(&bucket[i], memory_order_acquire);
+        __builtin_prefetch(view->data + lr_slot_off(words[i]));
+    }
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+        struct two its = buckets_of(view, placing_of(view, words[i]));
+        others[i] = its.bucket[0] == bucket ? its.bucket[1] : its.bucket[1] == bucket ? its.bucket[0] : NULL;
+        if (others[i] == bucket)
+            others[i] = NULL;
+        __builtin_prefetch((const void *)others[i], 1);
+    }
+}
+
+/*
+ * Makes an empty slot in one of the two buckets, by the shortest way of moves, each from a bucket to the moved word's
+ * other one (breadth first, as in MemC3, B. Fan et al., 2013); `down` allows moves to lower numbers.
+ */
+static bool make_way(struct lr_view *view, const struct two *both, bool down) {
+    struct step steps[WAY_STEPS] = {{.bucket = both->bucket[0]}, {.bucket = both->bucket[1]}};
+    unsigned count = 2;
+    for (unsigned at = 0; at < count; at++) {
+        sm_u64 *others[SM_BUCKET_SLOTS];
+        others_of(view, steps[at].bucket, others);
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+            if (others[i] == NULL || (others[i] < steps[at].bucket && !down))
+                continue;
+            sm_u64 *target = empty_in(others[i]);
+            if (target != NULL) {
+                move_along(view, steps, at, i, target);
+                return true;
+            }
+            if (count < WAY_STEPS && !is_among(steps, count, others[i]))
+                steps[count++] = (struct step){others[i], at, i};
+        }
     }
     return false;
 }
 
 void lr_index_prepare(struct lr_view *view, uint64_t place) {
     for (unsigned i = 0; i < GROW_AT_ONCE && empty_slot(view, place) == NULL; i++) {
-        struct pairs_of both = pairs_of(view, lr_placing(place));
-        if (push(view, both.pair[0], false, 1) || push(view, both.pair[1], false, 1) ||
-            push(view, both.pair[0], true, 0) || push(view, both.pair[1], true, 0) || !add_pair(view))
+        struct two both = buckets_of(view, lr_placing(place));
+        if (make_way(view, &both, false) || make_way(view, &both, true) || !add_bucket(view))
             return;
     }
 }

@@ -16,7 +16,7 @@
  *
  *   data of one stripe, offsets from its own start:
  *   0            border                 gap.start     gap.end              stripe_bytes
- *   | index pairs | block block hole ... |    gap      | block hole block ... |
+ *   | index bucket  | block block hole ... |    gap      | block hole block ... |
  *
  * Rules that always hold:
  *  1. Fixed-width types, no pointer, no libc type. The layout is the same for every compiler and libc.
@@ -24,7 +24,7 @@
  *  3. From `border` to `stripe_bytes` blocks and the gap tile the arena completely. A block's first word holds its
  * size.
  *  4. Bins, sums, counts are derived: repair recomputes them (repair.c), check compares them (check.c).
- *  5. Index memory is never anything else: the border only rises, the pair count only grows.
+ *  5. Index memory is never anything else: the border only rises, the bucket count only grows.
  *  6. Constants of the header are copied at attach (geometry.c) and never read from the segment again.
  *
  * Fields are grouped by who writes them; each group has its own cache lines.
@@ -38,7 +38,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 1u
+#define SM_LAYOUT_VERSION 2u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -49,8 +49,8 @@
 #define SM_NOTES 32u          /* delete notes of one stripe: one bit each in notes_pending */
 #define SM_HELD 16u           /* held blocks of one stripe that are listed for an early end */
 #define SM_RANGES 256u        /* ranges of the cluster hash: its top 8 bits */
-#define SM_PAIR_SLOTS 16u     /* a pair of neighbouring lines with 8 slots each is one hash bucket */
-#define SM_PAIR_BYTES 128u
+#define SM_BUCKET_SLOTS 8u    /* a hash bucket is one cache line of slot words */
+#define SM_BUCKET_BYTES 64u
 #define SM_BIN_ROWS 28u   /* free bins: power of two of the size in granules ... */
 #define SM_BIN_COLUMNS 8u /* ... each cut into eight */
 #define SM_MIN_BLOCK 32u  /* smallest block that an allocation returns; smaller holes are crumbs */
@@ -171,8 +171,8 @@ static_assert(offsetof(struct sm_participant, hazards) == 128, "byte map");
 #define SM_GENERATION_MASK ((UINT64_C(1) << 50) - 1)
 #define SM_LOCK_OWNER_MASK (~(SM_LOCK_WAITERS | SM_LOCK_RECOVER))
 
-/* Split word: {moves : 31, splitting : 1, pairs : 32}: pair count of the index, whether the split that makes pair
- * number `pairs` is under way, words moved. */
+/* Split word: {moves : 31, splitting : 1, buckets : 32}: bucket count of the index, whether the split that makes bucket
+ * number `buckets` is under way, words moved. */
 #define SM_SPLITTING (UINT64_C(1) << 32)
 #define SM_MOVES_ONE (UINT64_C(1) << 33)
 
@@ -206,7 +206,7 @@ struct sm_stripe {
 
     /* The readers' line: read by every get, written when the index grows. */
     sm_u64 split;      /* 64 */
-    sm_u64 moves_down; /* 72: words moved to a pair with a lower number: a walk that missed one starts over */
+    sm_u64 moves_down; /* 72: words moved to a bucket with a lower number: a walk that missed one starts over */
     uint8_t pad1[48];
 
     /* The holder's lines. */
@@ -218,7 +218,7 @@ struct sm_stripe {
     sm_u32 acked_epoch;  /* 164: all that arrived up to this epoch is with every peer; written by larderd */
     sm_u64 ring_head;    /* 168: hints ever written */
     sm_u64 ring_acked;   /* 176: hints that every peer has applied or declined; written by larderd */
-    sm_u64 sweep_cursor; /* 184: pair the expiry sweep looks at next */
+    sm_u64 sweep_cursor; /* 184: bucket the expiry sweep looks at next */
 
     /* Derived: recomputed by repair, compared by check. */
     sm_u64 items;         /* 192: slots that name an item */
@@ -250,22 +250,28 @@ static_assert(offsetof(struct sm_stripe, ring) == 8576, "byte map");
 /* ---- index slot word ---------------------------------------------------------------------------------------- */
 
 /*
- *   63      50   49     48      47      46        40 39             32 31                  0
- *   | tag 14  | dead | moved | pinned | recency 7     | incarnation 8   | offset / 8 in stripe |
+ *   63      51   50     49      48    47      40 39             32 31                  0
+ *   | tag 13  | dead | moved | pinned | recency 8 | incarnation 8   | offset / 8 in stripe |
  *
- * 0: empty. tag and incarnation let most wrong candidates be refused without touching the block.
+ * Offset 0: empty. tag and incarnation let most wrong candidates be refused without touching the block.
+ *
+ * Recency is a byte of its own, because readers raise it by a plain store of that byte: a locked instruction would make
+ * the processor wait for everything before it, and cost as much as the rest of a get. Such a store may come late, when
+ * the slot is empty again or another entry's: then that entry counts as a little hotter or colder than it is, and an
+ * empty slot may hold a recency, no more.
  */
 #define SM_SLOT_OFF_MASK UINT64_C(0xffffffff)
 #define SM_SLOT_INC_SHIFT 32
 #define SM_SLOT_INC_MASK (UINT64_C(0xff) << SM_SLOT_INC_SHIFT)
+#define SM_SLOT_RECENCY_BYTE 5u /* little-endian */
 #define SM_SLOT_RECENCY_SHIFT 40
 #define SM_SLOT_RECENCY_ONE (UINT64_C(1) << SM_SLOT_RECENCY_SHIFT)
-#define SM_SLOT_RECENCY_MASK (UINT64_C(0x7f) << SM_SLOT_RECENCY_SHIFT)
-#define SM_SLOT_PINNED (UINT64_C(1) << 47)
-#define SM_SLOT_MOVED (UINT64_C(1) << 48)
-#define SM_SLOT_DEAD (UINT64_C(1) << 49)
-#define SM_SLOT_TAG_SHIFT 50
-#define SM_SLOT_TAG_MASK (UINT64_C(0x3fff) << SM_SLOT_TAG_SHIFT)
+#define SM_SLOT_RECENCY_MASK (UINT64_C(0xff) << SM_SLOT_RECENCY_SHIFT)
+#define SM_SLOT_PINNED (UINT64_C(1) << 48)
+#define SM_SLOT_MOVED (UINT64_C(1) << 49)
+#define SM_SLOT_DEAD (UINT64_C(1) << 50)
+#define SM_SLOT_TAG_SHIFT 51
+#define SM_SLOT_TAG_MASK (UINT64_C(0x1fff) << SM_SLOT_TAG_SHIFT)
 /* What a reader may change at any time, and what therefore does not count as a change. */
 #define SM_SLOT_SOFT (SM_SLOT_PINNED | SM_SLOT_RECENCY_MASK)
 

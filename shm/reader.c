@@ -18,24 +18,33 @@
  * as it is (hazard.c). Nothing here stores into the arena: a reader that was preempted after its check would hit
  * another value.
  */
+#include "bucket.h"
 #include "stripe.h"
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
-/* The path of a get is one piece of code: calls in it would cost as much as the work. */
+/*
+ * The path of a get is one piece of code, and nothing that it knows has an address that it tells anybody: so the
+ * compiler keeps it in registers, and the processor can begin the next get while this one waits for memory. What is
+ * rare starts over from the key in a function of its own.
+ */
 #define HOT static inline __attribute__((always_inline))
+#define COLD __attribute__((noinline, cold))
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
 
 #define TRIES 8u
 #define BATCH 16u
 
 enum look { LOOK_HIT, LOOK_MISS, LOOK_AGAIN };
 
+/* Where a key's word may stand: its two buckets, and the slots of both whose tag fits. */
+struct aim {
+    uint64_t split; /* as it was before the buckets were read */
+    const sm_u64 *bucket[2];
+    unsigned mask;
+};
+
 struct look_up {
     sm_u64 *slot;
     uint64_t word;
-    uint64_t split;
     struct lr_head head;
 };
 
@@ -43,51 +52,108 @@ HOT bool same_word(uint64_t a, uint64_t b) {
     return ((a ^ b) & ~SM_SLOT_SOFT) == 0;
 }
 
-/* Whether all that was read since look_up belongs together. */
+/* Whether all that was read since the slot word belongs together. */
 HOT bool settled(const struct lr_view *view, const struct look_up *look) {
     /* ORDER(reuse) observe: if a byte that we copied was stored by a later owner of the block, the word or the
      * incarnation differs now. */
     atomic_thread_fence(memory_order_acquire);
     struct sm_block *block = lr_block_at(view->data, look->head.off);
     return same_word(lr_load(look->slot), look->word) && lr_load(&block->identity) == look->head.identity &&
-           lr_load(&block->word) == look->head.word && lr_load(&view->stripe->split) == look->split;
+           lr_load(&block->word) == look->head.word;
 }
 
-/* The slots of a line whose tag fits, as a bit mask. A hint: the word is loaded again, atomically, before it counts. */
-#if defined(__SSE2__) && !defined(LR_TSAN)
-HOT unsigned matching(const sm_u64 *line, uint64_t tag) {
-    const __m128i *words = (const __m128i *)(const void *)line;
-    const __m128i wanted = _mm_set1_epi32((int)(tag >> SM_SLOT_TAG_SHIFT));
-    /* The upper halves of four words side by side, their tags compared at once. */
-    __m128 low = _mm_shuffle_ps(_mm_castsi128_ps(words[0]), _mm_castsi128_ps(words[1]), 0xdd);
-    __m128 high = _mm_shuffle_ps(_mm_castsi128_ps(words[2]), _mm_castsi128_ps(words[3]), 0xdd);
-    __m128i a = _mm_cmpeq_epi32(_mm_srli_epi32(_mm_castps_si128(low), SM_SLOT_TAG_SHIFT - 32), wanted);
-    __m128i b = _mm_cmpeq_epi32(_mm_srli_epi32(_mm_castps_si128(high), SM_SLOT_TAG_SHIFT - 32), wanted);
-    return (unsigned)_mm_movemask_ps(_mm_castsi128_ps(a)) | (unsigned)_mm_movemask_ps(_mm_castsi128_ps(b)) << 4;
+/* Finds the key's buckets. False: the stripe's split word is damaged. */
+HOT bool aim_at(const struct lr_view *view, uint64_t place, struct aim *aim) {
+    /* ORDER(split) observe: words that a finished split has moved. */
+    aim->split = atomic_load_explicit(&view->stripe->split, memory_order_acquire);
+    const uint32_t buckets = (uint32_t)aim->split;
+    if (!LIKELY(buckets - 1u < view->cache->geometry.stripe_bytes / SM_BUCKET_BYTES - 1u)) {
+        lr_count(view->cache, LR_C_corrupt_seen);
+        return false;
+    }
+    aim->bucket[0] = lr_bucket_at(view->data, lr_bucket_of(lr_placing(place), buckets));
+    aim->bucket[1] = lr_bucket_at(view->data, lr_bucket_of(lr_second(lr_placing(place)), buckets));
+    return true;
 }
-#else
-HOT unsigned matching(const sm_u64 *line, uint64_t tag) {
-    unsigned mask = 0;
-    for (unsigned i = 0; i < 8; i++)
-        mask |= (unsigned)(((lr_load((sm_u64 *)&line[i]) ^ tag) >> SM_SLOT_TAG_SHIFT) == 0) << i;
-    return mask;
+
+/* Reads both buckets at once. */
+HOT void match(uint64_t place, struct aim *aim) {
+    const uint64_t tag = lr_place_tag(place);
+    aim->mask = lr_bucket_tagged(aim->bucket[0], tag) | lr_bucket_tagged(aim->bucket[1], tag) << SM_BUCKET_SLOTS;
 }
-#endif
+
+HOT sm_u64 *candidate(const struct aim *aim) {
+    unsigned i = (unsigned)__builtin_ctz(aim->mask);
+    return (sm_u64 *)&aim->bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS];
+}
+
+/* ---- the straight way, and all others ------------------------------------------------------------------------- */
+
+#define SHAPE_MASK                                                                                                     \
+    ((UINT64_C(3) << SM_BLOCK_STATE_SHIFT) | ((uint64_t)SM_PART_TOMB << SM_BLOCK_PARTS_SHIFT) |                        \
+     (UINT64_C(0xffff) << SM_BLOCK_KEY_SHIFT))
+#define IDENTITY_MASK ((UINT64_C(0xffffffff) << 32) | UINT64_C(0xff))
+
+/* What most gets need, and no more: the first candidate is a live item with this key. LOOK_HIT: to be read and then
+ * confirmed by settled(). LOOK_AGAIN: anything else; look_up() will tell. */
+HOT enum look glance(const struct lr_view *view, const struct lr_key *key, const struct aim *aim,
+                     struct look_up *look) {
+    if (aim->mask == 0) {
+        /* A word that went from the bucket that was read last to the one that was read first has changed the count. */
+        atomic_thread_fence(memory_order_acquire);
+        bool whole = lr_load(&view->stripe->split) == aim->split && (aim->split & SM_SPLITTING) == 0;
+        return LIKELY(whole) ? LOOK_MISS : LOOK_AGAIN;
+    }
+    sm_u64 *slot = candidate(aim);
+    /* ORDER(entry) observe: the block's bytes. */
+    const uint64_t word = atomic_load_explicit(slot, memory_order_acquire), off = lr_slot_off(word);
+    const uint64_t limit = view->cache->geometry.stripe_bytes - SM_BUCKET_BYTES;
+    if (!LIKELY(off - SM_BUCKET_BYTES <= limit - sizeof(struct sm_block)))
+        return LOOK_AGAIN;
+    struct lr_head *head = &look->head;
+    struct sm_block *block = lr_block_at(view->data, off);
+    /* Most items lie across two lines or three: the others come along with the header's. */
+    __builtin_prefetch((uint8_t *)block + SM_LINE);
+    __builtin_prefetch((uint8_t *)block + 2 * SM_LINE);
+    head->word = lr_load(&block->word);
+    head->identity = lr_load(&block->identity);
+    head->version = lr_load(&block->version);
+    atomic_thread_fence(memory_order_acquire);
+    const uint64_t shape =
+        ((uint64_t)SM_BLOCK_LIVE << SM_BLOCK_STATE_SHIFT) | ((uint64_t)(key->len - 1) << SM_BLOCK_KEY_SHIFT);
+    const uint64_t identity =
+        ((uint64_t)lr_placing(key->place) << 32) | ((word & SM_SLOT_INC_MASK) >> SM_SLOT_INC_SHIFT);
+    uint64_t odd = ((head->word ^ shape) & SHAPE_MASK) | ((head->identity ^ identity) & IDENTITY_MASK) |
+                   ((lr_load(slot) ^ word) & ~SM_SLOT_SOFT) | (word & SM_SLOT_DEAD);
+    const uint64_t size = lr_block_size(head->word);
+    head->off = off;
+    head->size = (uint32_t)size;
+    head->parts = (unsigned)(head->word >> SM_BLOCK_PARTS_SHIFT) & 3u;
+    head->tombstone = false;
+    head->key_len = (uint32_t)key->len;
+    head->key_at =
+        (uint32_t)sizeof(struct sm_block) + (head->parts & SM_PART_EXPIRY) * 8u + (head->parts & SM_PART_FLAGS) * 2u;
+    const uint64_t used = head->key_at + key->len + ((head->word >> SM_BLOCK_PAD_SHIFT) & 7u);
+    head->value_len = (uint32_t)(size - used);
+    if (!LIKELY(odd == 0 && used <= size && size <= limit + SM_BUCKET_BYTES - off))
+        return LOOK_AGAIN;
+    look->slot = slot;
+    look->word = word;
+    return LIKELY(lr_bytes_equal((uint8_t *)block + head->key_at, key->bytes, key->len)) ? LOOK_HIT : LOOK_AGAIN;
+}
 
 /* One candidate slot. LOOK_MISS: not this key, and that is certain. */
-HOT enum look examine(const struct lr_view *view, const struct lr_key *key, sm_u64 *slot, struct look_up *look) {
+static enum look examine(const struct lr_view *view, const struct lr_key *key, sm_u64 *slot, struct look_up *look) {
     /* ORDER(entry) observe: the block's bytes. */
     uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
-    if ((word & SM_SLOT_OFF_MASK) == 0 || (word & SM_SLOT_DEAD))
+    if (lr_slot_is_empty(word) || (word & SM_SLOT_DEAD))
         return LOOK_MISS;
     struct lr_head *head = &look->head;
-    /* Most items lie across two lines: the second one comes along with the header's. */
-    __builtin_prefetch(view->data + lr_slot_off(word) + SM_LINE);
     bool sane = lr_head_read(view->cache, view->data, lr_slot_off(word), head);
     atomic_thread_fence(memory_order_acquire);
-    if (!same_word(atomic_load_explicit(slot, memory_order_acquire), word))
+    if (!(same_word(atomic_load_explicit(slot, memory_order_acquire), word)))
         return LOOK_AGAIN;
-    if (!sane || !lr_head_matches(head, word)) {
+    if (!(sane && lr_head_matches(head, word))) {
         lr_count(view->cache, LR_C_corrupt_seen);
         return LOOK_MISS;
     }
@@ -97,60 +163,46 @@ HOT enum look examine(const struct lr_view *view, const struct lr_key *key, sm_u
         return LOOK_MISS;
     const uint8_t *bytes = view->data + head->off + head->key_at;
     bool same;
-    if (head->tombstone)
+    if (!(!head->tombstone))
         same = lr_head_tomb_hash(view->data, head) == key->hash;
     else
         same = head->key_len == key->len && lr_bytes_equal(bytes, key->bytes, key->len);
-    if (same)
+    if ((same))
         return LOOK_HIT;
     return settled(view, look) ? LOOK_MISS : LOOK_AGAIN;
 }
 
-HOT enum look search_pair(const struct lr_view *view, const struct lr_key *key, uint32_t pair, struct look_up *look) {
-    const uint64_t tag = lr_place_tag(key->place);
-    sm_u64 *slots = lr_pair_at(view->data, pair);
-    unsigned home = lr_place_line(key->place) * 8u;
-    for (unsigned line = 0; line < 2; line++, home ^= 8u) {
-        for (unsigned mask = matching(&slots[home], tag); mask != 0; mask &= mask - 1) {
-            enum look outcome = examine(view, key, &slots[home + (unsigned)__builtin_ctz(mask)], look);
+/* While bucket number `buckets` is being made: each of the key's buckets, and the new one after it where words of it
+ * may have gone. */
+static enum look search_splitting(const struct lr_view *view, const struct lr_key *key, uint32_t buckets,
+                                  struct look_up *look) {
+    const uint32_t placing[2] = {lr_placing(key->place), lr_second(lr_placing(key->place))};
+    for (unsigned i = 0; i < 4; i++) {
+        uint32_t bucket = lr_bucket_of(placing[i / 2], buckets + i % 2);
+        sm_u64 *slots = lr_bucket_at(view->data, bucket);
+        for (unsigned mask = lr_bucket_tagged(slots, lr_place_tag(key->place)); mask != 0; mask &= mask - 1) {
+            enum look outcome = examine(view, key, &slots[__builtin_ctz(mask)], look);
             if (outcome != LOOK_MISS)
                 return outcome;
         }
+        atomic_thread_fence(memory_order_acquire);
     }
     return LOOK_MISS;
 }
 
-/* One of the key's pairs; while pair `pairs` is being made out of it, that one after it. */
-HOT enum look search_place(const struct lr_view *view, const struct lr_key *key, uint32_t placing,
-                           struct look_up *look) {
-    const uint32_t pairs = (uint32_t)look->split, pair = lr_pair_of(placing, pairs);
-    enum look outcome = search_pair(view, key, pair, look);
-    if (outcome != LOOK_MISS || !(look->split & SM_SPLITTING))
-        return outcome;
-    uint32_t other = lr_pair_of(placing, pairs + 1);
-    atomic_thread_fence(memory_order_acquire);
-    return other != pair ? search_pair(view, key, other, look) : LOOK_MISS;
-}
-
-/* LOOK_HIT: the key's entry, to be read and then confirmed by settled(). */
-HOT enum look look_up(const struct lr_view *view, const struct lr_key *key, struct look_up *look) {
-    /* ORDER(split) observe: words that a finished split has moved. */
-    look->split = atomic_load_explicit(&view->stripe->split, memory_order_acquire);
-    uint32_t pairs = (uint32_t)look->split;
-    if (pairs == 0 || pairs >= view->cache->geometry.stripe_bytes / SM_PAIR_BYTES) {
-        lr_count(view->cache, LR_C_corrupt_seen);
+/* Every candidate, and whatever it may be. */
+COLD static enum look look_up(const struct lr_view *view, const struct lr_key *key, struct look_up *look) {
+    struct aim aim;
+    enum look outcome = LOOK_MISS;
+    if (!aim_at(view, key->place, &aim))
         return LOOK_MISS;
-    }
-    /* One word in three stands in its second pair: its line comes along with the first one's. */
-    const uint32_t second = lr_second(lr_placing(key->place));
-    __builtin_prefetch(lr_pair_at(view->data, lr_pair_of(second, pairs)) + lr_place_line(key->place) * 8u);
-    enum look outcome = search_place(view, key, lr_placing(key->place), look);
-    if (outcome == LOOK_MISS)
-        outcome = search_place(view, key, second, look);
-    if (outcome != LOOK_MISS)
-        return outcome;
+    match(key->place, &aim);
+    for (; aim.mask != 0 && outcome == LOOK_MISS; aim.mask &= aim.mask - 1)
+        outcome = examine(view, key, candidate(&aim), look);
+    if (outcome == LOOK_MISS && (aim.split & SM_SPLITTING))
+        outcome = search_splitting(view, key, (uint32_t)aim.split, look);
     atomic_thread_fence(memory_order_acquire);
-    return lr_load(&view->stripe->split) == look->split ? LOOK_MISS : LOOK_AGAIN;
+    return outcome == LOOK_MISS && lr_load(&view->stripe->split) != aim.split ? LOOK_AGAIN : outcome;
 }
 
 HOT void fill_item(const struct lr_view *view, const struct lr_head *head, struct lr_item *item) {
@@ -160,13 +212,13 @@ HOT void fill_item(const struct lr_view *view, const struct lr_head *head, struc
     item->flags = lr_head_flags(view->data, head);
 }
 
+/* A plain store of one byte that nobody waits for (layout.h). */
 HOT void use(const struct lr_view *view, const struct look_up *look) {
-    struct lr_cache *cache = view->cache;
-    if (cache->read_only || lr_slot_recency(look->word) >= lr_recency_max(cache))
+    unsigned recency = lr_slot_recency(look->word);
+    if (recency >= lr_recency_max(view->cache) || view->cache->read_only)
         return;
-    uint64_t word = look->word;
-    atomic_compare_exchange_strong_explicit(look->slot, &word, word + SM_SLOT_RECENCY_ONE, memory_order_relaxed,
-                                            memory_order_relaxed);
+    atomic_store_explicit((_Atomic uint8_t *)(void *)look->slot + SM_SLOT_RECENCY_BYTE, (uint8_t)(recency + 1),
+                          memory_order_relaxed);
 }
 
 HOT bool is_absent(const struct lr_view *view, const struct lr_head *head) {
@@ -211,97 +263,137 @@ static int read_locked(struct lr_cache *cache, const struct lr_key *key, void *b
     return result;
 }
 
-HOT int read_key(struct lr_cache *cache, const struct lr_key *key, void *buf, size_t cap, struct lr_item *item,
-                 unsigned flags) {
-    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
+/* What was found, copied out. False: it changed meanwhile. */
+HOT bool take(const struct lr_view *view, const struct look_up *look, void *buf, size_t cap, struct lr_item *item,
+              unsigned flags, int *result) {
+    fill_item(view, &look->head, item);
+    if (!LIKELY(!is_absent(view, &look->head)))
+        *result = LARDER_ENOT_FOUND;
+    else if (!LIKELY(look->head.value_len <= cap))
+        *result = LARDER_ETOO_SMALL;
+    else {
+        *result = 0;
+        lr_bytes_out(buf, view->data + look->head.off + look->head.key_at + look->head.key_len, look->head.value_len);
+    }
+    if (!LIKELY(settled(view, look)))
+        return false;
+    if (*result == 0 && !(flags & LR_PEEK))
+        use(view, look);
+    return true;
+}
+
+/* A glance was not enough: some more looks, then one under the lock. */
+COLD static int read_again(struct lr_cache *cache, const void *bytes, size_t len, void *buf, size_t cap,
+                           struct lr_item *item, unsigned flags) {
+    struct lr_key key = lr_key_of(cache, bytes, len);
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
     for (unsigned attempt = 0; attempt < TRIES; attempt++) {
         struct look_up look;
-        enum look outcome = look_up(&view, key, &look);
+        int result;
+        enum look outcome = look_up(&view, &key, &look);
         if (outcome == LOOK_MISS)
             return LARDER_ENOT_FOUND;
-        if (outcome == LOOK_HIT) {
-            int result = 0;
-            fill_item(&view, &look.head, item);
-            if (is_absent(&view, &look.head))
-                result = LARDER_ENOT_FOUND;
-            else if (look.head.value_len > cap)
-                result = LARDER_ETOO_SMALL;
-            else
-                lr_bytes_out(buf, view.data + look.head.off + look.head.key_at + look.head.key_len,
-                             look.head.value_len);
-            if (settled(&view, &look)) {
-                if (result == 0 && !(flags & LR_PEEK))
-                    use(&view, &look);
-                return result;
-            }
-        }
+        if (outcome == LOOK_HIT && take(&view, &look, buf, cap, item, flags, &result))
+            return result;
         lr_count(cache, LR_C_retries);
         __builtin_ia32_pause();
     }
-    return read_locked(cache, key, buf, cap, item);
+    return read_locked(cache, &key, buf, cap, item);
+}
+
+HOT int read_where(const struct lr_view *view, const struct lr_key *key, const struct aim *aim, void *buf, size_t cap,
+                   struct lr_item *item, unsigned flags) {
+    struct look_up look;
+    int result;
+    enum look outcome = glance(view, key, aim, &look);
+    if (outcome == LOOK_MISS)
+        return LARDER_ENOT_FOUND;
+    if (LIKELY(outcome == LOOK_HIT && take(view, &look, buf, cap, item, flags, &result)))
+        return result;
+    return read_again(view->cache, key->bytes, key->len, buf, cap, item, flags);
 }
 
 int lr_get(struct lr_cache *cache, const void *key, size_t key_len, void *buf, size_t cap, struct lr_item *item,
            unsigned flags) {
     struct lr_item local;
+    struct aim aim;
     int error = lr_enter_read(cache);
     if (error != 0)
         return error;
     if (key_len == 0 || key_len > SM_MAX_KEY)
         return LARDER_EINVALID;
     struct lr_key hashed = lr_key_of(cache, key, key_len);
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, hashed.place));
     item = item ? item : &local;
-    return outcome_of(cache, read_key(cache, &hashed, buf, cap, item, flags), item, flags);
+    int result = LARDER_ENOT_FOUND;
+    if (LIKELY(aim_at(&view, hashed.place, &aim))) {
+        match(hashed.place, &aim);
+        result = read_where(&view, &hashed, &aim, buf, cap, item, flags);
+    }
+    return outcome_of(cache, result, item, flags);
 }
 
-/* Touches what the gets of a batch will need, so that their cache misses overlap: all pairs, then all blocks. */
-static void prefetch_batch(struct lr_cache *cache, const struct lr_key *keys, size_t count) {
-    const sm_u64 *lines[BATCH];
+/* ---- many at once --------------------------------------------------------------------------------------------- */
+
+struct one_of_many {
+    struct lr_key key;
+    struct lr_view view;
+    struct aim aim;
+    bool aimed;
+};
+
+/*
+ * The cache misses of a batch overlap: all buckets are asked for, then all blocks, then each key is read with what was
+ * found so far.
+ */
+static size_t read_batch(struct lr_cache *cache, struct lr_read *rows, size_t count, unsigned flags) {
+    struct one_of_many batch[BATCH];
+    size_t hits = 0;
     for (size_t i = 0; i < count; i++) {
-        uint32_t stripe = lr_place_stripe(cache, keys[i].place);
-        uint32_t pairs = (uint32_t)lr_load(&lr_stripe_at(cache, stripe)->split);
-        lines[i] = NULL;
-        if (pairs == 0 || pairs >= cache->geometry.stripe_bytes / SM_PAIR_BYTES)
+        struct one_of_many *one = &batch[i];
+        one->aimed = false;
+        rows[i].result = LARDER_EINVALID;
+        if (rows[i].key_len == 0 || rows[i].key_len > SM_MAX_KEY)
             continue;
-        lines[i] = lr_pair_at(lr_data_at(cache, stripe), lr_pair_of(lr_placing(keys[i].place), pairs)) +
-                   lr_place_line(keys[i].place) * 8u;
-        __builtin_prefetch((const void *)lines[i]);
+        rows[i].result = LARDER_ENOT_FOUND;
+        one->key = lr_key_of(cache, rows[i].key, rows[i].key_len);
+        one->view = lr_view_of(cache, lr_place_stripe(cache, one->key.place));
+        one->aimed = aim_at(&one->view, one->key.place, &one->aim);
+        if (one->aimed) {
+            __builtin_prefetch((const void *)one->aim.bucket[0]);
+            __builtin_prefetch((const void *)one->aim.bucket[1]);
+        }
     }
     for (size_t i = 0; i < count; i++) {
-        unsigned mask = lines[i] ? matching(lines[i], lr_place_tag(keys[i].place)) : 0;
-        if (mask == 0)
+        struct one_of_many *one = &batch[i];
+        if (!one->aimed)
             continue;
-        uint64_t off = lr_slot_off(lr_load((sm_u64 *)&lines[i][__builtin_ctz(mask)]));
-        const uint8_t *block = lr_data_at(cache, lr_place_stripe(cache, keys[i].place)) + off;
-        if (off < cache->geometry.stripe_bytes - 2 * SM_LINE) {
+        match(one->key.place, &one->aim);
+        if (one->aim.mask != 0) {
+            const uint8_t *block = one->view.data + lr_slot_off(lr_load(candidate(&one->aim)));
             __builtin_prefetch(block);
             __builtin_prefetch(block + SM_LINE);
         }
     }
+    for (size_t i = 0; i < count; i++) {
+        struct lr_read *row = &rows[i];
+        struct one_of_many *one = &batch[i];
+        if (one->aimed)
+            row->result = read_where(&one->view, &one->key, &one->aim, row->buf, row->cap, &row->item, flags);
+        if (row->result != LARDER_EINVALID)
+            outcome_of(cache, row->result, &row->item, flags);
+        hits += row->result == 0;
+    }
+    return hits;
 }
 
 size_t lr_get_many(struct lr_cache *cache, struct lr_read *rows, size_t count, unsigned flags) {
     size_t hits = 0;
     int error = lr_enter_read(cache);
-    for (size_t from = 0; from < count; from += BATCH) {
-        struct lr_key keys[BATCH];
-        size_t n = count - from < BATCH ? count - from : BATCH;
-        for (size_t i = 0; i < n; i++) {
-            struct lr_read *row = &rows[from + i];
-            bool valid = row->key_len > 0 && row->key_len <= SM_MAX_KEY;
-            row->result = error != 0 ? error : valid ? 0 : LARDER_EINVALID;
-            keys[i] = row->result == 0 ? lr_key_of(cache, row->key, row->key_len) : (struct lr_key){0};
-        }
-        prefetch_batch(cache, keys, n);
-        for (size_t i = 0; i < n; i++) {
-            struct lr_read *row = &rows[from + i];
-            if (row->result != 0)
-                continue;
-            row->result =
-                outcome_of(cache, read_key(cache, &keys[i], row->buf, row->cap, &row->item, flags), &row->item, flags);
-            hits += row->result == 0;
-        }
-    }
+    for (size_t i = 0; error != 0 && i < count; i++)
+        rows[i].result = error;
+    for (size_t from = 0; error == 0 && from < count; from += BATCH)
+        hits += read_batch(cache, rows + from, count - from < BATCH ? count - from : BATCH, flags);
     return hits;
 }
 
@@ -310,8 +402,8 @@ size_t lr_get_many(struct lr_cache *cache, struct lr_read *rows, size_t count, u
 bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version) {
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
     bool killed = false;
-    /* A word that a split is moving stands in two pairs: after each kill we look again, and whoever moves it looks for
-     * our flag (index.c). */
+    /* A word that a split is moving stands in two buckets: after each kill we look again, and whoever moves it looks
+     * for our flag (index.c). */
     for (unsigned attempt = 0; attempt < 8 * TRIES; attempt++) {
         struct look_up look;
         enum look outcome = look_up(&view, key, &look);
@@ -342,7 +434,7 @@ bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t v
 
 /* ---- pinned ------------------------------------------------------------------------------------------------- */
 
-static bool claim_hazard(struct lr_cache *cache, uint32_t *hazard) {
+HOT bool claim_hazard(struct lr_cache *cache, uint32_t *hazard) {
     sm_u64 *summary = &cache->me->pin_summary;
     uint64_t used = lr_load(summary);
     while (used != UINT64_MAX) {
@@ -362,7 +454,7 @@ static void free_hazard(struct lr_cache *cache, uint32_t hazard) {
 }
 
 /* With the block in our hazard: makes sure that whoever takes the word out from now on sees that. False: it changed. */
-static bool fasten(const struct lr_view *view, const struct look_up *look) {
+HOT bool fasten(const struct lr_view *view, const struct look_up *look) {
     uint64_t word = look->word;
     for (;;) {
         if (!same_word(word, look->word) || (word & SM_SLOT_MOVED))
@@ -383,7 +475,7 @@ static bool fasten(const struct lr_view *view, const struct look_up *look) {
     return settled(view, look);
 }
 
-static int pin_found(const struct lr_view *view, const struct look_up *look, uint32_t hazard, struct lr_pin *pin) {
+HOT int pin_found(const struct lr_view *view, const struct look_up *look, uint32_t hazard, struct lr_pin *pin) {
     struct lr_cache *cache = view->cache;
     atomic_store_explicit(&cache->me->hazards[hazard], lr_hazard_of(cache, view->data, look->head.off),
                           memory_order_release);
@@ -406,19 +498,20 @@ static int pin_locked(struct lr_cache *cache, const struct lr_key *key, uint32_t
         return result;
     lr_count(cache, LR_C_locked_reads);
     struct lr_found found = lr_index_find(&view, key);
-    struct look_up look = {
-        .slot = found.slot, .word = found.word, .head = found.head, .split = lr_load(&view.stripe->split)};
+    struct look_up look = {.slot = found.slot, .word = found.word, .head = found.head};
     result =
         found.slot == NULL || is_absent(&view, &found.head) ? LARDER_ENOT_FOUND : pin_found(&view, &look, hazard, pin);
     lr_stripe_unlock(&view);
     return result;
 }
 
-static int pin_key(struct lr_cache *cache, const struct lr_key *key, uint32_t hazard, struct lr_pin *pin) {
-    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
+/* A glance was not enough. */
+COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len, uint32_t hazard, struct lr_pin *pin) {
+    struct lr_key key = lr_key_of(cache, bytes, len);
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
     for (unsigned attempt = 0; attempt < TRIES; attempt++) {
         struct look_up look;
-        enum look outcome = look_up(&view, key, &look);
+        enum look outcome = look_up(&view, &key, &look);
         if (outcome == LOOK_MISS)
             return LARDER_ENOT_FOUND;
         if (outcome == LOOK_HIT) {
@@ -432,7 +525,23 @@ static int pin_key(struct lr_cache *cache, const struct lr_key *key, uint32_t ha
         lr_count(cache, LR_C_retries);
         __builtin_ia32_pause();
     }
-    return pin_locked(cache, key, hazard, pin);
+    return pin_locked(cache, &key, hazard, pin);
+}
+
+HOT int pin_key(struct lr_cache *cache, const void *bytes, size_t len, uint32_t hazard, struct lr_pin *pin) {
+    struct lr_key key = lr_key_of(cache, bytes, len);
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
+    struct aim aim;
+    struct look_up look;
+    if (!LIKELY(aim_at(&view, key.place, &aim)))
+        return LARDER_ENOT_FOUND;
+    match(key.place, &aim);
+    enum look outcome = glance(&view, &key, &aim, &look);
+    if (outcome == LOOK_MISS)
+        return LARDER_ENOT_FOUND;
+    if (LIKELY(outcome == LOOK_HIT && !is_absent(&view, &look.head) && pin_found(&view, &look, hazard, pin) == 0))
+        return 0;
+    return pin_again(cache, bytes, len, hazard, pin);
 }
 
 int lr_pin(struct lr_cache *cache, const void *key, size_t key_len, struct lr_pin *pin) {
@@ -447,8 +556,7 @@ int lr_pin(struct lr_cache *cache, const void *key, size_t key_len, struct lr_pi
         lr_count(cache, LR_C_pin_refusals);
         return LARDER_ENO_PINS;
     }
-    struct lr_key hashed = lr_key_of(cache, key, key_len);
-    result = pin_key(cache, &hashed, hazard, pin);
+    result = pin_key(cache, key, key_len, hazard, pin);
     if (result != 0)
         free_hazard(cache, hazard);
     else

@@ -17,6 +17,7 @@
  * idempotent, so a repairer may die and the next one starts over. It looks at one stripe, calls nothing, allocates
  * nothing; about 2 ms for 4 MiB of small items.
  */
+#include "bucket.h"
 #include "stripe.h"
 
 #define LEAST_BORDER UINT64_C(4096)
@@ -57,7 +58,7 @@ static void recall_notes(struct lr_view *view) {
             atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
 }
 
-/* Border, pair count and gap get values that let the rest be repaired. */
+/* Border, bucket count and gap get values that let the rest be repaired. */
 static void bound_words(struct lr_view *view) {
     const uint64_t end = view->cache->geometry.stripe_bytes;
     if (lr_words_sane(view))
@@ -69,7 +70,7 @@ static void bound_words(struct lr_view *view) {
     lr_count_n(view->cache, LR_C_repair_dropped, lr_load(&view->stripe->items));
     for (uint64_t off = 0; off < LEAST_BORDER; off += 8)
         lr_store((sm_u64 *)(void *)(view->data + off), 0);
-    lr_store(&view->stripe->split, LEAST_BORDER / SM_PAIR_BYTES);
+    lr_store(&view->stripe->split, LEAST_BORDER / SM_BUCKET_BYTES);
     lr_store(&view->stripe->border_off, LEAST_BORDER);
 }
 
@@ -78,9 +79,9 @@ static void clear_slot(struct lr_view *view, sm_u64 *slot) {
     lr_count(view->cache, LR_C_repair_dropped);
 }
 
-/* Whether this slot of this pair can be right: it names a whole block, and the key there hashes to this slot's tag,
- * pair and stripe. */
-static bool is_plausible(struct lr_view *view, uint32_t pair, uint64_t word, struct lr_head *head) {
+/* Whether this slot of this bucket can be right: it names a whole block, and the key there hashes to this slot's tag,
+ * bucket and stripe. */
+static bool is_plausible(struct lr_view *view, uint32_t bucket, uint64_t word, struct lr_head *head) {
     uint64_t off = lr_slot_off(word);
     if (off < lr_load(&view->stripe->border_off) || !lr_head_read(view->cache, view->data, off, head) ||
         !lr_head_matches(head, word))
@@ -88,20 +89,20 @@ static bool is_plausible(struct lr_view *view, uint32_t pair, uint64_t word, str
     uint64_t place = lr_place(view->cache, lr_head_hash(view->data, head));
     return lr_place_stripe(view->cache, place) == view->number &&
            lr_placing(place) == (uint32_t)(head->identity >> 32) && lr_place_tag(place) == (word & SM_SLOT_TAG_MASK) &&
-           lr_belongs(lr_placing(place), pair, lr_pairs(view));
+           lr_belongs(lr_placing(place), bucket, lr_buckets(view));
 }
 
 /* Whether another slot has the same key and is to be preferred: the newer, of equals the one with the lower address. */
 static bool has_better_twin(struct lr_view *view, sm_u64 *slot, const struct lr_head *head) {
-    const uint32_t placing = (uint32_t)(head->identity >> 32), pairs = lr_pairs(view);
-    const uint32_t both[2] = {lr_pair_of(placing, pairs), lr_pair_of(lr_second(placing), pairs)};
+    const uint32_t placing = (uint32_t)(head->identity >> 32), buckets = lr_buckets(view);
+    const uint32_t both[2] = {lr_bucket_of(placing, buckets), lr_bucket_of(lr_second(placing), buckets)};
     const uint64_t tag = lr_load(slot) & SM_SLOT_TAG_MASK;
-    for (unsigned i = 0; i < 2 * SM_PAIR_SLOTS; i++) {
-        sm_u64 *other = &lr_pair_at(view->data, both[i / SM_PAIR_SLOTS])[i % SM_PAIR_SLOTS];
+    for (unsigned i = 0; i < 2 * SM_BUCKET_SLOTS; i++) {
+        sm_u64 *other = &lr_bucket_at(view->data, both[i / SM_BUCKET_SLOTS])[i % SM_BUCKET_SLOTS];
         uint64_t word = lr_load(other);
         struct lr_head its;
-        if (other == slot || word == 0 || (word & SM_SLOT_DEAD) || (word & SM_SLOT_TAG_MASK) != tag ||
-            !is_plausible(view, both[i / SM_PAIR_SLOTS], word, &its) ||
+        if (other == slot || lr_slot_is_empty(word) || (word & SM_SLOT_DEAD) || (word & SM_SLOT_TAG_MASK) != tag ||
+            !is_plausible(view, both[i / SM_BUCKET_SLOTS], word, &its) ||
             lr_head_hash(view->data, &its) != lr_head_hash(view->data, head))
             continue;
         if (its.version > head->version || (its.version == head->version && other < slot))
@@ -111,14 +112,14 @@ static bool has_better_twin(struct lr_view *view, sm_u64 *slot, const struct lr_
 }
 
 static void mark_slots(struct lr_view *view, uint64_t *marks) {
-    for (uint32_t pair = 0; pair < lr_pairs(view); pair++) {
-        sm_u64 *slots = lr_pair_at(view->data, pair);
-        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+    for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++) {
+        sm_u64 *slots = lr_bucket_at(view->data, bucket);
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             uint64_t word = atomic_load_explicit(&slots[i], memory_order_acquire);
             struct lr_head head;
-            if (word == 0)
+            if (lr_slot_is_empty(word))
                 continue;
-            if (!is_plausible(view, pair, word, &head) || test_mark(marks, head.off) ||
+            if (!is_plausible(view, bucket, word, &head) || test_mark(marks, head.off) ||
                 has_better_twin(view, &slots[i], &head)) {
                 clear_slot(view, &slots[i]);
                 continue;
@@ -229,24 +230,24 @@ static void reset_derived(struct lr_view *view) {
     for (unsigned row = 0; row < SM_BIN_ROWS; row++)
         for (unsigned column = 0; column < SM_BIN_COLUMNS; column++)
             atomic_store_explicit(&stripe->bins[row][column], 0, memory_order_relaxed);
-    uint64_t pairs = lr_pairs(view);
-    lr_store(&stripe->sweep_cursor, lr_load(&stripe->sweep_cursor) % pairs);
+    uint64_t buckets = lr_buckets(view);
+    lr_store(&stripe->sweep_cursor, lr_load(&stripe->sweep_cursor) % buckets);
 }
 
 /* Slots that the walk has not met go; the others count. */
 static void settle_slots(struct lr_view *view, uint64_t *marks) {
-    for (uint32_t pair = 0; pair < lr_pairs(view); pair++) {
-        sm_u64 *slots = lr_pair_at(view->data, pair);
-        for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
+    for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++) {
+        sm_u64 *slots = lr_bucket_at(view->data, bucket);
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             uint64_t word = atomic_load_explicit(&slots[i], memory_order_acquire);
             struct lr_head head;
-            if (word == 0)
+            if (lr_slot_is_empty(word))
                 continue;
             uint64_t off = lr_slot_off(word);
             bool outside = off >= view->cache->geometry.stripe_bytes, unmet = !outside && test_mark(marks, off);
             if (unmet)
                 clear_mark(marks, off);
-            if (outside || unmet || !is_plausible(view, pair, word, &head)) {
+            if (outside || unmet || !is_plausible(view, bucket, word, &head)) {
                 clear_slot(view, &slots[i]);
                 continue;
             }

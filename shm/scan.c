@@ -2,10 +2,11 @@
 /*
  * Walking the whole: every entry that stays put is seen at least once, without a lock.
  *
- * The cursor is a place in the index: stripe, pair, slot. Slides and replacements leave a word in its slot; words move
- * to pairs with a higher number, which the walk has yet to visit. After the rare move downwards (index.c) the stripe is
- * walked again, up to eight times. Each entry is copied and then checked like a get (reader.c).
+ * The cursor is a place in the index: stripe, bucket, slot. Slides and replacements leave a word in its slot; words
+ * move to buckets with a higher number, which the walk has yet to visit. After the rare move downwards (index.c) the
+ * stripe is walked again, up to eight times. Each entry is copied and then checked like a get (reader.c).
  */
+#include "bucket.h"
 #include "stripe.h"
 
 #define TRIES 16u
@@ -28,7 +29,7 @@ static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 
                      struct lr_entry *entry) {
     uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
     struct lr_head head;
-    if ((word & SM_SLOT_OFF_MASK) == 0 || (word & SM_SLOT_DEAD))
+    if (lr_slot_is_empty(word) || (word & SM_SLOT_DEAD))
         return LARDER_ENOT_FOUND;
     bool sane = lr_head_read(cache, view->data, lr_slot_off(word), &head) && lr_head_matches(&head, word);
     atomic_thread_fence(memory_order_acquire);
@@ -74,11 +75,11 @@ static int read_slot_settled(struct lr_cache *cache, const struct lr_view *view,
     return result;
 }
 
-/* Pairs in use, the one being made included; bounded whatever the word says. */
-static uint64_t pairs_in_use(const struct lr_cache *cache, uint64_t split) {
-    uint64_t pairs = (split & UINT32_MAX) + (split & SM_SPLITTING ? 1 : 0), most;
-    most = cache->geometry.stripe_bytes / SM_PAIR_BYTES;
-    return pairs < most ? pairs : most;
+/* Buckets in use, the one being made included; bounded whatever the word says. */
+static uint64_t buckets_in_use(const struct lr_cache *cache, uint64_t split) {
+    uint64_t buckets = (split & UINT32_MAX) + (split & SM_SPLITTING ? 1 : 0), most;
+    most = cache->geometry.stripe_bytes / SM_BUCKET_BYTES;
+    return buckets < most ? buckets : most;
 }
 
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry) {
@@ -87,30 +88,30 @@ int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t
         return error;
     while (scan->stripe <= scan->last_stripe && scan->stripe < cache->geometry.stripe_count) {
         struct lr_view view = lr_view_of(cache, scan->stripe);
-        uint64_t pairs = pairs_in_use(cache, atomic_load_explicit(&view.stripe->split, memory_order_acquire));
+        uint64_t buckets = buckets_in_use(cache, atomic_load_explicit(&view.stripe->split, memory_order_acquire));
         /* ORDER(moves-down) observe: a word that came by behind our back was counted before it left its place. */
         uint64_t moves = atomic_load_explicit(&view.stripe->moves_down, memory_order_acquire);
-        if (scan->pair == 0 && scan->slot == 0)
+        if (scan->bucket == 0 && scan->slot == 0)
             scan->moves = moves;
-        if (scan->pair >= pairs) {
+        if (scan->bucket >= buckets) {
             bool again = moves != scan->moves && scan->restarts < RESTARTS;
             scan->restarts = again ? scan->restarts + 1 : 0;
             scan->stripe += again ? 0 : 1;
-            scan->pair = 0;
+            scan->bucket = 0;
             scan->slot = 0;
             continue;
         }
-        sm_u64 *pair = lr_pair_at(view.data, (uint32_t)scan->pair);
+        sm_u64 *bucket = lr_bucket_at(view.data, (uint32_t)scan->bucket);
         int result = LARDER_ENOT_FOUND;
-        while (scan->slot < SM_PAIR_SLOTS && result == LARDER_ENOT_FOUND) {
-            result = read_slot_settled(cache, &view, &pair[scan->slot], buf, cap, entry);
+        while (scan->slot < SM_BUCKET_SLOTS && result == LARDER_ENOT_FOUND) {
+            result = read_slot_settled(cache, &view, &bucket[scan->slot], buf, cap, entry);
             if (result != LARDER_ETOO_SMALL)
                 scan->slot++;
         }
         if (result != LARDER_ENOT_FOUND)
             return result;
         scan->slot = 0;
-        scan->pair++;
+        scan->bucket++;
     }
     return LARDER_ENOT_FOUND;
 }
@@ -123,20 +124,20 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, place));
     for (unsigned attempt = 0; attempt < TRIES; attempt++) {
         uint64_t split = atomic_load_explicit(&view.stripe->split, memory_order_acquire);
-        uint32_t pairs = (uint32_t)pairs_in_use(cache, split & UINT32_MAX);
+        uint32_t buckets = (uint32_t)buckets_in_use(cache, split & UINT32_MAX);
         bool busy = false;
-        if (pairs == 0)
+        if (buckets == 0)
             return LARDER_ECORRUPT;
         const uint32_t first = lr_placing(place), second = lr_second(first);
-        /* While pair `pairs` is being made, the partner first, then the new one. */
-        const uint32_t where[4] = {lr_pair_of(first, pairs), lr_pair_of(first, pairs + 1), lr_pair_of(second, pairs),
-                                   lr_pair_of(second, pairs + 1)};
+        /* While bucket `buckets` is being made, the partner first, then the new one. */
+        const uint32_t where[4] = {lr_bucket_of(first, buckets), lr_bucket_of(first, buckets + 1),
+                                   lr_bucket_of(second, buckets), lr_bucket_of(second, buckets + 1)};
         for (unsigned n = 0; n < 4; n += split & SM_SPLITTING ? 1 : 2) {
-            sm_u64 *pair = lr_pair_at(view.data, where[n]);
-            for (unsigned i = 0; i < SM_PAIR_SLOTS; i++) {
-                if ((atomic_load_explicit(&pair[i], memory_order_acquire) & SM_SLOT_TAG_MASK) != tag)
+            sm_u64 *bucket = lr_bucket_at(view.data, where[n]);
+            for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+                if ((atomic_load_explicit(&bucket[i], memory_order_acquire) & SM_SLOT_TAG_MASK) != tag)
                     continue;
-                int result = read_slot_settled(cache, &view, &pair[i], buf, cap, entry);
+                int result = read_slot_settled(cache, &view, &bucket[i], buf, cap, entry);
                 busy = busy || result == LARDER_EBUSY;
                 if (result == LARDER_ETOO_SMALL)
                     return result;

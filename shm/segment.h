@@ -44,8 +44,8 @@ static inline uint64_t lr_round_up(uint64_t n, uint64_t unit) {
 /* Writes one line into `why` (LR_WHY_BYTES; may be NULL) and returns `error`. errno is not looked at. */
 int lr_error_explain(int error, char *why, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Hash pairs that a new stripe starts with: a power of two, at least 32. */
-uint64_t lr_geometry_pairs(const struct lr_geometry *geometry);
+/* Hash buckets that a new stripe starts with: a power of two, at least 64. */
+uint64_t lr_geometry_buckets(const struct lr_geometry *geometry);
 /* Lays out one new stripe. Its control block and data are all zero before. */
 void lr_geometry_lay_stripe(const struct lr_geometry *geometry, struct sm_stripe *stripe);
 /* Checksum of a liveness record. */

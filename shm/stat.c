@@ -19,7 +19,7 @@ static void add_stripe(struct lr_view *view, struct lr_stat *out) {
     out->hole_bytes += lr_load(&stripe->hole_bytes);
     out->gap_bytes += lr_gap_end(gap) - lr_gap_start(gap);
     out->index_bytes += lr_load(&stripe->border_off);
-    out->index_slots += (lr_load(&stripe->split) & UINT32_MAX) * SM_PAIR_SLOTS;
+    out->index_slots += (lr_load(&stripe->split) & UINT32_MAX) * SM_BUCKET_SLOTS;
     out->ttl_items += lr_load(&stripe->ttl_items);
     add_counters(out->stripe_counters, stripe->counters, LR_STRIPE_COUNTER_COUNT);
 }
@@ -69,7 +69,7 @@ int lr_stripe_info(struct lr_cache *cache, uint32_t stripe, struct lr_stripe_inf
                                    .gap_bytes = lr_gap_end(gap) - lr_gap_start(gap),
                                    .index_bytes = lr_load(&control->border_off),
                                    .arena_bytes = cache->geometry.stripe_bytes - lr_load(&control->border_off),
-                                   .pairs = lr_load(&control->split) & UINT32_MAX,
+                                   .buckets = lr_load(&control->split) & UINT32_MAX,
                                    .clock = lr_load(&control->clock),
                                    .ring_head = lr_load(&control->ring_head),
                                    .ring_acked = lr_load(&control->ring_acked),

@@ -109,7 +109,7 @@ static inline unsigned lr_slot_recency(uint64_t word) {
  * any time. */
 static inline bool lr_head_read(const struct lr_cache *cache, uint8_t *data, uint64_t off, struct lr_head *head) {
     uint64_t limit = cache->geometry.stripe_bytes;
-    if (off > limit - sizeof(struct sm_block) || off < SM_PAIR_BYTES)
+    if (off > limit - sizeof(struct sm_block) || off < SM_BUCKET_BYTES)
         return false;
     struct sm_block *block = lr_block_at(data, off);
     uint64_t word = atomic_load_explicit(&block->word, memory_order_relaxed);
@@ -212,14 +212,14 @@ bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *vie
 
 /* ---- index.c ------------------------------------------------------------------------------------------------ */
 
-static inline sm_u64 *lr_pair_at(uint8_t *data, uint32_t pair) {
-    return (sm_u64 *)(void *)(data + (uint64_t)pair * SM_PAIR_BYTES);
+static inline sm_u64 *lr_bucket_at(uint8_t *data, uint32_t bucket) {
+    return (sm_u64 *)(void *)(data + (uint64_t)bucket * SM_BUCKET_BYTES);
 }
 
-/* The pair count; in bounds whatever the word says. */
-static inline uint32_t lr_pairs(const struct lr_view *view) {
-    uint32_t pairs = (uint32_t)lr_load(&view->stripe->split);
-    return pairs - 1u < view->cache->geometry.stripe_bytes / SM_PAIR_BYTES - 1u ? pairs : 1u;
+/* The bucket count; in bounds whatever the word says. */
+static inline uint32_t lr_buckets(const struct lr_view *view) {
+    uint32_t buckets = (uint32_t)lr_load(&view->stripe->split);
+    return buckets - 1u < view->cache->geometry.stripe_bytes / SM_BUCKET_BYTES - 1u ? buckets : 1u;
 }
 
 struct lr_found {
@@ -227,17 +227,19 @@ struct lr_found {
     uint64_t word;
     struct lr_head head;
 };
-/* The key's entry, tombstones included. Removes dead words that it meets in the pair. */
+/* Brings the key's buckets into the cache, for a writer who is about to lock the stripe. */
+void lr_index_prefetch(const struct lr_view *view, uint64_t place);
+/* The key's entry, tombstones included. Removes it if it is dead. */
 struct lr_found lr_index_find(struct lr_view *view, const struct lr_key *key);
 /* The slot that names the block at `off`, whose header says `placing`. */
 sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, uint64_t *word);
-/* An empty slot for the place; if there is none, the coldest entry of its pairs goes. NULL: all are pinned, or nothing
- * may be evicted. */
+/* An empty slot for the place; if there is none, the coldest entry of its buckets goes. NULL: all are pinned, or
+ * nothing may be evicted. */
 sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict);
-/* Adds pairs while the index is too full; a bounded step before a put. */
+/* Adds buckets while the index is too full; a bounded step before a put. */
 void lr_index_grow(struct lr_view *view);
-/* Before a new entry takes room: if both its pairs are full, the index grows or a word moves on, a bounded step, until
- * they are not. */
+/* Before a new entry takes room: if both its buckets are full, the index grows or a word moves on, a bounded step,
+ * until they are not. */
 void lr_index_prepare(struct lr_view *view, uint64_t place);
 /* Finishes what a dead holder began to split or to move. */
 void lr_index_finish_moves(struct lr_view *view);
@@ -277,13 +279,13 @@ static inline struct lr_gap lr_gap_of(const struct lr_view *view) {
     return gap.start <= gap.end && gap.end <= last ? gap : (struct lr_gap){last, last};
 }
 
-/* Border, pair count and gap are where they can be. */
+/* Border, bucket count and gap are where they can be. */
 static inline bool lr_words_sane(const struct lr_view *view) {
     const uint64_t last = view->cache->geometry.stripe_bytes, split = lr_load(&view->stripe->split);
-    const uint64_t pairs = split & UINT32_MAX;
+    const uint64_t buckets = split & UINT32_MAX;
     const uint64_t border = lr_load(&view->stripe->border_off), gap = lr_load(&view->stripe->gap);
-    return border >= SM_PAIR_BYTES && border <= last / 2 && border % SM_GRANULE == 0 && pairs != 0 &&
-           pairs + (split & SM_SPLITTING ? 1 : 0) <= border / SM_PAIR_BYTES && lr_gap_start(gap) >= border &&
+    return border >= SM_BUCKET_BYTES && border <= last / 2 && border % SM_GRANULE == 0 && buckets != 0 &&
+           buckets + (split & SM_SPLITTING ? 1 : 0) <= border / SM_BUCKET_BYTES && lr_gap_start(gap) >= border &&
            lr_gap_start(gap) <= lr_gap_end(gap) && lr_gap_end(gap) <= last;
 }
 
@@ -386,9 +388,9 @@ void lr_entry_extend(struct lr_view *view, const struct lr_found *found, uint64_
 
 /* ---- sweep.c ------------------------------------------------------------------------------------------------ */
 
-/* Removes what is gone from `pairs` pairs at the sweep's cursor, and tombstones that every peer has had for
+/* Removes what is gone from `buckets` buckets at the sweep's cursor, and tombstones that every peer has had for
  * tombstone_ms (UINT64_MAX: none). */
-unsigned lr_sweep_pairs(struct lr_view *view, unsigned pairs, uint64_t tombstone_ms);
+unsigned lr_sweep_buckets(struct lr_view *view, unsigned buckets, uint64_t tombstone_ms);
 
 /* ---- repair.c ----------------------------------------------------------------------------------------------- */
 

@@ -171,7 +171,7 @@ static void a_refusal_names_both_sides(void) {
     other.layout = 77;
     CU_ASSERT_EQUAL(lr_geometry_load(&other, geometry.segment_bytes, &out, why), LARDER_EVERSION);
     CU_ASSERT_PTR_NOT_NULL(strstr(why, "layout 77"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(why, "speaks layout 1"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "speaks layout 2"));
 
     other = constants;
     other.byte_order = UINT32_C(0x04030201);
@@ -196,11 +196,11 @@ static void a_new_stripe_is_an_empty_index_and_one_gap(void) {
         struct sm_stripe *stripe = calloc(1, geometry.control_bytes);
         CU_ASSERT_PTR_NOT_NULL_FATAL(stripe);
         lr_geometry_lay_stripe(&geometry, stripe);
-        uint64_t pairs = atomic_load(&stripe->split), gap = atomic_load(&stripe->gap);
-        CU_ASSERT(pairs >= 32 && (pairs & (pairs - 1)) == 0);
-        CU_ASSERT_EQUAL(pairs, lr_geometry_pairs(&geometry));
-        CU_ASSERT_EQUAL(atomic_load(&stripe->border_off), pairs * SM_PAIR_BYTES);
-        CU_ASSERT_EQUAL(gap >> 32, pairs * SM_PAIR_BYTES / SM_GRANULE);
+        uint64_t buckets = atomic_load(&stripe->split), gap = atomic_load(&stripe->gap);
+        CU_ASSERT(buckets >= 64 && (buckets & (buckets - 1)) == 0);
+        CU_ASSERT_EQUAL(buckets, lr_geometry_buckets(&geometry));
+        CU_ASSERT_EQUAL(atomic_load(&stripe->border_off), buckets * SM_BUCKET_BYTES);
+        CU_ASSERT_EQUAL(gap >> 32, buckets * SM_BUCKET_BYTES / SM_GRANULE);
         CU_ASSERT_EQUAL(gap & UINT32_MAX, geometry.stripe_bytes / SM_GRANULE);
         CU_ASSERT_EQUAL(atomic_load(&stripe->epoch), 1);
         CU_ASSERT_EQUAL(atomic_load(&stripe->acked_epoch), 0);

@@ -489,54 +489,54 @@ static void a_pin_that_is_overtaken_holds_one_whole_filling(void) {
 /* ---- words that move ------------------------------------------------------------------------------------------------
  */
 
-/* The next number from *next on whose key has this first pair, and this second one (or none of `not_second`). */
-static uint64_t number_in(struct scene *s, uint64_t *next, uint32_t first, uint32_t second, uint32_t not_second) {
+/* The next number from *next on whose key has this first bucket and this second one. */
+static uint64_t number_in(struct scene *s, uint64_t *next, uint32_t first, uint32_t second) {
     struct lr_view view = lr_view_of(s->two, 0);
     for (;; (*next)++) {
         struct lr_key key = lr_key_of(s->two, next, 8);
-        uint32_t placing = lr_placing(key.place), other = lr_pair_of(lr_second(placing), lr_pairs(&view));
-        if (lr_pair_of(placing, lr_pairs(&view)) == first && other != not_second &&
-            (second == UINT32_MAX || (other == second && lr_place_line(key.place) == 0)))
+        uint32_t placing = lr_placing(key.place);
+        if (lr_bucket_of(placing, lr_buckets(&view)) == first &&
+            lr_bucket_of(lr_second(placing), lr_buckets(&view)) == second)
             return (*next)++;
     }
 }
 
 /*
- * `key` stands in its second pair, the highest one, though its first has room again; that pair and the one before it
- * are full of words that can go nowhere. `other` belongs to these two: when it comes, `key` moves down to its first.
+ * `key` stands in its second bucket, the highest one, though its first has room again; that bucket and the one before
+ * it are full of words that can go nowhere. `other` belongs to these two: when it comes, `key` moves down to its first.
  */
 static void begin_move(struct scene *s, bool replicating) {
     begin(s, 128u << 10, replicating);
     struct lr_view view = lr_view_of(s->two, 0);
-    const uint32_t high = lr_pairs(&view) - 1, full = high - 1, low = 2;
+    const uint32_t high = lr_buckets(&view) - 1, full = high - 1, low = 2;
     uint64_t next = 1, filler = 0;
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
-        put(s->one, filler = number_in(s, &next, low, UINT32_MAX, high), 1);
-    s->key = number_in(s, &next, low, high, UINT32_MAX);
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
+        put(s->one, filler = number_in(s, &next, low, low), 1);
+    s->key = number_in(s, &next, low, high);
     s->versions[1] = put(s->one, s->key, 1);
     lr_set_replicating(s->one, false);
     lr_delete(s->one, &filler, 8);
     lr_set_replicating(s->one, replicating);
-    for (unsigned i = 1; i < SM_PAIR_SLOTS; i++)
-        put(s->one, number_in(s, &next, high, UINT32_MAX, UINT32_MAX), 1);
-    for (unsigned i = 0; i < SM_PAIR_SLOTS; i++)
-        put(s->one, number_in(s, &next, full, UINT32_MAX, high), 1);
-    s->other = number_in(s, &next, high, full, UINT32_MAX);
+    for (unsigned i = 1; i < SM_BUCKET_SLOTS; i++)
+        put(s->one, number_in(s, &next, high, high), 1);
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
+        put(s->one, number_in(s, &next, full, full), 1);
+    s->other = number_in(s, &next, high, full);
     keep(s);
 }
 
-/* When `other` comes, the index gets a pair, and `key` moves there. */
+/* When `other` comes, the index gets a bucket, and `key` moves there. */
 static void begin_split(struct scene *s, bool replicating) {
     begin(s, 128u << 10, replicating);
     sm_u64 *slots[2000];
     for (uint64_t next = 0; next < 2000; next++) {
         for (uint64_t i = 0; i < next; i++)
             slots[i] = find(s, i).slot;
-        uint64_t pairs = lr_load(&lr_stripe_at(s->two, 0)->split) & UINT32_MAX;
+        uint64_t buckets = lr_load(&lr_stripe_at(s->two, 0)->split) & UINT32_MAX;
         keep(s);
         put(s->one, next, 1);
         for (uint64_t i = 0; i < next; i++) {
-            if ((lr_load(&lr_stripe_at(s->two, 0)->split) & UINT32_MAX) == pairs || find(s, i).slot == slots[i])
+            if ((lr_load(&lr_stripe_at(s->two, 0)->split) & UINT32_MAX) == buckets || find(s, i).slot == slots[i])
                 continue;
             restore(s);
             s->key = i;
@@ -592,9 +592,9 @@ static void a_walk_starts_over_when_a_word_moves_behind_it(void) {
     struct lr_scan scan = lr_scan_all(s.one);
     while (lr_scan_next(s.one, &scan, s.got, sizeof s.got, &entry) == 0) {
         seen = seen || entry.hash == lr_cluster_hash(&s.key, 8);
-        if (scan.pair > 2 && !moved)
+        if (scan.bucket > 2 && !moved)
             put_other_by_two(&s);
-        moved = moved || scan.pair > 2;
+        moved = moved || scan.bucket > 2;
     }
     CU_ASSERT(moved && seen);
     end(&s);
