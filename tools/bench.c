@@ -36,7 +36,7 @@
 #include <unistd.h>
 
 #define ROUNDS 81u
-#define WARM_UP 3u /* rounds before them that do not count */
+#define WARM_UP 16u /* rounds before them that do not count */
 #define ROUND_OPS 4096u
 #define BATCH FLOOR_BATCH
 #define KEY_BYTES VALUE_KEY_BYTES
@@ -384,6 +384,7 @@ static int prepare(struct worker *worker) {
         make_key(key, item);
         floor_insert(&worker->floor, key, KEY_BYTES, worker->value, options->value_bytes);
     }
+    floor_settle(&worker->floor);
     return 0;
 }
 

@@ -18,6 +18,9 @@
 #define DEAD (UINT64_C(1) << 49)
 #define OFF_MASK UINT64_C(0xffffffff)
 #define GRANULE 8u
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #define HUGE_BYTES (UINT64_C(2) << 20)
 
 struct item_head { /* as long as the engine's */
@@ -94,6 +97,11 @@ static void *map_plain(size_t bytes) {
         return NULL;
     madvise(at, bytes, MADV_HUGEPAGE);
     return at;
+}
+
+void floor_settle(const struct floor *floor) {
+    madvise(floor->lines, floor->line_bytes, MADV_COLLAPSE);
+    madvise(floor->items, floor->item_bytes, MADV_COLLAPSE);
 }
 
 int floor_create(struct floor *floor, uint64_t count, size_t key_len, size_t value_len) {

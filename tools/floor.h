@@ -44,6 +44,9 @@ int floor_create(struct floor *floor, uint64_t count, size_t key_len, size_t val
 void floor_destroy(struct floor *floor);
 /* A key that is not there yet; asserts that there is room. */
 void floor_insert(struct floor *floor, const void *key, size_t key_len, const void *value, size_t value_len);
+/* When it is filled: what got no huge pages so far gets them now, where it can, and not by the kernel in the middle of
+ * a measurement. */
+void floor_settle(const struct floor *floor);
 /* Copies the value. False: not there, or larger than cap. */
 bool floor_get(const struct floor *floor, const void *key, size_t key_len, void *buf, size_t cap, size_t *value_len);
 /* The value in place, or NULL. */
