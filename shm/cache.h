@@ -26,7 +26,7 @@
     X(hits, "gets", "gets that returned a value")                                                                      \
     X(misses, "gets", "gets that found no live item")                                                                  \
     X(hit_bytes, "bytes", "value bytes returned by gets")                                                              \
-    X(retries, "reads", "lock-free reads that were repeated because the item changed meanwhile")                       \
+    X(retries, "reads", "lock-free reads that started over: the item changed, or a glance did not do")                 \
     X(locked_reads, "reads", "reads that took the stripe's lock after their retries")                                  \
     X(pins, "gets", "gets that pinned a value")                                                                        \
     X(pin_refusals, "gets", "pins refused because all hazards of the process were in use")                             \

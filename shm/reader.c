@@ -287,6 +287,7 @@ COLD static int read_again(struct lr_cache *cache, const void *bytes, size_t len
                            struct lr_item *item, unsigned flags) {
     struct lr_key key = lr_key_of(cache, bytes, len);
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
+    lr_count(cache, LR_C_retries);
     for (unsigned attempt = 0; attempt < TRIES; attempt++) {
         struct look_up look;
         int result;
