@@ -319,19 +319,24 @@ static void do_phase(struct worker *worker, enum bench_op number, enum phase pha
         atomic_fetch_add(&worker->shared->done, 1);
 }
 
-static void do_op(struct worker *worker, enum bench_op number) {
-    for (unsigned round = 0; round < WARM_UP + ROUNDS; round++) {
-        /* The same keys for both: each draws from the same state. */
-        const struct draw draw = worker->draw;
-        const uint64_t cursor = worker->cursor;
-        for (unsigned i = 0; i < PHASES; i++) {
-            enum phase phase = (enum phase)(round % 2 == 0 ? i : i ^ 1u);
-            worker->draw = draw;
-            worker->cursor = cursor;
-            do_phase(worker, number, phase, round);
-        }
-        draw_bits(&worker->draw);
+static void do_round(struct worker *worker, enum bench_op number, unsigned round) {
+    /* The same keys for both: each draws from the same state. */
+    const struct draw draw = worker->draw;
+    const uint64_t cursor = worker->cursor;
+    for (unsigned i = 0; i < PHASES; i++) {
+        enum phase phase = (enum phase)(round % 2 == 0 ? i : i ^ 1u);
+        worker->draw = draw;
+        worker->cursor = cursor;
+        do_phase(worker, number, phase, round);
     }
+    draw_bits(&worker->draw);
+}
+
+/* Round by round and not operation by operation: whatever the machine does for some seconds meets them all. */
+static void do_ops(struct worker *worker, enum bench_op from, enum bench_op to) {
+    for (unsigned round = 0; round < WARM_UP + ROUNDS; round++)
+        for (unsigned op = from; op < (unsigned)to; op++)
+            do_round(worker, (enum bench_op)op, round);
 }
 
 /* ---- the worker ------------------------------------------------------------------------------------------------- */
@@ -408,9 +413,7 @@ static int live(struct worker *worker, const char *roomy, const char *full) {
     if (prepare(worker) != 0 || attach(worker, roomy) != 0 || load(worker, 0, worker->options->items) != 0)
         return 1;
     meet(worker);
-    for (unsigned op = 0; op < BENCH_OP_COUNT; op++)
-        if (op != BENCH_put_evict)
-            do_op(worker, (enum bench_op)op);
+    do_ops(worker, 0, BENCH_put_evict);
     lr_cache_detach(worker->cache);
     atomic_fetch_add(&shared->left, 1);
     while (atomic_load(&shared->stage) != STAGE_FULL)
@@ -420,7 +423,7 @@ static int live(struct worker *worker, const char *roomy, const char *full) {
         return 1;
     worker->fresh = worker->options->items / worker->options->processes + 1u;
     meet(worker);
-    do_op(worker, BENCH_put_evict);
+    do_ops(worker, BENCH_put_evict, BENCH_OP_COUNT);
     lr_cache_detach(worker->cache);
     return worker->sink == 1; /* it never is */
 }

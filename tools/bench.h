@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 /* X(name) in the order in which they run and are reported. */
-#define BENCH_OPS(X) X(get_copy) X(get_pinned) X(get_many) X(put_replace) X(put_evict) X(delete)
+#define BENCH_OPS(X) X(get_copy) X(get_pinned) X(get_many) X(put_replace) X(delete) X(put_evict)
 
 enum bench_op {
 #define X(name) BENCH_##name,
