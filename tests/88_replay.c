@@ -820,7 +820,7 @@ static void bad_command_lines_are_refused_with_both_sides(void) {
 }
 
 static void bench_reports_each_op_with_its_floor(void) {
-    static const char *const names[] = {"get_copy", "get_pinned", "get_many", "put_replace", "put_evict", "delete"};
+    static const char *const names[] = {"get_copy", "get_pinned", "get_many", "put_replace", "delete", "put_evict"};
     for (unsigned processes = 1; processes <= 2; processes++) {
         int status;
         json_t *object = run_json(&status, "bench --items 20000 --zipf 0.9 --processes %u", processes);
