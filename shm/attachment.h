@@ -59,7 +59,10 @@ struct lr_cache {
     uint8_t *data;
     bool read_only;
     bool image; /* a copied file: nobody lives there */
+    bool kept;  /* in a memfd, handed over by its keeper (keeper.c) */
     uint32_t wait_ms;
+    uint32_t live_state; /* header->state while the segment is in use */
+    int live_fd;         /* kept: the liveness file as it was handed over, to be opened anew only; else -1 */
     uint64_t map_bytes;
     void *reserved; /* address range that holds the aligned mapping */
     uint64_t reserved_bytes;
@@ -74,12 +77,13 @@ struct lr_cache {
     struct sm_participant *me; /* = &participants[slot]; a private dummy when read_only */
     int probe_fd;              /* own description of the liveness file, for probing and reaping only; -1 none */
     void *live_page;           /* one page mapped through the description that holds our byte; MADV_DONTFORK */
+    uid_t owner;               /* trusted beside oneself and root */
     uint64_t live_dev, live_ino;
     uint64_t segment_dev, segment_ino;
 
     uint64_t bell_seen;         /* sum of all ring heads when lr_bell_wait last returned */
     _Atomic uint64_t driven_ms; /* 0: host clock */
-    char path[4096];            /* of the segment; "" for an image */
+    char path[4096];            /* of the segment; "unix:" and the socket's when kept; "" for an image */
     char who[32];
     struct sm_participant dummy; /* counters of a read-only handle */
 };
@@ -124,6 +128,11 @@ void lr_participant_leave(struct lr_cache *cache);
 /* The slow half of lr_enter: joins anew in a forked child. */
 int lr_participant_rejoin(struct lr_cache *cache);
 
+/* Neither destroyed nor without its keeper. */
+static inline bool lr_is_live(const struct lr_cache *cache) {
+    return atomic_load_explicit(&cache->header->state, memory_order_relaxed) == cache->live_state;
+}
+
 /* Opens every call that may write: fork check and retirement check. 0, ERETIRED, EREAD_ONLY or join's errors. */
 static inline int lr_enter(struct lr_cache *cache) {
     if (cache->read_only)
@@ -134,13 +143,13 @@ static inline int lr_enter(struct lr_cache *cache) {
         if (error != 0)
             return error;
     }
-    return atomic_load_explicit(&cache->header->state, memory_order_relaxed) == SM_LIVE ? 0 : LARDER_ERETIRED;
+    return lr_is_live(cache) ? 0 : LARDER_ERETIRED;
 }
 
 /* Opens every call that only reads; as lr_enter, but a read-only handle may. */
 static inline int lr_enter_read(struct lr_cache *cache) {
     if (cache->read_only)
-        return atomic_load_explicit(&cache->header->state, memory_order_relaxed) == SM_LIVE ? 0 : LARDER_ERETIRED;
+        return lr_is_live(cache) ? 0 : LARDER_ERETIRED;
     return lr_enter(cache);
 }
 

@@ -95,12 +95,18 @@ struct sm_constants {
 static_assert(sizeof(struct sm_constants) == 256, "constants are four lines");
 
 enum { SM_LIVE = 1, SM_RETIRED = 2 };
+/*
+ * State of a segment in a memfd while its keeper lives (keeper.c): SM_KEPT and the keeper's thread id. When that thread
+ * ends the kernel makes it SM_KEPT | SM_KEEPER_DIED, for the word is on the thread's list of robust futexes.
+ */
+#define SM_KEPT 0x80000000u
+#define SM_KEEPER_DIED 0x40000000u
 
 struct sm_header {
     struct sm_constants constants; /* 0 */
 
     /* Read by every call, written almost never. */
-    sm_u32 state;             /* 256: SM_LIVE, then SM_RETIRED for good */
+    sm_u32 state;             /* 256: SM_LIVE or SM_KEPT and more, then SM_RETIRED (or the kernel's word) for good */
     sm_u32 replicating;       /* 260: 1 while larderd has peers configured; survives its restart */
     sm_u64 flush_version;     /* 264: items at or below this version are gone; only rises */
     sm_u32 origin;            /* 272: low 10 bits of the versions drawn here */

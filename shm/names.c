@@ -57,6 +57,7 @@
 #include <unistd.h>
 
 #define NAME_PREFIX "/dev/shm/larder."
+#define KEPT_PREFIX "unix:"
 #define NS_PER_S UINT64_C(1000000000)
 #define GUARD_WAIT_NS (5 * NS_PER_S)         /* for another creator or destroyer ... */
 #define GUARD_WAIT_NS_PER_GIB (4 * NS_PER_S) /* ... who may have to allocate */
@@ -88,6 +89,24 @@ static int check_name(const char *name, char *why) {
     return 0;
 }
 
+bool lr_names_kept(const char *path) {
+    return strncmp(path, KEPT_PREFIX, sizeof KEPT_PREFIX - 1) == 0;
+}
+
+const char *lr_names_socket(const char *path) {
+    return path + sizeof KEPT_PREFIX - 1;
+}
+
+/* `prefix` is "" or KEPT_PREFIX. Returns the length that it has or would have, -1: the current folder has no path. */
+static int make_absolute(const char *prefix, const char *file, char path[LR_PATH_BYTES]) {
+    char folder[LR_PATH_BYTES];
+    if (file[0] == '/')
+        return snprintf(path, LR_PATH_BYTES, "%s%s", prefix, file);
+    if (getcwd(folder, sizeof folder) == NULL)
+        return -1;
+    return snprintf(path, LR_PATH_BYTES, "%s%s/%s", prefix, folder, file);
+}
+
 int lr_names_resolve(const struct lr_options *options, char path[LR_PATH_BYTES], char *why) {
     if ((options->name == NULL) == (options->path == NULL))
         return lr_error_explain(LARDER_EINVALID, why, "give a name or a path, %s",
@@ -98,14 +117,13 @@ int lr_names_resolve(const struct lr_options *options, char path[LR_PATH_BYTES],
         if (error != 0)
             return error;
         len = snprintf(path, LR_PATH_BYTES, "%s%s", NAME_PREFIX, options->name);
-    } else if (options->path[0] == '/') {
-        len = snprintf(path, LR_PATH_BYTES, "%s", options->path);
+    } else if (lr_names_kept(options->path)) {
+        len = make_absolute(KEPT_PREFIX, lr_names_socket(options->path), path);
     } else {
-        char folder[LR_PATH_BYTES];
-        if (getcwd(folder, sizeof folder) == NULL)
-            return lr_error_explain(LARDER_ESYSTEM, why, "the current folder has no path: %s", strerror(errno));
-        len = snprintf(path, LR_PATH_BYTES, "%s/%s", folder, options->path);
+        len = make_absolute("", options->path, path);
     }
+    if (len < 0)
+        return lr_error_explain(LARDER_ESYSTEM, why, "the current folder has no path: %s", strerror(errno));
     const char *last = len < LR_PATH_BYTES ? strrchr(path, '/') + 1 : "";
     if (len + (int)sizeof LR_LIVE_SUFFIX > LR_PATH_BYTES || strlen(last) + sizeof LR_LIVE_SUFFIX > NAME_MAX + 1)
         return lr_error_explain(LARDER_EINVALID, why, "the path has %d characters, which is too long for %s behind it",
@@ -240,7 +258,7 @@ int lr_names_load_segment(int fd, const struct stat *file, const char *path, str
     error = lr_geometry_load(&head.constants, (uint64_t)file->st_size, geometry, reason);
     if (error != 0)
         return lr_error_explain(error, why, "%.150s: %.340s", path, reason);
-    if (head.state != SM_LIVE && head.state != SM_RETIRED)
+    if (head.state != SM_LIVE && head.state != SM_RETIRED && (head.state & SM_KEPT) == 0)
         return lr_error_explain(LARDER_ECORRUPT, why, "%.300s: the segment's state is %" PRIu32 ", but %d or %d exist",
                                 path, head.state, SM_LIVE, SM_RETIRED);
     *state = head.state;

@@ -11,6 +11,9 @@
 
 /* The segment's absolute path, so that a later chdir of the application does no harm. EINVALID. */
 int lr_names_resolve(const struct lr_options *options, char path[LR_PATH_BYTES], char *why);
+/* Whether a path means a segment in a memfd ("unix:/path/of/its/keeper's/socket"), and the socket in it. */
+bool lr_names_kept(const char *path);
+const char *lr_names_socket(const char *path);
 /* Path of the liveness file. */
 void lr_names_live(const char *path, char out[LR_LIVE_PATH_BYTES]);
 /* The name, or the file's name in the characters that a name may have. */
@@ -27,6 +30,25 @@ bool lr_names_has(const char *path, const struct stat *file);
 /* All that must hold before a byte is mapped. Errors as lr_geometry_load; the path is added here, once. */
 int lr_names_load_segment(int fd, const struct stat *file, const char *path, struct lr_geometry *geometry,
                           uint32_t *state, char *why);
+/* files.c. A file without a name, in the folder of `path`, with this mode whatever the umask. On error too *fd may be
+ * open. EINVALID, EPERMISSION, ENO_SPACE, ESYSTEM. */
+int lr_files_nameless(const char *path, mode_t mode, gid_t group, int *fd, char *why);
+/* Memory for the whole file. ENO_SPACE, ENO_MEMORY, ESYSTEM. */
+int lr_files_allocate(int fd, uint64_t bytes, const char *path, char *why);
+/* Mode of the liveness file beside a segment of this mode. Readers who may not write get no descriptor of it: a read
+ * lock would make the dead look alive. */
+mode_t lr_files_live_mode(mode_t mode);
+/* Makes an empty file a liveness file, partner of the segment that `partner` names. Fills *file. */
+int lr_files_live(const struct sm_liveness *partner, int fd, const char *path, struct stat *file, char *why);
+/* Both, and its guard is ours: a liveness file, whole, guarded, and nameless itself. */
+int lr_files_build_live(const struct sm_liveness *partner, const char *path, mode_t mode, gid_t group, int *fd,
+                        struct stat *file, char *why);
+/* As lr_files_nameless, but a memfd that can be sealed. */
+int lr_files_memfd(const char *label, mode_t mode, gid_t group, int *fd, char *why);
+/* For good: its size never changes. */
+int lr_files_seal(int fd, char *why);
+bool lr_files_sealed(int fd);
+
 /* EFOREIGN when the file is no liveness file. */
 int lr_names_load_live(int fd, const char *live, struct sm_liveness *record, char *why);
 

@@ -45,13 +45,14 @@
  * Left open on purpose: a thread that forks while another thread is between open and close of lock_fd leaves a copy of
  * description A in the child; the byte then stays until that child execs or exits too. That errs on the side of rule 3.
  */
-#include "segment.h"
+#include "handover.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -74,11 +75,59 @@ static off_t probe_mark(const struct lr_cache *cache) {
     return (off_t)((uintptr_t)cache & (uintptr_t)INT64_MAX);
 }
 
+/* And that of a kept segment's live_fd. */
+static off_t live_mark(const struct lr_cache *cache) {
+    return probe_mark(cache) ^ 1;
+}
+
 bool lr_participant_owns_probe(const struct lr_cache *cache) {
     return is_live_file(cache, cache->probe_fd) && lseek(cache->probe_fd, 0, SEEK_CUR) == probe_mark(cache);
 }
 
+/*
+ * A kept segment's liveness file has no name. It is opened anew by way of the descriptor that was handed over; where
+ * the application has closed that, the keeper is asked for another.
+ */
+static int open_kept_live(const struct lr_cache *cache, int *fd, char *why) {
+    if (is_live_file(cache, cache->live_fd)) {
+        char from[64];
+        (void)snprintf(from, sizeof from, "/proc/self/fd/%d", cache->live_fd);
+        *fd = open(from, O_RDWR | O_CLOEXEC);
+        return *fd >= 0 ? 0
+                        : lr_error_explain(LARDER_ESYSTEM, why, "the liveness file cannot be opened by way of %s: %s",
+                                           from, strerror(errno));
+    }
+    struct lr_handed handed;
+    int error = lr_handover_take(cache->path, cache->owner, &handed, why);
+    if (error != 0)
+        return error;
+    close(handed.segment_fd);
+    *fd = handed.live_fd;
+    if (is_live_file(cache, *fd))
+        return 0;
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    return lr_error_explain(LARDER_ERETIRED, why, "%.400s is another segment now", cache->path);
+}
+
+int lr_participant_adopt_live(struct lr_cache *cache, int fd, char *why) {
+    if (lseek(fd, live_mark(cache), SEEK_SET) != live_mark(cache))
+        return lr_error_explain(LARDER_ESYSTEM, why, "the liveness file's position cannot be set: %s", strerror(errno));
+    cache->live_fd = fd;
+    return 0;
+}
+
+/* If it still is the one that we were given: the number may be a sibling handle's by now. */
+static void close_kept_live(struct lr_cache *cache) {
+    if (is_live_file(cache, cache->live_fd) && lseek(cache->live_fd, 0, SEEK_CUR) == live_mark(cache))
+        close(cache->live_fd);
+    cache->live_fd = -1;
+}
+
 int lr_participant_open_live(const struct lr_cache *cache, int *fd, char *why) {
+    if (cache->kept)
+        return open_kept_live(cache, fd, why);
     char path[LR_PATH_BYTES + sizeof LR_LIVE_SUFFIX];
     size_t len = strlen(cache->path);
     memcpy(path, cache->path, len);
@@ -331,6 +380,8 @@ void lr_participant_leave(struct lr_cache *cache) {
     }
     cache->live_page = NULL;
     close_probe(cache);
+    if (cache->live_fd >= 0)
+        close_kept_live(cache);
 }
 
 static int join_as_child(struct lr_cache *cache) {
@@ -343,7 +394,7 @@ static int join_as_child(struct lr_cache *cache) {
     if (error != 0)
         return error;
     error = lr_participant_join(cache, NULL);
-    if (error != 0 && atomic_load_explicit(&cache->header->state, memory_order_relaxed) != SM_LIVE)
+    if (error != 0 && !lr_is_live(cache))
         return LARDER_ERETIRED;
     return error;
 }

@@ -18,13 +18,13 @@
  * It is left out of core dumps. It is never remapped, and the file never changes its size: a new generation is another
  * file, and those who are attached to the old one get RETIRED.
  */
+#include "handover.h"
 #include "names.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,7 +35,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -125,6 +124,10 @@ static int new_attachment(const struct lr_options *options, const char *path, st
     if (cache == NULL)
         return lr_error_explain(LARDER_ENO_MEMORY, why, "no memory for a handle of %zu bytes", sizeof *cache);
     cache->probe_fd = -1;
+    cache->live_fd = -1;
+    cache->owner = options->owner;
+    cache->kept = lr_names_kept(path);
+    cache->live_state = SM_LIVE;
     cache->slot = UINT32_MAX;
     cache->me = &cache->dummy;
     cache->read_only = options->read_only;
@@ -199,159 +202,8 @@ static int prefault(const struct lr_cache *cache, char *why) {
 
 /* ---- create ----------------------------------------------------------------------------------------------------- */
 
-/* While it lasts, no signal interrupts an allocation, and SIGXFSZ is an error instead of our death. */
-struct signals {
-    sigset_t before;
-    bool file_size_pending;
-};
-
-static void hold_signals(struct signals *held) {
-    sigset_t all, pending;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &held->before);
-    sigemptyset(&pending);
-    sigpending(&pending);
-    held->file_size_pending = sigismember(&pending, SIGXFSZ) == 1;
-}
-
-static void release_signals(const struct signals *held) {
-    sigset_t file_size;
-    sigemptyset(&file_size);
-    sigaddset(&file_size, SIGXFSZ);
-    if (!held->file_size_pending)
-        while (sigtimedwait(&file_size, NULL, &(struct timespec){0}) < 0 && errno == EINTR)
-            ;
-    pthread_sigmask(SIG_SETMASK, &held->before, NULL);
-}
-
 static int fill_random(void *out, size_t len) {
     return getrandom(out, len, 0) == (ssize_t)len ? 0 : LARDER_ESYSTEM;
-}
-
-static uint64_t free_bytes(int fd) {
-    struct statfs fs;
-    return fstatfs(fd, &fs) == 0 ? (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize : 0;
-}
-
-/* `had` bytes of `wanted` were allocated when `error` came. */
-static int allocation_error(int error, int fd, uint64_t wanted, uint64_t had, const char *path, char *why) {
-    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
-    switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-        return lr_error_explain(LARDER_ENO_SPACE, why,
-                                "%.150s needs %" PRIu64 " bytes, but its file system has only %" PRIu64
-                                " free: enlarge "
-                                "it (mount -o remount,size=..., docker --shm-size), or create a smaller segment",
-                                path, wanted, free_bytes(fd) + had);
-    case EFBIG:
-        (void)getrlimit(RLIMIT_FSIZE, &limit);
-        return lr_error_explain(LARDER_ENO_SPACE, why,
-                                "%.150s needs %" PRIu64 " bytes, but this process may write files of %ju bytes only "
-                                "(ulimit -f): raise that limit, or create a smaller segment",
-                                path, wanted, (uintmax_t)limit.rlim_cur);
-    case ENOMEM:
-        return lr_error_explain(LARDER_ENO_MEMORY, why, "%.150s needs %" PRIu64 " bytes: %s", path, wanted,
-                                strerror(error));
-    default:
-        return lr_error_explain(LARDER_ESYSTEM, why, "%.150s: %" PRIu64 " bytes cannot be allocated: %s", path, wanted,
-                                strerror(error));
-    }
-}
-
-static int allocate(int fd, uint64_t bytes, const char *path, char *why) {
-    struct statfs fs;
-    /* Without a limit (f_blocks 0) there is nothing to compare with. */
-    if (fstatfs(fd, &fs) == 0 && fs.f_blocks != 0 && (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize < bytes)
-        return allocation_error(ENOSPC, fd, bytes, 0, path, why);
-    for (uint64_t done = 0; done < bytes; done += HUGE_PAGE) {
-        uint64_t piece = bytes - done < HUGE_PAGE ? bytes - done : HUGE_PAGE;
-        struct signals held;
-        int error;
-        hold_signals(&held);
-        do /* a stop and a continue still interrupt */
-            error = posix_fallocate(fd, (off_t)done, (off_t)piece);
-        while (error == EINTR);
-        release_signals(&held);
-        if (error != 0)
-            return allocation_error(error, fd, bytes, done, path, why);
-    }
-    return 0;
-}
-
-/* A file without a name, in the folder where it will get one. */
-static int open_nameless(const char *path, mode_t mode, gid_t group, int *fd, char *why) {
-    char folder[LR_PATH_BYTES];
-    size_t len = (size_t)(strrchr(path, '/') - path);
-    memcpy(folder, path, len);
-    folder[len] = 0;
-    *fd = open(len == 0 ? "/" : folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (*fd < 0) {
-        int error = errno;
-        switch (error) {
-        case ENOENT:
-        case ENOTDIR:
-            return lr_error_explain(LARDER_EINVALID, why, "%.300s is no folder: make it, or mount a tmpfs there",
-                                    folder);
-        case EACCES:
-        case EPERM:
-        case EROFS:
-            return lr_error_explain(LARDER_EPERMISSION, why, "user %u may not make files in %.300s: %s",
-                                    (unsigned)geteuid(), folder, strerror(error));
-        case EOPNOTSUPP:
-        case EISDIR:
-            return lr_error_explain(LARDER_EINVALID, why,
-                                    "the file system of %.300s has no unnamed files (O_TMPFILE): use a tmpfs", folder);
-        case ENOSPC:
-        case EDQUOT:
-            return lr_error_explain(LARDER_ENO_SPACE, why, "%.300s has no room for another file: enlarge it", folder);
-        default:
-            return lr_error_explain(LARDER_ESYSTEM, why, "no file can be made in %.300s: %s", folder, strerror(error));
-        }
-    }
-    if (group != (gid_t)-1 && fchown(*fd, (uid_t)-1, group) != 0)
-        return lr_error_explain(LARDER_EPERMISSION, why, "%.300s cannot be given to group %u by user %u: %s", path,
-                                (unsigned)group, (unsigned)geteuid(), strerror(errno));
-    if (fchmod(*fd, mode) != 0) /* whatever the umask */
-        return lr_error_explain(LARDER_ESYSTEM, why, "%.300s: mode %04o cannot be set: %s", path, (unsigned)mode,
-                                strerror(errno));
-    return 0;
-}
-
-/* Readers who may not write get no descriptor here: a read lock would make the dead look alive. */
-static mode_t live_mode(mode_t mode) {
-    return (mode & 0060) == 0060 ? 0660 : 0600;
-}
-
-/* A liveness file: whole, guarded, and nameless itself. */
-static int build_live(const struct sm_liveness *partner, const char *path, mode_t mode, gid_t group, int *fd,
-                      struct stat *file, char *why) {
-    int error = open_nameless(path, live_mode(mode), group, fd, why);
-    if (error != 0)
-        return error;
-    if (fstat(*fd, file) != 0)
-        return lr_error_explain(LARDER_ESYSTEM, why, "the liveness file cannot be examined: %s", strerror(errno));
-    struct sm_liveness record = *partner;
-    record.magic = SM_LIVE_MAGIC;
-    record.live_ino = file->st_ino;
-    record.sum = lr_liveness_sum(&record);
-    struct signals held;
-    hold_signals(&held);
-    bool written = ftruncate(*fd, SM_LIVE_BYTES) == 0;
-    int write_errno = errno;
-    if (written) {
-        errno = ENOSPC; /* of a short write */
-        written = pwrite(*fd, &record, sizeof record, SM_LIVE_RECORD_OFF) == (ssize_t)sizeof record;
-        write_errno = errno;
-    }
-    release_signals(&held);
-    if (!written)
-        return allocation_error(write_errno, *fd, SM_LIVE_BYTES, 0, path, why);
-    if (!lr_guard_take(*fd))
-        return lr_error_explain(LARDER_ESYSTEM, why,
-                                "%.300s: this file system has no open-file-description locks (%s): use a tmpfs", path,
-                                strerror(errno));
-    return 0;
 }
 
 /*
@@ -415,7 +267,7 @@ static int lay_out(struct lr_cache *cache, char *why) {
 
 /* Behind the claim: memory, content, a slot of our own, and last the name. */
 static int build_segment(struct lr_cache *cache, const struct lr_options *options, int fd, char *why) {
-    int error = allocate(fd, cache->geometry.segment_bytes, cache->path, why);
+    int error = lr_files_allocate(fd, cache->geometry.segment_bytes, cache->path, why);
     if (error == 0)
         error = map_segment(cache, fd, why);
     if (error == 0)
@@ -449,7 +301,82 @@ static int plan_segment(struct lr_cache *cache, const struct lr_options *options
     return 0;
 }
 
+static int open_again(int fd, int flags, int *out, char *why) {
+    char from[64];
+    (void)snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
+    *out = open(from, flags | O_CLOEXEC);
+    return *out >= 0 ? 0 : lr_error_explain(LARDER_ESYSTEM, why, "%s cannot be opened: %s", from, strerror(errno));
+}
+
+/* Behind the plan: two memfds, sealed, and all that create() does but for names. */
+static int build_kept(struct lr_cache *cache, const struct lr_options *options, int fd, int live_fd, char *why) {
+    const struct lr_geometry *geometry = &cache->geometry;
+    struct stat file, live_file;
+    int again = -1;
+    if (fstat(fd, &file) != 0)
+        return lr_error_explain(LARDER_ESYSTEM, why, "the new file cannot be examined: %s", strerror(errno));
+    struct sm_liveness partner = {.incarnation = {geometry->incarnation[0], geometry->incarnation[1]},
+                                  .segment_ino = file.st_ino};
+    int error = lr_files_live(&partner, live_fd, cache->path, &live_file, why);
+    if (error == 0)
+        error = lr_files_allocate(fd, geometry->segment_bytes, cache->path, why);
+    if (error == 0)
+        error = lr_files_seal(fd, why);
+    if (error == 0)
+        error = lr_files_seal(live_fd, why);
+    if (error == 0)
+        error = map_segment(cache, fd, why);
+    if (error == 0)
+        error = lay_out(cache, why);
+    if (error != 0)
+        return error;
+    cache->segment_dev = file.st_dev;
+    cache->segment_ino = file.st_ino;
+    cache->live_dev = live_file.st_dev;
+    cache->live_ino = live_file.st_ino;
+    collapse(cache);
+    if (options->prefault)
+        error = prefault(cache, why);
+    if (error == 0)
+        error = open_again(live_fd, O_RDWR, &again, why);
+    if (error == 0 && (error = lr_participant_adopt_live(cache, again, why)) != 0)
+        close(again);
+    return error != 0 ? error : lr_participant_join(cache, why);
+}
+
+int lr_segment_create_kept(const struct lr_options *options, const char *path, struct lr_cache **out, int *segment_fd,
+                           int *live_fd, char *why) {
+    const mode_t mode = options->mode == 0 ? 0600 : options->mode;
+    struct lr_cache *cache = NULL;
+    *segment_fd = *live_fd = -1;
+    int error = check_create_options(options, why);
+    if (error == 0)
+        error = new_attachment(options, path, &cache, why);
+    if (error == 0)
+        error = plan_segment(cache, options, why);
+    if (error == 0)
+        error = lr_files_memfd("larder", mode, options->group, segment_fd, why);
+    if (error == 0)
+        error = lr_files_memfd("larder.live", lr_files_live_mode(mode), options->group, live_fd, why);
+    if (error == 0)
+        error = build_kept(cache, options, *segment_fd, *live_fd, why);
+    if (error != 0) {
+        free_attachment(cache);
+        cache = NULL;
+        for (int *fd = segment_fd; fd != NULL; fd = fd == segment_fd ? live_fd : NULL)
+            if (*fd >= 0)
+                close(*fd);
+    }
+    *out = cache;
+    return error;
+}
+
 static int create(const struct lr_options *options, const char *path, struct lr_cache **out, char *why) {
+    if (lr_names_kept(path))
+        return lr_error_explain(LARDER_EINVALID, why,
+                                "\"%.300s\" is a segment in the memory of a larderd, which creates it: start `larderd "
+                                "--memfd %.100s`",
+                                path, lr_names_socket(path));
     const mode_t mode = options->mode == 0 ? 0600 : options->mode;
     struct lr_cache *cache = NULL;
     int fd = -1, live_fd = -1;
@@ -461,7 +388,7 @@ static int create(const struct lr_options *options, const char *path, struct lr_
     if (error == 0)
         error = plan_segment(cache, options, why);
     if (error == 0)
-        error = open_nameless(path, mode, options->group, &fd, why);
+        error = lr_files_nameless(path, mode, options->group, &fd, why);
     if (error == 0 && fstat(fd, &file) != 0)
         error = lr_error_explain(LARDER_ESYSTEM, why, "the new file cannot be examined: %s", strerror(errno));
     if (error != 0)
@@ -469,7 +396,7 @@ static int create(const struct lr_options *options, const char *path, struct lr_
     const struct lr_geometry *geometry = &cache->geometry;
     struct sm_liveness partner = {.incarnation = {geometry->incarnation[0], geometry->incarnation[1]},
                                   .segment_ino = file.st_ino};
-    error = build_live(&partner, path, mode, options->group, &live_fd, &live_file, why);
+    error = lr_files_build_live(&partner, path, mode, options->group, &live_fd, &live_file, why);
     if (error == 0)
         error = claim_names(path, live_fd, &live_file, options->owner, lr_guard_deadline(geometry->cache_bytes), why);
     if (error != 0)
@@ -503,13 +430,22 @@ out:
  * Finds the segment's liveness file and makes sure that the two belong together. Fills live_dev and live_ino. A
  * read-only handle only needs it to tell the living from the dead, and does without if it may not have it.
  */
+static int open_pair(const struct lr_cache *cache, const char *live, int *fd, char *why) {
+    if (cache->kept && cache->live_fd < 0)
+        return lr_error_explain(LARDER_EPERMISSION, why, "user %u may only read %.300s, so it is not shown who lives",
+                                (unsigned)geteuid(), cache->path);
+    if (cache->kept)
+        return open_again(cache->live_fd, O_RDONLY, fd, why);
+    return lr_names_open(live, false, fd, why);
+}
+
 static int pair_live(struct lr_cache *cache, uid_t owner, char *why) {
     char live[LR_LIVE_PATH_BYTES];
     struct stat file;
     struct sm_liveness record;
     int fd;
     lr_names_live(cache->path, live);
-    int error = lr_names_open(live, false, &fd, why);
+    int error = open_pair(cache, live, &fd, why);
     if (error == LARDER_ENO_SEGMENT)
         return lr_error_explain(
             LARDER_ECORRUPT, why,
@@ -555,12 +491,13 @@ static int attach_file(struct lr_cache *cache, const struct lr_options *options,
     cache->segment_dev = file->st_dev;
     cache->segment_ino = file->st_ino;
     int error = lr_names_load_segment(fd, file, cache->path, &cache->geometry, &state, why);
-    if (error == 0 && state == SM_RETIRED)
+    if (error == 0 && !lr_state_is_live(state))
         error = retired(cache->path, why);
     if (error == 0)
         error = map_segment(cache, fd, why);
     if (error != 0)
         return error;
+    cache->live_state = state;
     if (cache->read_only) {
         if (pair_live(cache, options->owner, NULL) == 0)
             (void)lr_participant_open_probe(cache, NULL);
@@ -569,7 +506,7 @@ static int attach_file(struct lr_cache *cache, const struct lr_options *options,
         if (error == 0)
             error = lr_participant_join(cache, why);
     }
-    if (error == 0 && atomic_load_explicit(&cache->header->state, memory_order_relaxed) != SM_LIVE)
+    if (error == 0 && !lr_is_live(cache))
         error = retired(cache->path, why);
     if (error == 0 && options->prefault)
         error = prefault(cache, why);
@@ -603,7 +540,54 @@ static int attach_once(const struct lr_options *options, const char *path, struc
     return error;
 }
 
+/* Behind the handover: what was handed over is judged as a file would be, and must be sealed. */
+static int attach_handed(struct lr_cache *cache, const struct lr_options *options, struct lr_handed *handed,
+                         char *why) {
+    struct stat file;
+    if (fstat(handed->segment_fd, &file) != 0)
+        return lr_error_explain(LARDER_ESYSTEM, why, "%.300s: the segment cannot be examined: %s", cache->path,
+                                strerror(errno));
+    int error = lr_names_judge(&file, options->owner, cache->path, why);
+    if (error == 0 && !lr_files_sealed(handed->segment_fd))
+        error =
+            lr_error_explain(LARDER_EFOREIGN, why,
+                             "%.300s: what was handed over is not sealed, so somebody could truncate it", cache->path);
+    if (error == 0 && handed->live_fd < 0 && !options->read_only)
+        error = lr_error_explain(LARDER_EPERMISSION, why,
+                                 "user %u may only read %.300s (mode %04o, user %u, group %u): attach read-only",
+                                 (unsigned)geteuid(), cache->path, (unsigned)file.st_mode & 07777u,
+                                 (unsigned)file.st_uid, (unsigned)file.st_gid);
+    if (error == 0 && handed->live_fd >= 0) {
+        error = lr_participant_adopt_live(cache, handed->live_fd, why);
+        if (error == 0)
+            handed->live_fd = -1;
+    }
+    return error != 0 ? error : attach_file(cache, options, handed->segment_fd, &file, why);
+}
+
+static int attach_kept(const struct lr_options *options, const char *path, struct lr_cache **out, char *why) {
+    struct lr_handed handed;
+    struct lr_cache *cache = NULL;
+    int error = lr_handover_take(path, options->owner, &handed, why);
+    if (error != 0)
+        return error;
+    error = new_attachment(options, path, &cache, why);
+    if (error == 0)
+        error = attach_handed(cache, options, &handed, why);
+    if (error != 0) {
+        free_attachment(cache);
+        cache = NULL;
+    }
+    close(handed.segment_fd);
+    if (handed.live_fd >= 0)
+        close(handed.live_fd);
+    *out = cache;
+    return error;
+}
+
 static int attach(const struct lr_options *options, const char *path, struct lr_cache **out, char *why) {
+    if (lr_names_kept(path))
+        return attach_kept(options, path, out, why);
     int error = LARDER_ENO_SEGMENT;
     bool replaced = true; /* destroyed under our hands: what has the name now? */
     for (unsigned i = 0; replaced && i < ATTACH_TRIES; i++)
@@ -613,6 +597,8 @@ static int attach(const struct lr_options *options, const char *path, struct lr_
 
 static int open_or_create(const struct lr_options *options, const char *path, struct lr_cache **out, char *why) {
     int error = 0;
+    if (lr_names_kept(path)) /* there is no creating it from here */
+        return attach(options, path, out, why);
     for (unsigned i = 0; i < ATTACH_TRIES; i++) {
         error = attach(options, path, out, why);
         if ((error != LARDER_ENO_SEGMENT && error != LARDER_ERETIRED) || options->read_only)
@@ -653,144 +639,6 @@ static int attach_image(const char *path, struct lr_cache **out, char *why) {
     }
     close(fd);
     *out = cache;
-    return error;
-}
-
-/* ---- destroy ---------------------------------------------------------------------------------------------------- */
-
-/* Whether the one who asks may remove the name, before anybody is told that the segment is gone. */
-static int may_remove(const char *path, const struct stat *file, char *why) {
-    char folder[LR_PATH_BYTES];
-    struct stat around;
-    uid_t me = geteuid();
-    size_t len = (size_t)(strrchr(path, '/') - path);
-    memcpy(folder, path, len);
-    folder[len] = 0;
-    const char *where = len == 0 ? "/" : folder;
-    if (faccessat(AT_FDCWD, where, W_OK | X_OK, AT_EACCESS) != 0 || stat(where, &around) != 0)
-        return lr_error_explain(LARDER_EPERMISSION, why, "user %u may not remove files from %.300s: %s", (unsigned)me,
-                                where, strerror(errno));
-    if (me != 0 && (around.st_mode & S_ISVTX) != 0 && me != file->st_uid && me != around.st_uid)
-        return lr_error_explain(LARDER_EPERMISSION, why, "%.300s belongs to user %u: user %u may use but not remove it",
-                                path, (unsigned)file->st_uid, (unsigned)me);
-    return 0;
-}
-
-/*
- * A damaged segment, or one of another layout, cannot be verified, but must be possible to get rid of. So: it stands
- * under a Larder name (larder.*), is ours (or we are root), and begins with the magic. Otherwise the file is not ours
- * to remove.
- */
-static int may_remove_unverified(int fd, const struct stat *file, const char *path, int error, char *why) {
-    uint64_t magic = 0;
-    uid_t me = geteuid();
-    const char *last = strrchr(path, '/') + 1;
-    bool ours = (me == 0 || file->st_uid == me) && strncmp(last, "larder.", 7) == 0 &&
-                pread(fd, &magic, sizeof magic, 0) == (ssize_t)sizeof magic && magic == SM_MAGIC;
-    if (!ours || (error != LARDER_ECORRUPT && error != LARDER_EVERSION && error != LARDER_EFOREIGN))
-        return error;
-    if (why != NULL)
-        why[0] = 0;
-    return 0;
-}
-
-/* Tells those who are attached, if this layout is the one in which we know how. */
-static void retire(int fd, const struct stat *file) {
-    size_t bytes = page_bytes() < SM_HEADER_BYTES ? SM_HEADER_BYTES : page_bytes();
-    if (file->st_size < (off_t)bytes)
-        return;
-    struct sm_header *header = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (header == MAP_FAILED)
-        return;
-    if (header->constants.layout != SM_LAYOUT_VERSION) {
-        munmap(header, bytes);
-        return;
-    }
-    /* COMMIT POINT: before, all goes on; after, every call in every process says ERETIRED. */
-    atomic_store_explicit(&header->state, SM_RETIRED, memory_order_seq_cst);
-    atomic_fetch_add_explicit(&header->bell, 1, memory_order_seq_cst);
-    (void)syscall(SYS_futex, &header->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-    munmap(header, bytes);
-}
-
-/* Whether there is a segment that the one who asks may destroy. On success *fd is open. */
-static int open_for_destroy(const struct lr_options *options, const char *path, int *fd, struct stat *file, char *why) {
-    struct lr_geometry geometry;
-    uint32_t state;
-    int error = lr_names_open(path, false, fd, why);
-    if (error != 0)
-        return error;
-    if (fstat(*fd, file) != 0)
-        error = lr_error_explain(LARDER_ESYSTEM, why, "%.300s cannot be examined: %s", path, strerror(errno));
-    if (error == 0)
-        error = lr_names_judge(file, options->owner, path, why);
-    if (error == 0) {
-        error = lr_names_load_segment(*fd, file, path, &geometry, &state, why);
-        if (error != 0)
-            error = may_remove_unverified(*fd, file, path, error, why);
-    }
-    if (error == 0)
-        error = may_remove(path, file, why);
-    if (error != 0)
-        close(*fd);
-    return error;
-}
-
-/* Under the guard. */
-static int destroy_guarded(const struct lr_options *options, const char *path, char *why) {
-    struct stat file;
-    int fd;
-    int error = open_for_destroy(options, path, &fd, &file, why);
-    if (error != 0)
-        return error;
-    retire(fd, &file);
-    error = lr_names_unlink(path, &file, why);
-    close(fd);
-    return error;
-}
-
-/*
- * The segment's liveness file is gone: somebody removed it. Destroys under the guard of one of our own, which goes
- * again in any case.
- */
-static int destroy_orphan(const struct lr_options *options, const char *path, const char *live, char *why) {
-    struct stat file, live_file;
-    int fd, guard_fd;
-    int error = open_for_destroy(options, path, &fd, &file, why);
-    if (error != 0)
-        return error;
-    close(fd);
-    const struct sm_liveness nobody = {0};
-    error = build_live(&nobody, path, 0600, (gid_t)-1, &guard_fd, &live_file, why);
-    if (error == 0)
-        error = lr_names_link(guard_fd, live, why);
-    if (error == 0) {
-        error = destroy_guarded(options, path, why);
-        (void)lr_names_unlink(live, &live_file, NULL);
-    } else if (error == LARDER_EEXISTS) {
-        error = lr_error_explain(LARDER_EBUSY, why, "another process is changing what %.300s is", path);
-    }
-    lr_guard_drop(guard_fd);
-    return error;
-}
-
-static int destroy(const struct lr_options *options, const char *path, char *why) {
-    char live[LR_LIVE_PATH_BYTES];
-    struct stat file, live_file;
-    int guard_fd;
-    lr_names_live(path, live);
-    int error = lr_guard_named(path, options->owner, lr_guard_deadline(0), &guard_fd, why);
-    if (error != 0)
-        return error;
-    if (guard_fd < 0)
-        return destroy_orphan(options, path, live, why);
-    error = destroy_guarded(options, path, why);
-    /* Without a segment, a liveness file is what a dead creator or destroyer left. It goes, and the answer stays. */
-    if (lstat(path, &file) != 0 && errno == ENOENT && fstat(guard_fd, &live_file) == 0) {
-        int live_error = lr_names_unlink(live, &live_file, error == 0 ? why : NULL);
-        error = error == 0 ? live_error : error;
-    }
-    lr_guard_drop(guard_fd);
     return error;
 }
 
@@ -847,7 +695,7 @@ int lr_cache_destroy(const struct lr_options *options, char *why) {
     char path[LR_PATH_BYTES];
     int cancel_state;
     int error = begin_call(options, path, &cancel_state, why);
-    return end_call(error != 0 ? error : destroy(options, path, why), cancel_state, why);
+    return end_call(error != 0 ? error : lr_segment_destroy(options, path, why), cancel_state, why);
 }
 
 void lr_cache_detach(struct lr_cache *cache) {

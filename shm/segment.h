@@ -51,6 +51,20 @@ void lr_geometry_lay_stripe(const struct lr_geometry *geometry, struct sm_stripe
 /* Checksum of a liveness record. */
 uint64_t lr_liveness_sum(const struct sm_liveness *record);
 
+/* Whether a state word is that of a segment in use. */
+static inline bool lr_state_is_live(uint32_t state) {
+    return state == SM_LIVE || ((state & SM_KEPT) != 0 && (state & SM_KEEPER_DIED) == 0);
+}
+
+/* For keeper.c (segment.c): creates a segment in two sealed memfds. Both descriptors are the caller's. */
+int lr_segment_create_kept(const struct lr_options *options, const char *path, struct lr_cache **out, int *segment_fd,
+                           int *live_fd, char *why);
+/* destroy.c: tells whoever is attached to a mapped segment; and the whole of lr_cache_destroy. */
+void lr_segment_retire(struct sm_header *header);
+int lr_segment_destroy(const struct lr_options *options, const char *path, char *why);
+/* Takes the liveness file of a kept segment as the handle's own, on success. ESYSTEM. */
+int lr_participant_adopt_live(struct lr_cache *cache, int fd, char *why);
+
 /* Whether cache->probe_fd still is the description that this handle opened (applications close what they do not know,
  * and numbers are given out again). */
 bool lr_participant_owns_probe(const struct lr_cache *cache);

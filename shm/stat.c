@@ -40,7 +40,7 @@ void lr_stat(struct lr_cache *cache, struct lr_stat *out) {
                             .participants = geometry->participants,
                             .origin = lr_origin(cache),
                             .replicating = lr_replicating(cache),
-                            .retired = atomic_load_explicit(&header->state, memory_order_relaxed) != SM_LIVE,
+                            .retired = !lr_is_live(cache),
                             .flush_version = lr_flush_version(cache)};
     memcpy(out->name, geometry->name, sizeof out->name);
     for (uint32_t i = 0; i < geometry->stripe_count; i++) {

@@ -5,6 +5,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <ini.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,22 @@ static bool take_mode(const char *value, mode_t *out, char *why) {
     return true;
 }
 
+static bool take_group(const char *value, gid_t *out, char *why) {
+    const struct group *entry = getgrnam(value);
+    uint64_t number;
+    if (entry == NULL && !take_number(value, 0, UINT32_MAX - 1, &number, why))
+        return say(why, value, "a group, by name or number");
+    *out = entry != NULL ? entry->gr_gid : (gid_t)number;
+    return true;
+}
+
+static bool take_memfd(const char *value, char out[PATH_MAX], char *why) {
+    if (value[0] == '\0' || strlen(value) >= PATH_MAX - sizeof "unix:")
+        return say(why, value, "a path for a socket");
+    snprintf(out, PATH_MAX, "unix:%s", value);
+    return true;
+}
+
 static bool take_text(const char *value, char *out, size_t cap, char *why) {
     if (value[0] == '\0' || strlen(value) >= cap)
         return say(why, value, "a text of that length: it is empty or too long");
@@ -122,6 +139,10 @@ static bool take_option(const char *name, const char *value, struct lr_config *o
         return take_text(value, out->name, sizeof out->name, why);
     if (strcmp(name, "path") == 0)
         return take_text(value, out->path, sizeof out->path, why);
+    if (strcmp(name, "memfd") == 0)
+        return take_memfd(value, out->memfd, why);
+    if (strcmp(name, "group") == 0)
+        return take_group(value, &out->group, why);
     if (strcmp(name, "size") == 0)
         return take_size(value, &out->size, why);
     if (strcmp(name, "mode") == 0)
@@ -240,6 +261,7 @@ static enum lr_config_outcome walk_flags(int argc, char *const *argv, const char
 enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_config *out, char *why) {
     *out = (struct lr_config){.size = UINT64_C(64) << 20,
                               .mode = 0600,
+                              .group = (gid_t)-1,
                               .listen = "127.0.0.1:7411",
                               .log_level = LR_INFO,
                               .clock_limit_ms = 2000,
@@ -255,9 +277,10 @@ enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_con
     outcome = walk_flags(argc, argv, NULL, out, why);
     if (outcome != LR_CONFIG_RUN)
         return outcome;
-    if ((out->name[0] == '\0') == (out->path[0] == '\0')) {
-        snprintf(why, LR_WHY_BYTES, "%s: give either name or path of the segment",
-                 out->name[0] == '\0' ? "no segment is named" : "both a name and a path are given");
+    int given = (out->name[0] != '\0') + (out->path[0] != '\0') + (out->memfd[0] != '\0');
+    if (given != 1) {
+        snprintf(why, LR_WHY_BYTES, "%s: give either name, path or memfd",
+                 given == 0 ? "no segment is named" : "more than one of name, path and memfd are given");
         return LR_CONFIG_WRONG;
     }
     return LR_CONFIG_RUN;
@@ -266,18 +289,23 @@ enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_con
 /* ---- help ----------------------------------------------------------------------------------------------------- */
 
 void lr_config_help(FILE *to) {
-    fputs("larderd - carries the changes of a Larder segment to other hosts, and theirs here\n"
-          "\n"
-          "usage: larderd --name NAME [--listen ADDRESS:PORT] [--peer HOST:PORT]... [OPTION]...\n"
-          "       larderd --config FILE [OPTION]...\n"
-          "\n"
-          "Attaches to the segment, or creates it if there is none, and leaves it when it ends. Every host takes\n"
-          "writes; for each key the newest version wins, everywhere. Also sweeps expired items and frees what dead\n"
-          "processes held, so it is of use without a peer. One larderd works on a segment; processes of this host\n"
-          "need none to share their data. There are no keys yet, so that all addresses must be loopback ones.\n"
-          "\n"
-          "Options (in the file: the same names, as lines \"name = value\"):\n",
-          to);
+    fputs(
+        "larderd - carries the changes of a Larder segment to other hosts, and theirs here\n"
+        "\n"
+        "usage: larderd --name NAME [--listen ADDRESS:PORT] [--peer HOST:PORT]... [OPTION]...\n"
+        "       larderd --memfd SOCKET [OPTION]...\n"
+        "       larderd --config FILE [OPTION]...\n"
+        "\n"
+        "Attaches to the segment, or creates it if there is none, and leaves it when it ends. Every host takes\n"
+        "writes; for each key the newest version wins, everywhere. Also sweeps expired items and frees what dead\n"
+        "processes held, so it is of use without a peer. One larderd works on a segment; processes of this host\n"
+        "need none to share their data. With --memfd it also keeps the segment: processes attach to the path\n"
+        "unix:SOCKET (larder stat --path unix:SOCKET), nobody can truncate it, and it ends with this larderd, however\n"
+        "that ends: attached processes are told RETIRED, and the next one begins empty. There are no keys yet, so that "
+        "all addresses must be loopback ones.\n"
+        "\n"
+        "Options (in the file: the same names, as lines \"name = value\"):\n",
+        to);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         char flag[64];
         snprintf(flag, sizeof flag, "--%s %s", options[i].name, options[i].unit);

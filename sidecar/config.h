@@ -19,9 +19,11 @@
 #define LR_CONFIG_OPTIONS(X)                                                                                           \
     X(name, "NAME", "none", "The segment: /dev/shm/larder.NAME, of 1 to 64 letters, digits, '.', '_' and '-'")         \
     X(path, "FILE", "none", "The segment as a file on a tmpfs, instead of a name")                                     \
+    X(memfd, "SOCKET", "none", "Keep the segment in a sealed memfd and hand it over at this Unix socket, instead")     \
     X(size, "BYTES", "64M", "Memory for items, when the segment has to be created; K, M and G are powers of 1024")     \
     X(policy, "POLICY", "clock", "What goes when the memory is full, when the segment has to be created: clock, none") \
     X(mode, "OCTAL", "0600", "Permissions of the segment, when it has to be created")                                  \
+    X(group, "GROUP", "the user's", "Group of the segment, by name or number, when it has to be created")              \
     X(listen, "ADDRESS:PORT", "127.0.0.1:7411", "Where peers reach this host; also how they know it")                  \
     X(peer, "HOST:PORT", "none", "Another host's larderd; repeat it for each. That host needs this one as its peer")   \
     X(node, "TEXT", "host name", "What this host is called in the peers' logs")                                        \
@@ -32,9 +34,11 @@
 struct lr_config {
     char name[65];
     char path[PATH_MAX];
+    char memfd[PATH_MAX]; /* "unix:" and the socket's path; "" none */
     uint64_t size;
     uint32_t policy;
     mode_t mode;
+    gid_t group; /* (gid_t)-1: as it comes */
     char listen[LR_ADDRESS_BYTES];
     char peers[LR_MAX_PEERS][LR_ADDRESS_BYTES];
     unsigned peer_count;

@@ -8,8 +8,12 @@
  *
  * One thread runs the loop and does all the work. A second one sleeps on the segment's bell and wakes the loop, for a
  * futex cannot be polled.
+ *
+ * With --memfd the segment is kept here (shm/keeper.c): created at the start, handed to whoever connects, and gone with
+ * us.
  */
 #include "config.h"
+#include "keeper.h"
 #include "log.h"
 #include "tcp.h"
 
@@ -29,6 +33,7 @@ struct daemon {
     char *const *argv;
     struct lr_config config;
     struct lr_cache *cache;
+    struct lr_keeper *keeper; /* NULL: the segment has a name */
     struct lr_node *node;
     struct lr_tcp tcp;
     uv_loop_t loop;
@@ -37,6 +42,7 @@ struct daemon {
     uv_idle_t idle; /* runs while there is work: the loop does not wait then */
     uv_async_t bell;
     uv_thread_t bell_thread;
+    uv_poll_t asked; /* somebody wants the kept segment */
     uv_signal_t term, interrupt, hangup;
     atomic_bool stop_bell;
     uint64_t drain_until_ms; /* 0: not draining */
@@ -86,6 +92,8 @@ static void stop(struct daemon *daemon) {
     close_handle((uv_handle_t *)&daemon->before_waiting);
     close_handle((uv_handle_t *)&daemon->idle);
     close_handle((uv_handle_t *)&daemon->bell);
+    if (daemon->keeper != NULL)
+        close_handle((uv_handle_t *)&daemon->asked);
     close_handle((uv_handle_t *)&daemon->term);
     close_handle((uv_handle_t *)&daemon->interrupt);
     close_handle((uv_handle_t *)&daemon->hangup);
@@ -137,6 +145,12 @@ static void on_before_waiting(uv_prepare_t *prepare) {
 
 static void on_bell(uv_async_t *bell) {
     (void)bell; /* the loop is awake now */
+}
+
+static void on_asked(uv_poll_t *asked, int status, int events) {
+    struct daemon *daemon = asked->data;
+    (void)status, (void)events;
+    lr_keeper_answer(daemon->keeper);
 }
 
 static void listen_to_bell(void *context) {
@@ -200,24 +214,32 @@ static int refuse(int status, const char *why, const char *remedy) {
     return status;
 }
 
+static const char *segment_of(const struct lr_config *config) {
+    return config->name[0] != '\0' ? config->name : config->path[0] != '\0' ? config->path : config->memfd;
+}
+
 static int attach(struct daemon *daemon) {
     const struct lr_config *config = &daemon->config;
     struct lr_options options = lr_options_default();
     char why[LR_WHY_BYTES] = "";
     options.name = config->name[0] != '\0' ? config->name : NULL;
-    options.path = config->path[0] != '\0' ? config->path : NULL;
+    options.path = config->name[0] == '\0' ? segment_of(config) : NULL;
     options.size = config->size;
     options.policy = (enum lr_policy)config->policy;
     options.mode = config->mode;
+    options.group = config->group;
     options.wait_ms = LOCK_WAIT_MS;
     options.who = "larderd";
-    int error = lr_cache_open(&options, &daemon->cache, why);
+    int error = config->memfd[0] != '\0' ? lr_keeper_create(&options, &daemon->keeper, &daemon->cache, why)
+                                         : lr_cache_open(&options, &daemon->cache, why);
+    if (error == LARDER_EEXISTS)
+        return refuse(1, why, "");
     if (error != 0)
         return refuse(exit_status(error), why, lr_error_remedy(error));
     error = lr_sidecar_claim(daemon->cache);
     if (error == LARDER_EEXISTS) {
         snprintf(why, sizeof why, "another larderd works on segment %.200s already, and one is all it can have",
-                 config->name[0] != '\0' ? config->name : config->path);
+                 segment_of(config));
         return refuse(1, why, "`larder procs` shows it; stop that one first");
     }
     if (error != 0)
@@ -259,14 +281,18 @@ static int run(struct daemon *daemon) {
     daemon->tick.data = daemon->before_waiting.data = daemon;
     uv_timer_start(&daemon->tick, on_tick, 0, TICK_MS);
     uv_prepare_start(&daemon->before_waiting, on_before_waiting);
+    if (daemon->keeper != NULL) {
+        uv_poll_init(&daemon->loop, &daemon->asked, lr_keeper_fd(daemon->keeper));
+        daemon->asked.data = daemon;
+        uv_poll_start(&daemon->asked, UV_READABLE, on_asked);
+    }
     start_signal(daemon, &daemon->term, on_end, SIGTERM);
     start_signal(daemon, &daemon->interrupt, on_end, SIGINT);
     start_signal(daemon, &daemon->hangup, on_reload, SIGHUP);
     if (uv_thread_create(&daemon->bell_thread, listen_to_bell, daemon) != 0)
         return refuse(3, "a thread cannot be started", "");
     lr_log(LR_INFO, "larderd " LARDER_VERSION " started segment=%s node=%s listen=%s peers=%u",
-           daemon->config.name[0] != '\0' ? daemon->config.name : daemon->config.path, daemon->config.node,
-           daemon->config.listen, daemon->config.peer_count);
+           segment_of(&daemon->config), daemon->config.node, daemon->config.listen, daemon->config.peer_count);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     return daemon->status;
 }
@@ -306,6 +332,7 @@ int main(int argc, char **argv) {
         status = run(&daemon);
     if (daemon.cache != NULL) {
         lr_sidecar_release(daemon.cache);
+        lr_keeper_close(daemon.keeper);
         lr_cache_detach(daemon.cache);
     }
     uv_loop_close(&daemon.loop);
