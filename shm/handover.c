@@ -158,19 +158,18 @@ static ssize_t receive(int fd, struct message *message, int fds[2]) {
     fds[0] = fds[1] = -1;
     if (got < 0)
         return got;
-    unsigned count = 0;
-    for (struct cmsghdr *part_of = CMSG_FIRSTHDR(&header); part_of != NULL; part_of = CMSG_NXTHDR(&header, part_of)) {
-        if (part_of->cmsg_level != SOL_SOCKET || part_of->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t descriptors = (part_of->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < descriptors; i++) {
-            int one;
-            memcpy(&one, CMSG_DATA(part_of) + i * sizeof one, sizeof one);
-            if (count < 2)
-                fds[count++] = one;
-            else
-                close(one);
-        }
+    /* Rights come in one piece, before anything else. */
+    const struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+    if (rights == NULL || rights->cmsg_level != SOL_SOCKET || rights->cmsg_type != SCM_RIGHTS)
+        return got;
+    size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+        int one;
+        memcpy(&one, CMSG_DATA(rights) + i * sizeof one, sizeof one);
+        if (i < 2)
+            fds[i] = one;
+        else
+            close(one);
     }
     return got;
 }
@@ -265,11 +264,11 @@ static void send_message(int connection, const struct message *message, const in
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
     if (count > 0) {
         header.msg_control = &control;
-        header.msg_controllen = CMSG_SPACE(count * sizeof *fds);
+        header.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof *fds); /* as musl has it */
         struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
         rights->cmsg_level = SOL_SOCKET;
         rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(count * sizeof *fds);
+        rights->cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *fds);
         memcpy(CMSG_DATA(rights), fds, count * sizeof *fds);
     }
     /* A new connection has room for one message. Who has gone meanwhile does not get it. */

@@ -299,10 +299,12 @@ void lr_config_help(FILE *to) {
         "Attaches to the segment, or creates it if there is none, and leaves it when it ends. Every host takes\n"
         "writes; for each key the newest version wins, everywhere. Also sweeps expired items and frees what dead\n"
         "processes held, so it is of use without a peer. One larderd works on a segment; processes of this host\n"
-        "need none to share their data. With --memfd it also keeps the segment: processes attach to the path\n"
-        "unix:SOCKET (larder stat --path unix:SOCKET), nobody can truncate it, and it ends with this larderd, however\n"
-        "that ends: attached processes are told RETIRED, and the next one begins empty. There are no keys yet, so that "
-        "all addresses must be loopback ones.\n"
+        "need none to share their data. There are no keys yet, so that all addresses must be loopback ones.\n"
+        "\n"
+        "With --memfd it also keeps the segment, in memory that nobody can truncate. Processes attach to the path\n"
+        "unix:SOCKET (as in: larder stat --path unix:SOCKET); mode and group say who may, as for a file. The segment\n"
+        "ends with this larderd, however that ends: attached processes are told RETIRED, and the next larderd begins\n"
+        "with an empty one.\n"
         "\n"
         "Options (in the file: the same names, as lines \"name = value\"):\n",
         to);
