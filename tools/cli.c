@@ -14,6 +14,7 @@
 #include "cli.h"
 
 #include "cli_help.h"
+#include "removed.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -32,7 +33,9 @@ const struct cli_option cli_common_options[CLI_COMMON_OPTIONS + 1] = {
     {"json", 0, CLI_FLAG, NULL, NULL, NULL, "Print one JSON object on standard output, for errors too"},
     {"name", 'n', CLI_TEXT, "NAME", NULL, NULL,
      "The segment /dev/shm/larder.NAME; without it the one in LARDER_NAME, else \"default\""},
-    {"path", 0, CLI_TEXT, "FILE", NULL, NULL, "The segment in this file on a tmpfs, in place of --name"},
+    {"path", 0, CLI_TEXT, "FILE", NULL, NULL,
+     "The segment in this file on a tmpfs, in place of --name; or unix:SOCKET, the one that `larderd --memfd SOCKET` "
+     "keeps"},
     {"owner", 0, CLI_TEXT, "USER", NULL, NULL,
      "Accept a segment that belongs to USER (name or number); without it, it must be one's own or root's. Root may use "
      "any"},
@@ -493,8 +496,25 @@ int cli_attach(const struct cli *cli, bool read_only, struct lr_cache **out) {
         return exit_code;
     options.read_only = read_only;
     int error = lr_cache_attach(&options, out, why);
-    if (error != 0)
-        return cli_fail(cli, error, "cannot attach segment \"%s\": %s", cli_segment(&options),
-                        why[0] != 0 ? why : lr_error_text(error));
-    return 0;
+    if (error == 0)
+        return 0;
+    struct removed_users users = {0};
+    char removed[LR_WHY_BYTES];
+    if (error == LARDER_ENO_SEGMENT)
+        removed_look(&options, &users);
+    removed_describe(&users, removed, sizeof removed);
+    return cli_fail(cli, error, "cannot attach segment \"%s\": %s%s%s", cli_segment(&options),
+                    why[0] != 0 ? why : lr_error_text(error), users.count > 0 ? "; " : "", removed);
+}
+
+void cli_warn_of_removed(const struct cli *cli) {
+    struct lr_options options;
+    struct removed_users users;
+    char removed[LR_WHY_BYTES];
+    if (cli->json || cli_options(cli, &options) != 0)
+        return;
+    removed_look(&options, &users);
+    removed_describe(&users, removed, sizeof removed);
+    if (users.count > 0)
+        printf("%s%s%s\n", cli_colour(stdout, CLI_YELLOW), removed, cli_colour(stdout, CLI_PLAIN));
 }

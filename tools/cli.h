@@ -147,6 +147,8 @@ const char *cli_segment(const struct lr_options *options);
  * NULL and the exit code is returned.
  */
 int cli_attach(const struct cli *cli, bool read_only, struct lr_cache **out);
+/* Text output only: says who still has a removed segment of this name mapped (removed.c). */
+void cli_warn_of_removed(const struct cli *cli);
 
 /* ---- output ----------------------------------------------------------------------------------------------------- */
 

@@ -66,6 +66,8 @@ static int check_run(struct cli *cli) {
         cli_print_json(check_to_json(&check, error == 0));
     else
         print_check(&check, error == 0);
+    if (cli_text(cli, "image") == NULL)
+        cli_warn_of_removed(cli);
     return cli_exit_code(error);
 }
 

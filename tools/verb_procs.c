@@ -82,6 +82,7 @@ static int print_table(const struct cli *cli, struct lr_cache *cache, const stru
         printf("the slots of the dead are freed by larderd, or by whoever next needs them\n");
     if (stat->retired)
         printf("the segment is retired: the processes above must open its name anew\n");
+    cli_warn_of_removed(cli);
     return CLI_YES;
 }
 
@@ -125,7 +126,10 @@ const struct verb verb_procs = {
         "human eyes, are reused, and mean nothing across PID namespaces. A pid that counts in another namespace is "
         "marked with *.\n\n"
         "A dead process harms nobody: its slot, pins and locks are taken over by whoever needs them. Readers attached "
-        "read-only, as this program is, have no slot and are not shown.",
+        "read-only, as this program is, have no slot and are not shown.\n\n"
+        "Processes that still have a segment of this name which was removed (rm, systemd's RemoveIPC) are counted in a "
+        "line "
+        "of their own, as far as this user may see.",
     .output = "retired, slots (how many there are), alive, dead, processes: array of {slot, pid, own_pid_namespace, "
               "name, generation, alive, started_ms (Unix time), age_ms, pins, pinned_bytes, counters (by name)}.",
     .examples = "larder procs\n"
