@@ -375,6 +375,52 @@ static void owner_group_and_mode_decide_who_gets_it(void) {
     }
 }
 
+static int keep_as_nobody(void *context) {
+    struct kept *kept = context;
+    CHILD_EXPECT(setgroups(0, NULL) == 0 && setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
+    return keep(&kept->options, kept->told);
+}
+
+static int visit_nobody(void *context) {
+    struct kept *kept = context;
+    struct lr_cache *cache;
+    char why[LR_WHY_BYTES];
+    CHILD_EXPECT(setgroups(0, NULL) == 0 && setgid(1) == 0 && setuid(1) == 0);
+    kept->options.read_only = true;
+    CHILD_EXPECT(lr_cache_attach(&kept->options, &cache, why) == LARDER_EPERMISSION);
+    CHILD_EXPECT(says(why, "served by user 65534") && says(why, "name that user as the owner"));
+    kept->options.owner = NOBODY;
+    CHILD_EXPECT(lr_cache_attach(&kept->options, &cache, why) == 0);
+    lr_cache_detach(cache);
+    return 0;
+}
+
+static void a_keeper_who_is_a_stranger_must_be_named(void) {
+    struct kept kept;
+    char folder[120];
+    int ends[2], error = -1;
+    if (geteuid() != 0) {
+        fixture_skip(__func__, "only root can become another user");
+        return;
+    }
+    new_kept(&kept);
+    CU_ASSERT_EQUAL_FATAL(chmod(fixture_folder(), 0711), 0);
+    snprintf(folder, sizeof folder, "%.60s/nobodys", fixture_folder());
+    CU_ASSERT_FATAL(mkdir(folder, 0755) == 0 && chown(folder, NOBODY, NOBODY) == 0);
+    snprintf(kept.path, sizeof kept.path, "unix:%s/socket", folder);
+    kept.options.mode = 0644;
+    CU_ASSERT_EQUAL_FATAL(pipe2(ends, O_CLOEXEC), 0);
+    kept.told = ends[1];
+    pid_t keeper = fixture_start(keep_as_nobody, &kept);
+    close(ends[1]);
+    CU_ASSERT_EQUAL(read(ends[0], &error, sizeof error), (ssize_t)sizeof error);
+    CU_ASSERT_EQUAL_FATAL(error, 0);
+    close(ends[0]);
+    CU_ASSERT_EQUAL(fixture_child(visit_nobody, &kept), 0);
+    CU_ASSERT_EQUAL(lr_cache_destroy(&kept.options, NULL), 0); /* root trusts all */
+    CU_ASSERT_EQUAL(fixture_wait(keeper), 0);
+}
+
 /* ---- other listeners -------------------------------------------------------------------------------------------- */
 
 enum lie { NO_MESSAGE, WRONG_MAGIC, OTHER_PROTOCOL, NOTHING_HANDED, UNSEALED, A_PIPE, REFUSAL, LIES };
@@ -657,6 +703,15 @@ static int use_with_nothing_open(void *context) {
     return 0;
 }
 
+static int die_with_nothing_open(void *context) {
+    struct lr_cache *cache = context;
+    for (int fd = 3; fd < 256; fd++)
+        close(fd);
+    CHILD_EXPECT(put_text(cache, "e", "child") == 0);
+    raise(SIGKILL);
+    return 0;
+}
+
 static void children_join_without_the_keeper_but_after_closing_all(void) {
     struct kept kept;
     begin(&kept);
@@ -666,6 +721,8 @@ static void children_join_without_the_keeper_but_after_closing_all(void) {
     kill(kept.keeper, SIGCONT);
     CU_ASSERT_EQUAL(fixture_child(use_with_nothing_open, one), 0);
     CU_ASSERT(holds(one, "c", "child") && holds(one, "d", "child"));
+    CU_ASSERT_EQUAL(fixture_child(die_with_nothing_open, one), -SIGKILL);
+    CU_ASSERT_EQUAL(lr_reap(one), 1); /* its byte fell with it: what it was handed was its own */
     CU_ASSERT(lr_owner_alive(one, lr_own_word(one)));
     fixture_check(one);
     lr_cache_detach(one);
@@ -708,6 +765,7 @@ void larder_suite_27_kept(void) {
     CU_ADD_TEST(suite, a_seal_against_holes_would_shut_out_those_who_come_later);
     CU_ADD_TEST(suite, a_hole_in_it_is_no_signal);
     CU_ADD_TEST(suite, owner_group_and_mode_decide_who_gets_it);
+    CU_ADD_TEST(suite, a_keeper_who_is_a_stranger_must_be_named);
     CU_ADD_TEST(suite, whoever_else_listens_is_refused);
     CU_ADD_TEST(suite, when_its_keeper_is_killed_everybody_is_told);
     CU_ADD_TEST(suite, a_thread_that_ends_and_an_exec_end_what_they_keep);
