@@ -48,8 +48,12 @@
  *  pins      A pinned value is memory of the cache itself: read it, do not write to it, release it soon. Live pins are
  *            never broken, so a pin that is kept for ever keeps its item's room for ever. At most 64 for each handle.
  *  signals   In a signal handler larder_get is safe, but for the first call of a forked child; where the signal came in
- *            the middle of a put it may return LARDER_EBUSY. All other calls are not safe. The library installs no
- *            handler, starts no thread, prints nothing, and never aborts its process.
+ *            the middle of a put it may return LARDER_EBUSY. All other calls are not safe. As around any call, a
+ *            handler keeps errno. A signal neither ends nor prolongs a wait. The library installs no handler, starts
+ *            no thread, prints nothing, and never aborts its process.
+ *  cancel    No call is ended half-way by pthread_cancel: a cancelled thread finishes the call that it is in.
+ *  truncation  Who may write a segment's file may truncate it, and then whoever touches it gets SIGBUS. Nobody can
+ *            truncate one that a larderd keeps (options.path).
  *  eviction  It is a cache. Anything stored may be gone a moment later, and a get says so. Under the default policy a
  *            full cache is no error: a put makes its own room.
  *  trust     Who may write to the segment can put anything into it, and can harm the cache, not the process: lengths
@@ -68,9 +72,10 @@
  *  something wait at most `wait_ms` for a lock. No call needs another process to be alive.
  *  Crash: what is said of kill -9 above holds for every call; contracts name only what goes beyond it.
  *
- *  Any call on a handle may return LARDER_ERETIRED, when the segment was destroyed or replaced under its name: close
- *  the handle, open the name again. Any call with a key returns LARDER_EINVALID for a key length out of range. Any call
- *  that changes something, and larder_get_pinned, returns LARDER_EREAD_ONLY on a read-only handle.
+ *  Any call on a handle may return LARDER_ERETIRED, when the segment was destroyed or replaced under its name, or the
+ *  larderd that kept it has ended: close the handle, open the name again. Any call with a key returns LARDER_EINVALID
+ * for a key length out of range. Any call that changes something, and larder_get_pinned, returns LARDER_EREAD_ONLY on a
+ * read-only handle.
  */
 #ifndef LARDER_H
 #define LARDER_H
@@ -116,7 +121,8 @@ typedef struct larder_options {
     gid_t group;          /* of the file; 0: the process's */
 
     /* For this handle. */
-    const char *path; /* a file on a tmpfs that stands for the name, which is then NULL; NULL: /dev/shm/larder.<name> */
+    const char *path; /* stands for the name, which is then NULL: a file on a tmpfs; or "unix:/path/of/a/socket", at
+                       * which a larderd (--memfd) hands over the segment that it keeps. NULL: /dev/shm/larder.<name> */
     uid_t owner;      /* trust this user's segments too, beside one's own and root's (root trusts all); 0: no other */
     bool read_only;   /* attach only: the memory is mapped for reading, no slot is taken, no pins */
     bool prefault;    /* touch all pages now rather than on first use */
@@ -128,7 +134,8 @@ typedef struct larder_options {
  * Attaches to the segment `name` ([A-Za-z0-9._-], 1 to 64 characters, not ending in ".live"), and creates it first if
  * it is not there. Two processes may do so at once: one creates, both attach. Owns     *out is the caller's, until
  * larder_close; NULL on error. The options are copied, and may be NULL. Returns  0, or EINVALID (name, options),
- * EPERMISSION, EFOREIGN, EVERSION, ECORRUPT, ENO_SPACE, ENO_MEMORY, ENO_SLOTS, ENO_CLOCK, ESYSTEM. `why`, of
+ * EPERMISSION, EFOREIGN, EVERSION, ECORRUPT, ENO_SPACE, ENO_MEMORY, ENO_SLOTS, ENO_CLOCK, ESYSTEM, EBUSY; with a path
+ * "unix:" also ENO_SEGMENT, for only larderd creates there, and EBUSY when it does not answer within 5 s. `why`, of
  * LARDER_WHY_BYTES or NULL, then says in one line what was found, what was expected and what to do; it is left alone on
  * success. Visible  a segment has its name only once it is whole. Blocks   for the time it takes to reserve the memory;
  * never on another process. Not in signal handlers. Crash    a creator that dies leaves nothing behind.

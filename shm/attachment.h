@@ -5,8 +5,8 @@
  * The geometry is copied here once, verified (geometry.c), and never read from the segment again: whatever somebody
  * scribbles there, every address that this process computes lies in its own mapping.
  *
- * Files: geometry.c (offsets, verification), segment.c (create, attach, detach, destroy), participant.c (slots,
- * liveness, fork detection, reaping), clock.c (the host clock).
+ * Files: geometry.c (offsets, verification), segment.c (create, attach, detach), participant.c (slots, liveness, fork
+ * detection, reaping), clock.c (the host clock), destroy.c; handover.c and keeper.c for segments without a name.
  */
 #ifndef LR_ATTACHMENT_H
 #define LR_ATTACHMENT_H

@@ -92,7 +92,7 @@ struct lr_cache;
 
 struct lr_options {
     const char *name; /* [A-Za-z0-9._-]{1,64}, not "." or "..", not ending in ".live": /dev/shm/larder.<name>. Or: */
-    const char *path; /* a file on a tmpfs; the liveness file is `path`.live */
+    const char *path; /* a file on a tmpfs; the liveness file is `path`.live. Or "unix:" and a keeper's socket */
     uint64_t size;    /* create: bytes for index and items; fixed tables come on top. 0: 64 MiB */
     unsigned stripes; /* create: 0 chooses; else a power of two */
     enum lr_policy policy; /* create */
