@@ -280,7 +280,9 @@ enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_con
     int given = (out->name[0] != '\0') + (out->path[0] != '\0') + (out->memfd[0] != '\0');
     if (given != 1) {
         snprintf(why, LR_WHY_BYTES, "%s: give either name, path or memfd",
-                 given == 0 ? "no segment is named" : "more than one of name, path and memfd are given");
+                 given == 0              ? "no segment is named"
+                 : out->memfd[0] == '\0' ? "both a name and a path are given"
+                                         : "a memfd and a name or path are given");
         return LR_CONFIG_WRONG;
     }
     return LR_CONFIG_RUN;

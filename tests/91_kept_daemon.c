@@ -131,7 +131,7 @@ static void a_second_daemon_and_two_segments_are_refused(void) {
     CU_ASSERT(says(out, "another larderd"));
     snprintf(command, sizeof command, "%s --memfd %s --name x", fixture_program("larderd"), daemon.socket);
     CU_ASSERT_EQUAL(fixture_run(command, out, sizeof out), 2);
-    CU_ASSERT(says(out, "name, path or memfd"));
+    CU_ASSERT(says(out, "a memfd and a name"));
     snprintf(command, sizeof command, "%s --memfd /nonexistent/socket --listen 127.0.0.1:%u",
              fixture_program("larderd"), free_port());
     CU_ASSERT(fixture_run(command, out, sizeof out) == 2 && says(out, "/nonexistent"));
