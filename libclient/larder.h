@@ -250,8 +250,8 @@ LARDER_API int larder_cas(larder *cache, const void *key, size_t key_len, const 
 
 /*
  * Deletes a key.
- *   Returns  0, or ENOT_FOUND.
- *   Visible  at once, even behind a stopped process: when the call has returned 0, no get returns the value again.
+ *   Returns  0, or ENOT_FOUND. EBUSY only if the stripe's lock could not be had and the item kept changing all the
+ * same. Visible  at once, even behind a stopped process: when the call has returned 0, no get returns the value again.
  */
 LARDER_API int larder_delete(larder *cache, const void *key, size_t key_len);
 

@@ -189,7 +189,7 @@ struct lr_put {
 /* EEXISTS (add), ENOT_FOUND (replace, cas), ECONFLICT (cas), ETOO_LARGE, EBUSY, EPINNED, EFULL, ERETIRED, EREAD_ONLY,
  * EINVALID. */
 int lr_put(struct lr_cache *cache, struct lr_put *put);
-/* ENOT_FOUND if there was none; never EBUSY while the key can be marked dead. */
+/* ENOT_FOUND if there was none. EBUSY only if a stripe's holder gave no answer and the item yet kept changing. */
 int lr_delete(struct lr_cache *cache, const void *key, size_t key_len);
 /* New deadline, ttl_ms from now (0: never). Extending changes the item in place, shortening stores it anew with a new
  * version. */

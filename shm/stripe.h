@@ -222,6 +222,15 @@ static inline uint32_t lr_buckets(const struct lr_view *view) {
     return buckets - 1u < view->cache->geometry.stripe_bytes / SM_BUCKET_BYTES - 1u ? buckets : 1u;
 }
 
+/*
+ * Tries to change a used slot word by CAS. Under the lock a try fails only if others changed the word since it was
+ * seen: `pinned` and `dead` each do that once at most (only the holder takes them off), but recency is a byte that
+ * readers store, and one store may undo another. Each failure means that a get has ended between our load and our CAS,
+ * some nanoseconds apart; that this happens so many times in a row has no bound, and is not to be expected. Each loop
+ * says what it does then.
+ */
+#define LR_WORD_TRIES 64u
+
 struct lr_found {
     sm_u64 *slot; /* NULL: no such entry */
     uint64_t word;
@@ -406,9 +415,9 @@ void lr_repair_release(struct lr_cache *cache);
 
 /* ---- reader.c ----------------------------------------------------------------------------------------------- */
 
-/* Without the lock: sets `dead` in the key's slot word if its version is below `version`. True if a live item was
- * there. */
-bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version);
+/* Without the lock: sets `dead` in the key's slot word if its version is below `version`. 0; ENOT_FOUND: no live item
+ * was there; EBUSY: the entry kept changing. */
+int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version);
 
 /* Highest recency count that the policy uses. */
 static inline unsigned lr_recency_max(const struct lr_cache *cache) {
