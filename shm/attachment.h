@@ -72,6 +72,7 @@ struct lr_cache {
     uint32_t slot;
     uint64_t generation;
     struct sm_participant *me; /* = &participants[slot]; a private dummy when read_only */
+    sm_u32 pinned[SM_PINS];    /* bytes of the block that each of our hazards names; 0 none (hazard.c) */
     int probe_fd;              /* own description of the liveness file, for probing and reaping only; -1 none */
     void *live_page;           /* one page mapped through the description that holds our byte; MADV_DONTFORK */
     uint64_t live_dev, live_ino;
@@ -123,6 +124,9 @@ int lr_participant_join(struct lr_cache *cache, char *why);
 void lr_participant_leave(struct lr_cache *cache);
 /* The slow half of lr_enter: joins anew in a forked child. */
 int lr_participant_rejoin(struct lr_cache *cache);
+
+/* Hazards in use of the participant in this slot, and the bytes of their blocks: for humans. */
+unsigned lr_participant_pins(const struct lr_cache *cache, uint32_t slot, uint64_t *bytes);
 
 /* Opens every call that may write: fork check and retirement check. 0, ERETIRED, EREAD_ONLY or join's errors. */
 static inline int lr_enter(struct lr_cache *cache) {

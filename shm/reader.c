@@ -458,6 +458,7 @@ HOT bool claim_hazard(struct lr_cache *cache, uint32_t *hazard) {
 
 static void free_hazard(struct lr_cache *cache, uint32_t hazard) {
     atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
+    atomic_store_explicit(&cache->pinned[hazard], 0, memory_order_relaxed);
     atomic_fetch_and_explicit(&cache->me->pin_summary, ~(UINT64_C(1) << hazard), memory_order_release);
 }
 
@@ -485,11 +486,13 @@ HOT bool fasten(const struct lr_view *view, const struct look_up *look) {
 
 HOT int pin_found(const struct lr_view *view, const struct look_up *look, uint32_t hazard, struct lr_pin *pin) {
     struct lr_cache *cache = view->cache;
+    atomic_store_explicit(&cache->pinned[hazard], look->head.size, memory_order_relaxed);
     atomic_store_explicit(&cache->me->hazards[hazard], lr_hazard_of(cache, view->data, look->head.off),
                           memory_order_release);
-    if (!fasten(view, look)) {
+    int error = !fasten(view, look) ? LARDER_EBUSY : !lr_hazard_fits(view, hazard) ? LARDER_ENO_PINS : 0;
+    if (error != 0) {
         atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
-        return LARDER_EBUSY;
+        return error;
     }
     fill_item(view, &look->head, &pin->item);
     pin->value = view->data + look->head.off + look->head.key_at + look->head.key_len;
@@ -526,8 +529,10 @@ COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len,
             if (is_absent(&view, &look.head)) {
                 if (settled(&view, &look))
                     return LARDER_ENOT_FOUND;
-            } else if (pin_found(&view, &look, hazard, pin) == 0) {
-                return 0;
+            } else {
+                int result = pin_found(&view, &look, hazard, pin);
+                if (result != LARDER_EBUSY)
+                    return result;
             }
         }
         lr_count(cache, LR_C_retries);
@@ -567,8 +572,8 @@ int lr_pin(struct lr_cache *cache, const void *key, size_t key_len, struct lr_pi
     result = pin_key(cache, key, key_len, hazard, pin);
     if (result != 0)
         free_hazard(cache, hazard);
-    else
-        lr_count(cache, LR_C_pins);
+    if (result == 0 || result == LARDER_ENO_PINS)
+        lr_count(cache, result == 0 ? LR_C_pins : LR_C_pin_refusals);
     return outcome_of(cache, result, &pin->item, 0);
 }
 

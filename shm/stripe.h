@@ -209,6 +209,8 @@ static inline uint64_t lr_hazard_of(const struct lr_cache *cache, const uint8_t 
  * makes the full fence. `view` remembers who, for reaping; may be NULL.
  */
 bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *view);
+/* Whether our hazard, published and fenced, may stay: live pins must leave room in a stripe (hazard.c). Any thread. */
+bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard);
 
 /* ---- index.c ------------------------------------------------------------------------------------------------ */
 
