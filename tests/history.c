@@ -56,7 +56,7 @@ static void raise(_Atomic uint64_t *word, uint64_t value) {
     }
 }
 
-/* ---- the key's writer ------------------------------------------------------------------------------------------ */
+/* ---- the key's writer -------------------------------------------------------------------------------------------- */
 
 uint64_t history_begin(struct history *history, uint32_t key) {
     struct row *row = &history->rows[key];
@@ -93,7 +93,7 @@ uint64_t history_version(const struct history *history, uint32_t key) {
     return atomic_load(&history->rows[key].version);
 }
 
-/* ---- readers ---------------------------------------------------------------------------------------------------- */
+/* ---- readers ----------------------------------------------------------------------------------------------------- */
 
 struct history_look history_look(const struct history *history, uint32_t key, uint64_t now_ms) {
     const struct row *row = &history->rows[key];
@@ -168,7 +168,7 @@ uint64_t history_known(const struct history *history, uint32_t key) {
     return stored > seen ? stored : seen;
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 int64_t history_number(uint32_t key, uint64_t sequence) {
     return (int64_t)(sequence << NUMBER_KEY_BITS | key);

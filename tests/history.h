@@ -55,7 +55,7 @@ void history_destroy(struct history *history);
 /* Maps all of it at once: for a forked child with little time. */
 void history_touch_pages(struct history *history);
 
-/* ---- the key's writer ------------------------------------------------------------------------------------------ */
+/* ---- the key's writer -------------------------------------------------------------------------------------------- */
 
 /* Before a put or delete: its sequence, from 1. */
 uint64_t history_begin(struct history *history, uint32_t key);
@@ -70,7 +70,7 @@ void history_touched(struct history *history, uint32_t key, uint64_t expires_ms)
 bool history_is_absent(const struct history *history, uint32_t key, uint64_t sequence);
 uint64_t history_version(const struct history *history, uint32_t key);
 
-/* ---- readers ---------------------------------------------------------------------------------------------------- */
+/* ---- readers ----------------------------------------------------------------------------------------------------- */
 
 struct history_look {
     uint64_t now_ms, started, expires, stored, gone, seen;
@@ -89,7 +89,7 @@ void history_missed(struct history *history, uint32_t key, const struct history_
 /* Highest sequence that a flush which begins now takes away. */
 uint64_t history_known(const struct history *history, uint32_t key);
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 int64_t history_number(uint32_t key, uint64_t sequence);
 uint64_t history_number_sequence(int64_t number);

@@ -44,7 +44,7 @@ enum storm_kind storm_kind_of(const struct storm_plan *plan, uint32_t key) {
     return row == 0 ? STORM_NUMBER : row < 3 ? STORM_TTL : STORM_PLAIN;
 }
 
-/* ---- a nursery: forks one worker after the other --------------------------------------------------------------- */
+/* ---- a nursery: forks one worker after the other ----------------------------------------------------------------- */
 
 /* The worker is dead: what does that say? */
 static void bury(struct storm *storm, unsigned number, int status) {

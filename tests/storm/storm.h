@@ -67,8 +67,8 @@ bool storm_run(const struct storm_plan *plan, struct storm_result *result);
     X(get)                                                                                                             \
     X(get_many)                                                                                                        \
     X(pin)                                                                                                             \
-    X(unpin) X(put) X(add) X(replace) X(cas) X(delete) X(touch) X(increment) X(sweep) X(reap) X(flush) X(stat)         \
-        X(epoch) X(check)
+    X(unpin)                                                                                                           \
+    X(put) X(add) X(replace) X(cas) X(delete) X(touch) X(increment) X(sweep) X(reap) X(flush) X(stat) X(epoch) X(check)
 
 enum storm_call {
 #define X(name) CALL_##name,
