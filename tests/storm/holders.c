@@ -146,10 +146,10 @@ static int put_and_wait_inside(struct scene *scene, unsigned stripe, unsigned st
 }
 
 /* Inside until told to leave, or killed. */
-static void spin_inside(struct scene *scene, unsigned stripe) {
+static void sleep_inside(struct scene *scene, unsigned stripe) {
     atomic_store(&scene->shared->state[stripe], STATE_INSIDE);
     while (atomic_load(&scene->shared->order[stripe]) != ORDER_LEAVE)
-        __builtin_ia32_pause();
+        usleep(20); /* one who spins is not soon given a processor to die on */
     atomic_store(&scene->shared->killed_ns, fixture_now_ns());
 }
 
@@ -166,7 +166,7 @@ static pid_t start_holder(struct scene *scene, unsigned stripe, unsigned stage) 
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
             _exit(1);
-        _exit(put_and_wait_inside(scene, stripe, stage, spin_inside) == 0 ? 0 : 1);
+        _exit(put_and_wait_inside(scene, stripe, stage, sleep_inside) == 0 ? 0 : 1);
     }
     while (child > 0 && atomic_load(&scene->shared->state[stripe]) != STATE_INSIDE)
         sched_yield();
@@ -185,6 +185,20 @@ static uint64_t percentile(uint64_t *sorted, size_t count, double part) {
     return count == 0 ? 0 : sorted[at < count ? at : count - 1];
 }
 
+/* Nanoseconds for which the process was ready to run and did not. 0 if the kernel does not say. */
+static uint64_t run_delay_ns(pid_t pid) {
+    uint64_t running = 0, delay = 0;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/schedstat", (long)pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%" SCNu64 " %" SCNu64, &running, &delay) != 2)
+        delay = 0;
+    fclose(file);
+    return delay;
+}
+
 /* Ends the holder, by a kill or by telling it to unlock, `delay_us` from now. */
 static void end_holder(struct scene *scene, pid_t measuring, pid_t holder, unsigned stripe, bool by_kill,
                        unsigned delay_us) {
@@ -198,20 +212,6 @@ static void end_holder(struct scene *scene, pid_t measuring, pid_t holder, unsig
     } else {
         atomic_store(&scene->shared->order[stripe], ORDER_LEAVE);
     }
-}
-
-/* Nanoseconds for which the process was ready to run and did not. 0 if the kernel does not say. */
-static uint64_t run_delay_ns(pid_t pid) {
-    uint64_t running = 0, delay = 0;
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%ld/schedstat", (long)pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%" SCNu64 " %" SCNu64, &running, &delay) != 2)
-        delay = 0;
-    fclose(file);
-    return delay;
 }
 
 /* Nanoseconds from the end of a holder to the end of a put into its stripe. `waiting`: the put has begun before. */
