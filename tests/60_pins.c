@@ -331,11 +331,49 @@ static int stop_inside_a_put(void *context) {
     return published == LARDER_ESTALE ? 0 : 1;
 }
 
-static void behind_a_stopped_holder(bool replicating) {
+/* The delete's hint, wherever it stands in the feed. */
+static bool has_hint(struct lr_cache *cache, uint64_t hash, uint64_t version) {
+    struct lr_hint hints[64];
+    uint64_t position = 0;
+    int count;
+    while ((count = lr_feed_read(cache, 0, &position, hints, 64)) > 0)
+        for (int i = 0; i < count; i++)
+            if (hints[i].hash == hash && hints[i].version == version)
+                return true;
+    return false;
+}
+
+static void expect_tombstone(struct lr_cache *cache, const char *key) {
+    uint8_t *buf = malloc(lr_entry_bytes(cache));
+    struct lr_entry entry;
+    uint64_t hash = lr_cluster_hash(key, strlen(key));
+    CU_ASSERT_EQUAL(lr_entry_by_hash(cache, hash, buf, lr_entry_bytes(cache), &entry), 0);
+    CU_ASSERT(entry.tombstone);
+    CU_ASSERT(has_hint(cache, hash, entry.version));
+    free(buf);
+}
+
+/* Whoever looks is told who it is, and since when. */
+static void expect_named(const struct fixture *f, pid_t pid) {
+    struct lr_stripe_info info;
+    struct lr_process process;
+    char out[4096], wanted[32];
+    CU_ASSERT_EQUAL(lr_stripe_info(f->two, 0, &info), 0);
+    CU_ASSERT(info.locked && info.stalled_ms > 0);
+    CU_ASSERT_EQUAL(lr_process(f->two, info.holder_slot, &process), 0);
+    CU_ASSERT_EQUAL(process.pid, (uint32_t)pid);
+    CU_ASSERT(process.alive);
+    snprintf(out, sizeof out, "%s stripes --locked --name %s", fixture_program("larder"), f->name);
+    CU_ASSERT_EQUAL(fixture_run(out, out, sizeof out), 0);
+    snprintf(wanted, sizeof wanted, "%ld", (long)pid);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, wanted));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "waiters gave up"));
+}
+
+static void behind_a_stopped_holder(bool replicating, bool resumes) {
     struct fixture f = {0};
     struct lr_options options = lr_options_default();
     char text[32];
-    struct lr_stripe_info info;
     options.size = 256u << 10;
     options.stripes = 1;
     options.wait_ms = 20;
@@ -356,40 +394,36 @@ static void behind_a_stopped_holder(bool replicating) {
     uint64_t before = fixture_now_ns();
     CU_ASSERT_EQUAL(lr_put(f.two, &put), LARDER_EBUSY);
     CU_ASSERT(fixture_now_ns() - before < UINT64_C(2000000000));
-    CU_ASSERT_EQUAL(lr_stripe_info(f.two, 0, &info), 0);
-    CU_ASSERT(info.locked);
-    struct lr_process process;
-    CU_ASSERT_EQUAL(lr_process(f.two, info.holder_slot, &process), 0);
-    CU_ASSERT_EQUAL(process.pid, (uint32_t)pid);
-    CU_ASSERT(process.alive);
+    fixture_sleep_ms(3);
+    expect_named(&f, pid);
     /* Deletes take effect. */
     CU_ASSERT_EQUAL(lr_delete(f.two, "key", 3), 0);
     CU_ASSERT_EQUAL(lr_get(f.two, "key", 3, text, sizeof text, NULL, 0), LARDER_ENOT_FOUND);
     CU_ASSERT_EQUAL(lr_delete(f.two, "key", 3), LARDER_ENOT_FOUND);
-    /* The holder goes on, and its put of the deleted key is dropped. */
-    kill(pid, SIGCONT);
-    CU_ASSERT_EQUAL(fixture_wait(pid), 0);
+    /* The holder goes on, and its put of the deleted key is dropped; or it dies. */
+    kill(pid, resumes ? SIGCONT : SIGKILL);
+    CU_ASSERT_EQUAL(fixture_wait(pid), resumes ? 0 : -SIGKILL);
     CU_ASSERT_EQUAL(lr_get(f.two, "key", 3, text, sizeof text, NULL, 0), LARDER_ENOT_FOUND);
     CU_ASSERT_EQUAL(lr_put(f.two, &put), 0);
     CU_ASSERT_EQUAL(lr_get(f.two, "other", 5, text, sizeof text, NULL, 0), 0);
-    if (replicating) {
-        uint8_t *buf = malloc(lr_entry_bytes(f.two));
-        struct lr_entry entry;
-        CU_ASSERT_EQUAL(lr_entry_by_hash(f.two, lr_cluster_hash("key", 3), buf, lr_entry_bytes(f.two), &entry), 0);
-        CU_ASSERT(entry.tombstone);
-        free(buf);
-    }
+    if (replicating)
+        expect_tombstone(f.two, "key");
     close(stopped.ready[0]);
     close(stopped.ready[1]);
     fixture_destroy(&f);
 }
 
 static void a_delete_is_not_lost_behind_a_stopped_holder(void) {
-    behind_a_stopped_holder(false);
+    behind_a_stopped_holder(false, true);
+    behind_a_stopped_holder(false, false);
 }
 
 static void a_delete_behind_a_stopped_holder_leaves_a_tombstone(void) {
-    behind_a_stopped_holder(true);
+    behind_a_stopped_holder(true, true);
+}
+
+static void a_delete_behind_a_stopped_holder_who_dies_leaves_a_tombstone(void) {
+    behind_a_stopped_holder(true, false);
 }
 
 void larder_suite_60_pins(void) {
@@ -404,4 +438,5 @@ void larder_suite_60_pins(void) {
     CU_ADD_TEST(suite, a_child_cannot_release_its_parents_pin);
     CU_ADD_TEST(suite, a_delete_is_not_lost_behind_a_stopped_holder);
     CU_ADD_TEST(suite, a_delete_behind_a_stopped_holder_leaves_a_tombstone);
+    CU_ADD_TEST(suite, a_delete_behind_a_stopped_holder_who_dies_leaves_a_tombstone);
 }

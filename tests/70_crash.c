@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Kill storm, in small: is anything lost, foreign, torn, stale, resurrected or stuck? `larder-storm` (storm/) runs the
  * same code for as long as one likes. */
-#include "storm.h"
+#include "storm/storm.h"
 
 static void run_storm(const char *what, bool replicating) {
     struct fixture_random random = fixture_seed(what);

@@ -114,10 +114,11 @@ static void print_total(const struct storm_result *total) {
            ", splits %" PRIu64 ", expired %" PRIu64 ", displaced %" PRIu64 ", voids %" PRIu64 "\n",
            total->changes, total->refused, total->evictions, total->slides, total->splits, total->expirations,
            total->index_evictions, total->voids);
-    printf("repairs: %" PRIu64 " of %.1f us on average, %" PRIu64 " items dropped; %" PRIu64
-           " checks of whole segments; longest call %.1f ms\n",
+    printf("repairs: %" PRIu64 " of %.1f us on average, %" PRIu64 " repairers killed, %" PRIu64
+           " items dropped; %" PRIu64 " checks of whole segments; longest call %.1f ms\n",
            total->repairs, (double)total->repair_ns / 1000.0 / (double)(total->repairs ? total->repairs : 1),
-           total->repair_dropped, total->checks, (double)total->longest_ns / 1e6);
+           total->takeovers > total->repairs ? total->takeovers - total->repairs : 0, total->repair_dropped,
+           total->checks, (double)total->longest_ns / 1e6);
 }
 
 static bool run_rounds(const struct run *run, struct storm_result *total, double *seconds) {
