@@ -19,13 +19,7 @@
  */
 #include "stripe.h"
 
-#define ALLOWANCE 16u /* rule 1: the largest block, divided by this and by the slots in use */
 #define DISTINCT 256u /* blocks that rule 2 can tell apart; beyond them a block may count twice */
-
-static uint32_t slots_used(const struct lr_cache *cache) {
-    uint32_t high = atomic_load_explicit(&cache->header->participants_high, memory_order_relaxed);
-    return high < cache->geometry.participants ? high : cache->geometry.participants;
-}
 
 static void remember_blocker(struct lr_view *view, uint32_t slot) {
     if (slot == view->cache->slot && !view->cache->read_only)
@@ -41,7 +35,7 @@ bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *vie
     /* ORDER(hazard) observe: the slot word was changed before; a pinner who has not seen that has its hazard visible
      * now. */
     atomic_thread_fence(memory_order_seq_cst);
-    const uint32_t high = slots_used(cache);
+    const uint32_t high = lr_slots_used(cache);
     bool held = false;
     for (uint32_t slot = 0; slot < high && !held; slot++) {
         struct sm_participant *participant = &cache->participants[slot];
@@ -65,12 +59,12 @@ static bool is_listed(const uint64_t *list, unsigned count, uint64_t hazard) {
 }
 
 /* Rule 2. */
-static bool stripe_has_room(const struct lr_view *view) {
+bool lr_hazard_has_room(const struct lr_view *view) {
     const struct lr_cache *cache = view->cache;
     const uint64_t first = lr_hazard_of(cache, view->data, 0), last = first + cache->geometry.stripe_bytes / SM_GRANULE;
     uint64_t bytes = 0, listed[DISTINCT];
     unsigned count = 0;
-    for (uint32_t slot = 0; slot < slots_used(cache); slot++) {
+    for (uint32_t slot = 0; slot < lr_slots_used(cache); slot++) {
         struct sm_participant *participant = &cache->participants[slot];
         uint64_t summary = atomic_load_explicit(&participant->pin_summary, memory_order_acquire);
         for (; summary != 0; summary &= summary - 1) {
@@ -88,13 +82,4 @@ static bool stripe_has_room(const struct lr_view *view) {
         }
     }
     return true;
-}
-
-bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard) {
-    struct lr_cache *cache = view->cache;
-    uint64_t bytes = atomic_load_explicit(&cache->pinned[hazard], memory_order_relaxed);
-    uint64_t others = lr_load(&cache->me->pin_summary) & ~(UINT64_C(1) << hazard);
-    for (; others != 0; others &= others - 1)
-        bytes += atomic_load_explicit(&cache->pinned[__builtin_ctzll(others)], memory_order_relaxed);
-    return bytes * ALLOWANCE * slots_used(cache) <= cache->geometry.max_block || stripe_has_room(view);
 }

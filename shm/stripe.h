@@ -209,8 +209,26 @@ static inline uint64_t lr_hazard_of(const struct lr_cache *cache, const uint8_t 
  * makes the full fence. `view` remembers who, for reaping; may be NULL.
  */
 bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *view);
-/* Whether our hazard, published and fenced, may stay: live pins must leave room in a stripe (hazard.c). Any thread. */
-bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard);
+/* Slots that were ever used: all others have no hazards. */
+static inline uint32_t lr_slots_used(const struct lr_cache *cache) {
+    uint32_t high = atomic_load_explicit(&cache->header->participants_high, memory_order_relaxed);
+    return high < cache->geometry.participants ? high : cache->geometry.participants;
+}
+
+/* Live pins must leave room in a stripe. A pin within this part of the largest block, divided by the slots in use, asks
+ * nobody (rule 1 of hazard.c). */
+#define LR_PIN_ALLOWANCE 16u
+
+bool lr_hazard_has_room(const struct lr_view *view);
+/* Whether our hazard, published and fenced, may stay. Any thread. */
+static inline bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard) {
+    struct lr_cache *cache = view->cache;
+    uint64_t bytes = atomic_load_explicit(&cache->pinned[hazard], memory_order_relaxed);
+    uint64_t others = lr_load(&cache->me->pin_summary) & ~(UINT64_C(1) << hazard);
+    for (; others != 0; others &= others - 1)
+        bytes += atomic_load_explicit(&cache->pinned[__builtin_ctzll(others)], memory_order_relaxed);
+    return bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block || lr_hazard_has_room(view);
+}
 
 /* ---- index.c ------------------------------------------------------------------------------------------------ */
 
