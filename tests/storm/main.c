@@ -20,7 +20,7 @@ static const char usage[] =
     "  --holders N    kills of lock holders that are timed, in each of two ways (default 500, 0 none)\n"
     "  --seed 0xS     of the run; a round that failed is repeated with --seed and --round as it was printed\n"
     "  --round N      only this round\n"
-    "  --jobs N       workers at work at once (default 3)\n"
+    "  --jobs N       workers at work at once (default: cores + 1)\n"
     "  --help         this text\n"
     "Exit status: 0 all held, 1 something broke, 2 usage, 77 cannot run here.\n";
 
@@ -144,6 +144,12 @@ static bool run_rounds(const struct run *run, struct storm_result *total, double
     return true;
 }
 
+/* More than cores, so that some who hold a lock are not running. */
+static unsigned default_jobs(void) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 2u : cores >= (long)STORM_WRITERS ? STORM_WRITERS : (unsigned)cores + 1u;
+}
+
 static bool run_holders(const struct run *run) {
     const uint64_t began = fixture_now_ns();
     struct holders_plan plan = {.seed = run->seed, .kills = run->holders, .intervals = INTERVALS};
@@ -157,7 +163,7 @@ static bool run_holders(const struct run *run) {
 }
 
 int main(int argc, char **argv) {
-    struct run run = {.kills = QUICK_KILLS, .only = -1, .jobs = 3, .holders = QUICK_HOLDERS};
+    struct run run = {.kills = QUICK_KILLS, .only = -1, .jobs = default_jobs(), .holders = QUICK_HOLDERS};
     int status = parse(argc, argv, &run);
     if (status != 0) {
         if (status == 2)
