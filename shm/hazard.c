@@ -59,7 +59,7 @@ static bool is_listed(const uint64_t *list, unsigned count, uint64_t hazard) {
 }
 
 /* Rule 2. */
-bool lr_hazard_has_room(const struct lr_view *view) {
+static bool stripe_has_room(const struct lr_view *view) {
     const struct lr_cache *cache = view->cache;
     const uint64_t first = lr_hazard_of(cache, view->data, 0), last = first + cache->geometry.stripe_bytes / SM_GRANULE;
     uint64_t bytes = 0, listed[DISTINCT];
@@ -82,4 +82,18 @@ bool lr_hazard_has_room(const struct lr_view *view) {
         }
     }
     return true;
+}
+
+bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard) {
+    struct lr_cache *cache = view->cache;
+    uint64_t bytes = atomic_load_explicit(&cache->pinned[hazard], memory_order_relaxed);
+    uint64_t others = lr_load(&cache->me->pin_summary) & ~(UINT64_C(1) << hazard);
+    bool known = true;
+    for (; others != 0; others &= others - 1) {
+        uint32_t its = atomic_load_explicit(&cache->pinned[__builtin_ctzll(others)], memory_order_relaxed);
+        known &= its != 0; /* another thread has claimed it, and may not have seen that we did */
+        bytes += its;
+    }
+    return (known && bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block) ||
+           stripe_has_room(view);
 }

@@ -486,10 +486,15 @@ HOT bool fasten(const struct lr_view *view, const struct look_up *look) {
 
 HOT int pin_found(const struct lr_view *view, const struct look_up *look, uint32_t hazard, struct lr_pin *pin) {
     struct lr_cache *cache = view->cache;
+    const bool small = lr_hazard_is_small(cache, hazard, look->head.size);
     atomic_store_explicit(&cache->pinned[hazard], look->head.size, memory_order_relaxed);
     atomic_store_explicit(&cache->me->hazards[hazard], lr_hazard_of(cache, view->data, look->head.off),
                           memory_order_release);
-    int error = !fasten(view, look) ? LARDER_EBUSY : !lr_hazard_fits(view, hazard) ? LARDER_ENO_PINS : 0;
+    int error = 0;
+    if (!fasten(view, look))
+        error = LARDER_EBUSY;
+    else if (!small && !lr_hazard_fits(view, hazard))
+        error = LARDER_ENO_PINS;
     if (error != 0) {
         atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
         return error;

@@ -215,20 +215,20 @@ static inline uint32_t lr_slots_used(const struct lr_cache *cache) {
     return high < cache->geometry.participants ? high : cache->geometry.participants;
 }
 
-/* Live pins must leave room in a stripe. A pin within this part of the largest block, divided by the slots in use, asks
- * nobody (rule 1 of hazard.c). */
+/*
+ * Live pins must leave room in a stripe (hazard.c, rule 1): pins of one handle that stay within this part of the
+ * largest block, divided by the slots in use, ask nobody.
+ */
 #define LR_PIN_ALLOWANCE 16u
 
-bool lr_hazard_has_room(const struct lr_view *view);
-/* Whether our hazard, published and fenced, may stay. Any thread. */
-static inline bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard) {
-    struct lr_cache *cache = view->cache;
-    uint64_t bytes = atomic_load_explicit(&cache->pinned[hazard], memory_order_relaxed);
-    uint64_t others = lr_load(&cache->me->pin_summary) & ~(UINT64_C(1) << hazard);
-    for (; others != 0; others &= others - 1)
-        bytes += atomic_load_explicit(&cache->pinned[__builtin_ctzll(others)], memory_order_relaxed);
-    return bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block || lr_hazard_has_room(view);
+/* The common case, judged at any time after the hazard was claimed: a small block, and the handle's only pin. */
+static inline bool lr_hazard_is_small(const struct lr_cache *cache, uint32_t hazard, uint32_t bytes) {
+    return lr_load(&cache->me->pin_summary) == UINT64_C(1) << hazard &&
+           (uint64_t)bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block;
 }
+
+/* Whether our hazard, published and fenced, may stay. Any thread. */
+bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard);
 
 /* ---- index.c ------------------------------------------------------------------------------------------------ */
 
