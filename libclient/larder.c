@@ -192,6 +192,8 @@ uint64_t larder_now_ms(const larder *cache) {
     X(payload_bytes, "bytes", "bytes of their keys and values")                                                        \
     X(ttl_items, "items", "items that will expire")                                                                    \
     X(tombstones, "keys", "deleted keys remembered for peers")                                                         \
+    X(live_pins, "pins", "values that are pinned now, by all processes")                                               \
+    X(pinned_bytes, "bytes", "memory of those values' items; one that is pinned twice counts twice")                   \
     X(held_bytes, "bytes", "memory of replaced or deleted items that pins still hold")                                 \
     X(hole_bytes, "bytes", "free memory between items")                                                                \
     X(gap_bytes, "bytes", "free memory where the hand stands")                                                         \

@@ -46,7 +46,8 @@
  *  threads   Every call may be made by any number of threads on one handle, but for larder_close: no other call with
  *            that handle may be under way or follow. Counters of one handle may lose a count among threads.
  *  pins      A pinned value is memory of the cache itself: read it, do not write to it, release it soon. Live pins are
- *            never broken, so a pin that is kept for ever keeps its item's room for ever. At most 64 for each handle.
+ *            never broken, so a pin that is kept for ever keeps its item's room for ever. At most 64 for each handle,
+ *            and all pins together at most about half of any part of the cache (a stripe).
  *  signals   In a signal handler larder_get is safe, but for the first call of a forked child; where the signal came in
  *            the middle of a put it may return LARDER_EBUSY. All other calls are not safe. As around any call, a
  *            handler keeps errno. A signal neither ends nor prolongs a wait. The library installs no handler, starts
@@ -215,8 +216,8 @@ typedef struct larder_pin {
  * Pins the value of a key: no copy is made.
  *   Owns     the pin is the caller's until it is released, by this process and on this handle; any thread may do that.
  *            On error the pin needs no release.
- *   Returns  0, ENOT_FOUND, EBUSY, or ENO_PINS: 64 are in use on this handle, and the key was not looked for; release
- *            one, or larder_get a copy.
+ *   Returns  0, ENOT_FOUND, EBUSY, or ENO_PINS: 64 are in use on this handle, and the key was not looked for; or this
+ *            pin would leave others too little room. Release one, or larder_get a copy.
  */
 LARDER_API int larder_get_pinned(larder *cache, const void *key, size_t key_len, larder_pin *pin);
 
@@ -257,8 +258,8 @@ LARDER_API int larder_cas(larder *cache, const void *key, size_t key_len, const 
 
 /*
  * Deletes a key.
- *   Returns  0, or ENOT_FOUND.
- *   Visible  at once, even behind a stopped process: when the call has returned 0, no get returns the value again.
+ *   Returns  0, or ENOT_FOUND. EBUSY only if the stripe's lock could not be had and the item kept changing all the
+ * same. Visible  at once, even behind a stopped process: when the call has returned 0, no get returns the value again.
  */
 LARDER_API int larder_delete(larder *cache, const void *key, size_t key_len);
 

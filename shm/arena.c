@@ -340,8 +340,8 @@ static uint64_t worn(uint64_t word, unsigned wear) {
 }
 
 /*
- * Copies a live block into `room` and names it there, its count lowered by `wear`. False: pinned or deleted meanwhile;
- * then the copy is an unnamed block that the caller gives back.
+ * Copies a live block into `room` and names it there, its count lowered by `wear`. False: pinned or deleted meanwhile
+ * (or its word does not stand still: LR_WORD_TRIES); then the copy is an unnamed block that the caller gives back.
  */
 static bool move_block(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
                        const struct lr_room *room, unsigned wear) {
@@ -350,7 +350,7 @@ static bool move_block(struct lr_view *view, sm_u64 *slot, uint64_t word, const 
     lr_arena_claim(view, room, head->word, (head->identity & ~(uint64_t)UINT32_MAX) | incarnation, head->version);
     lr_bytes_move(view->data + room->off + sizeof(struct sm_block), view->data + head->off + sizeof(struct sm_block),
                   head->size - sizeof(struct sm_block));
-    for (;;) {
+    for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
         uint64_t moved = (worn(word, wear) & ~(SM_SLOT_OFF_MASK | SM_SLOT_INC_MASK)) | (room->off / SM_GRANULE) |
                          ((uint64_t)(incarnation & 0xffu) << SM_SLOT_INC_SHIFT);
         /* COMMIT POINT: before, the copy is an unnamed block; after, the original is. ORDER(entry) publish: the copy's
@@ -360,6 +360,7 @@ static bool move_block(struct lr_view *view, sm_u64 *slot, uint64_t word, const 
         if (word & (SM_SLOT_PINNED | SM_SLOT_DEAD))
             return false;
     }
+    return false;
 }
 
 /* Moves the block at the hand to the gap's head. False: pinned or deleted meanwhile; nothing has changed. */

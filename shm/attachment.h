@@ -75,6 +75,7 @@ struct lr_cache {
     uint32_t slot;
     uint64_t generation;
     struct sm_participant *me; /* = &participants[slot]; a private dummy when read_only */
+    sm_u32 pinned[SM_PINS];    /* bytes of the block that each of our hazards names; 0 none (hazard.c) */
     int probe_fd;              /* own description of the liveness file, for probing and reaping only; -1 none */
     void *live_page;           /* one page mapped through the description that holds our byte; MADV_DONTFORK */
     uid_t owner;               /* trusted beside oneself and root */
@@ -132,6 +133,9 @@ int lr_participant_rejoin(struct lr_cache *cache);
 static inline bool lr_is_live(const struct lr_cache *cache) {
     return atomic_load_explicit(&cache->header->state, memory_order_relaxed) == cache->live_state;
 }
+
+/* Hazards in use of the participant in this slot, and the bytes of their blocks: for humans. */
+unsigned lr_participant_pins(const struct lr_cache *cache, uint32_t slot, uint64_t *bytes);
 
 /* Opens every call that may write: fork check and retirement check. 0, ERETIRED, EREAD_ONLY or join's errors. */
 static inline int lr_enter(struct lr_cache *cache) {

@@ -29,7 +29,7 @@
     X(retries, "reads", "lock-free reads that started over: the item changed, or a glance did not do")                 \
     X(locked_reads, "reads", "reads that took the stripe's lock after their retries")                                  \
     X(pins, "gets", "gets that pinned a value")                                                                        \
-    X(pin_refusals, "gets", "pins refused because all hazards of the process were in use")                             \
+    X(pin_refusals, "gets", "pins refused because the process or the stripe had too many")                             \
     X(puts, "puts", "values stored")                                                                                   \
     X(put_bytes, "bytes", "value bytes stored")                                                                        \
     X(put_refusals, "puts", "puts refused by a condition (add, replace, compare-and-swap)")                            \
@@ -168,7 +168,8 @@ struct lr_pin {
     uint32_t hazard;     /* private */
     uint64_t generation; /* private */
 };
-/* ENO_PINS beyond SM_PINS (64) of one handle; EREAD_ONLY. Not valid in a forked child. */
+/* ENO_PINS beyond SM_PINS (64) of one handle, or beyond the share of a stripe that pins may hold (hazard.c);
+ * EREAD_ONLY. Not valid in a forked child. */
 int lr_pin(struct lr_cache *cache, const void *key, size_t key_len, struct lr_pin *pin);
 /* A second release, or one in a forked child, does nothing. */
 void lr_unpin(struct lr_cache *cache, struct lr_pin *pin);
@@ -189,7 +190,7 @@ struct lr_put {
 /* EEXISTS (add), ENOT_FOUND (replace, cas), ECONFLICT (cas), ETOO_LARGE, EBUSY, EPINNED, EFULL, ERETIRED, EREAD_ONLY,
  * EINVALID. */
 int lr_put(struct lr_cache *cache, struct lr_put *put);
-/* ENOT_FOUND if there was none; never EBUSY while the key can be marked dead. */
+/* ENOT_FOUND if there was none. EBUSY only if a stripe's holder gave no answer and the item yet kept changing. */
 int lr_delete(struct lr_cache *cache, const void *key, size_t key_len);
 /* New deadline, ttl_ms from now (0: never). Extending changes the item in place, shortening stores it anew with a new
  * version. */
@@ -372,6 +373,7 @@ struct lr_stat {
     bool replicating, retired;
     uint64_t items, item_bytes, payload_bytes, tombstones, held_blocks, held_bytes, hole_bytes, gap_bytes;
     uint64_t index_bytes, index_slots, ttl_items, flush_version;
+    uint64_t live_pins, pinned_bytes;                  /* of all handles; a block that is pinned twice counts twice */
     uint64_t counters[LR_COUNTER_COUNT];               /* segment: all participants, past and present */
     uint64_t own_counters[LR_COUNTER_COUNT];           /* this handle */
     uint64_t stripe_counters[LR_STRIPE_COUNTER_COUNT]; /* sums */

@@ -104,12 +104,13 @@ void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t
     lr_add(&stripe->range_sum[lr_range_of(hash)], one * lr_range_term(hash, head->version));
 }
 
-/* The new word over the old one. False: a delete without the lock was faster. */
-static bool replace_word(struct lr_view *view, struct lr_found *old, uint64_t word, bool access) {
+/* The new word over the old one. ESTALE: a delete without the lock was faster. EBUSY: the word does not stand still
+ * (LR_WORD_TRIES). Then nothing has changed. */
+static int replace_word(struct lr_view *view, struct lr_found *old, uint64_t word, bool access) {
     uint64_t max = lr_recency_max(view->cache);
-    for (;;) {
+    for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
         if (old->word & SM_SLOT_DEAD)
-            return false;
+            return LARDER_ESTALE;
         uint64_t recency = lr_slot_recency(old->word);
         if (access && recency < max)
             recency++;
@@ -118,8 +119,9 @@ static bool replace_word(struct lr_view *view, struct lr_found *old, uint64_t wo
          * bytes. */
         if (atomic_compare_exchange_strong_explicit(old->slot, &old->word, named, memory_order_acq_rel,
                                                     memory_order_acquire))
-            return true;
+            return 0;
     }
+    return LARDER_EBUSY;
 }
 
 int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, const struct lr_room *room,
@@ -132,9 +134,10 @@ int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, 
         return LARDER_ECORRUPT;
     }
     if (old->slot != NULL) {
-        if (!replace_word(view, old, word, making->access)) {
+        int error = replace_word(view, old, word, making->access);
+        if (error != 0) {
             lr_arena_free(view, room->off, room->size);
-            return LARDER_ESTALE;
+            return error;
         }
         lr_entry_account(view, &old->head, making->key->hash, -1);
         lr_entry_account(view, &head, making->key->hash, 1);
@@ -216,6 +219,26 @@ static void tally_forgotten(struct lr_view *view, enum lr_forget_why why) {
         lr_tally(view, LR_S_expirations, 1);
 }
 
+/*
+ * The entry's word out of its slot, `trace` (0 or a tombstone's word) in; *seen is what stood there last. False: it was
+ * pinned meanwhile and must yield to that (or does not stand still: LR_WORD_TRIES); nothing has changed.
+ */
+static bool take_out(sm_u64 *slot, uint64_t *seen, uint64_t trace, bool yields) {
+    /* COMMIT POINT (of either kind): before, the entry stands, with a floor that does it no harm; after, it is gone, or
+     * its tombstone stands. */
+    if (!yields) {
+        *seen = atomic_exchange_explicit(slot, trace, memory_order_acq_rel);
+        return true;
+    }
+    for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
+        if (atomic_compare_exchange_strong_explicit(slot, seen, trace, memory_order_acq_rel, memory_order_acquire))
+            return true;
+        if (*seen & SM_SLOT_PINNED)
+            return false;
+    }
+    return false;
+}
+
 bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
                      enum lr_forget_why why, bool free_block) {
     const uint64_t hash = lr_head_hash(view->data, head);
@@ -233,14 +256,10 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
     }
     const bool yields = !free_block || why == LR_FORGET_DISPLACE;
     uint64_t seen = word;
-    /* COMMIT POINT: before, the entry stands, with a floor that does it no harm; after, it is gone, or its tombstone
-     * stands. */
-    while (!atomic_compare_exchange_strong_explicit(slot, &seen, trace, memory_order_acq_rel, memory_order_acquire)) {
-        if (yields && (seen & SM_SLOT_PINNED)) {
-            if (traced)
-                lr_arena_free(view, room.off, room.size);
-            return false;
-        }
+    if (!take_out(slot, &seen, trace, yields)) {
+        if (traced)
+            lr_arena_free(view, room.off, room.size);
+        return false;
     }
     lr_entry_account(view, head, hash, -1);
     if (traced) {

@@ -6,8 +6,20 @@
  * and only if that word was unchanged may it read (reader.c). A writer takes the word out first and looks at the
  * hazards second. Between the two stands a full fence on either side, so at least one of them sees the other (hazard
  * pointers, M. Michael, 2004; the pinned flag spares the scan for the many blocks that nobody pins).
+ *
+ * How much of a stripe may pins hold? Nobody breaks a live pin, so what they hold is lost to everybody else, and many
+ * processes with 64 pins each could hold all of it. A count that all pinners share would be a store to a shared line in
+ * every pin and every release, and would be wrong after a death. So:
+ *  1. A handle whose pins, in all stripes together, stay within its allowance asks nobody. That is a sixteenth of the
+ *     largest block, shared among all slots ever used: together, whoever joined when, less than half of a largest block
+ *     (1/16 of 1 + 1/2 + ... + 1/1024).
+ *  2. Beyond it, the pinner looks at the hazards of all others, its own being published: the blocks that are pinned in
+ *     the stripe, each counted once, may have as many bytes as one largest block. Two who do that at once see each
+ * other. Both together are less than 0.56 of a stripe; the arena has at least 3/5 of it.
  */
 #include "stripe.h"
+
+#define DISTINCT 256u /* blocks that rule 2 can tell apart; beyond them a block may count twice */
 
 static void remember_blocker(struct lr_view *view, uint32_t slot) {
     if (slot == view->cache->slot && !view->cache->read_only)
@@ -23,9 +35,7 @@ bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *vie
     /* ORDER(hazard) observe: the slot word was changed before; a pinner who has not seen that has its hazard visible
      * now. */
     atomic_thread_fence(memory_order_seq_cst);
-    uint32_t high = atomic_load_explicit(&cache->header->participants_high, memory_order_relaxed);
-    if (high > cache->geometry.participants)
-        high = cache->geometry.participants;
+    const uint32_t high = lr_slots_used(cache);
     bool held = false;
     for (uint32_t slot = 0; slot < high && !held; slot++) {
         struct sm_participant *participant = &cache->participants[slot];
@@ -39,4 +49,51 @@ bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *vie
             remember_blocker(view, slot);
     }
     return held;
+}
+
+static bool is_listed(const uint64_t *list, unsigned count, uint64_t hazard) {
+    for (unsigned i = 0; i < count; i++)
+        if (list[i] == hazard)
+            return true;
+    return false;
+}
+
+/* Rule 2. */
+static bool stripe_has_room(const struct lr_view *view) {
+    const struct lr_cache *cache = view->cache;
+    const uint64_t first = lr_hazard_of(cache, view->data, 0), last = first + cache->geometry.stripe_bytes / SM_GRANULE;
+    uint64_t bytes = 0, listed[DISTINCT];
+    unsigned count = 0;
+    for (uint32_t slot = 0; slot < lr_slots_used(cache); slot++) {
+        struct sm_participant *participant = &cache->participants[slot];
+        uint64_t summary = atomic_load_explicit(&participant->pin_summary, memory_order_acquire);
+        for (; summary != 0; summary &= summary - 1) {
+            unsigned i = (unsigned)__builtin_ctzll(summary);
+            uint64_t hazard = atomic_load_explicit(&participant->hazards[i], memory_order_acquire);
+            if (hazard < first || hazard >= last || is_listed(listed, count, hazard))
+                continue;
+            uint64_t left = (last - hazard) * SM_GRANULE;
+            uint64_t size = lr_block_size(lr_load(&lr_block_at(view->data, (hazard - first) * SM_GRANULE)->word));
+            bytes += size < left ? size : left;
+            if (bytes > cache->geometry.max_block)
+                return false;
+            if (count < DISTINCT)
+                listed[count++] = hazard;
+        }
+    }
+    return true;
+}
+
+bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard) {
+    struct lr_cache *cache = view->cache;
+    uint64_t bytes = atomic_load_explicit(&cache->pinned[hazard], memory_order_relaxed);
+    uint64_t others = lr_load(&cache->me->pin_summary) & ~(UINT64_C(1) << hazard);
+    bool known = true;
+    for (; others != 0; others &= others - 1) {
+        uint32_t its = atomic_load_explicit(&cache->pinned[__builtin_ctzll(others)], memory_order_relaxed);
+        known &= its != 0; /* another thread has claimed it, and may not have seen that we did */
+        bytes += its;
+    }
+    return (known && bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block) ||
+           stripe_has_room(view);
 }

@@ -175,17 +175,13 @@ sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict) {
 
 /* Moves a word from its slot to an empty one, or to one where a dead holder had put it already. */
 static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool count) {
-    uint64_t word = atomic_load_explicit(old, memory_order_acquire);
-    while (!(word & SM_SLOT_MOVED) &&
-           !atomic_compare_exchange_weak_explicit(old, &word, word | SM_SLOT_MOVED, memory_order_acq_rel,
-                                                  memory_order_acquire)) {
-    }
+    uint64_t word = atomic_fetch_or_explicit(old, SM_SLOT_MOVED, memory_order_acq_rel);
     if (lr_slot_is_empty(lr_load(target)))
         /* ORDER(entry) publish: the word under its new address. */
         atomic_store_explicit(target, word & ~SM_SLOT_MOVED, memory_order_release);
     if (count)
         atomic_store_explicit(&view->stripe->split, lr_load(&view->stripe->split) + SM_MOVES_ONE, memory_order_release);
-    for (;;) {
+    for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
         /* ORDER(moved) publish: the new word stands before we look whether somebody killed the old one. */
         atomic_thread_fence(memory_order_seq_cst);
         uint64_t now = atomic_load_explicit(old, memory_order_acquire);
@@ -194,6 +190,8 @@ static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool co
         if (atomic_compare_exchange_strong_explicit(old, &now, 0, memory_order_acq_rel, memory_order_relaxed))
             return;
     }
+    /* It does not stand still (LR_WORD_TRIES), and is not lost: repair finishes the move before we unlock. */
+    view->damaged = true;
 }
 
 /* The slot of `bucket` that names the same block as `word`, else an empty one, else NULL. */

@@ -146,7 +146,7 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
 }
 
 /* The lock's holder does not answer: the delete takes effect all the same. */
-static bool delete_lockless(struct lr_cache *cache, const struct lr_key *key) {
+static int delete_lockless(struct lr_cache *cache, const struct lr_key *key) {
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
     uint64_t version = lr_version_peek(&view);
     if (lr_replicating(cache))
@@ -163,17 +163,15 @@ int lr_delete(struct lr_cache *cache, const void *key, size_t key_len) {
     if (key_len == 0 || key_len > SM_MAX_KEY)
         return LARDER_EINVALID;
     struct lr_key hashed = lr_key_of(cache, key, key_len);
-    bool was_live;
     if (lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place)) == 0) {
-        was_live = lr_entry_delete(&view, &hashed, lr_version_draw(&view));
+        error = lr_entry_delete(&view, &hashed, lr_version_draw(&view)) ? 0 : LARDER_ENOT_FOUND;
         lr_stripe_unlock(&view);
     } else {
-        was_live = delete_lockless(cache, &hashed);
+        error = delete_lockless(cache, &hashed);
     }
-    if (!was_live)
-        return LARDER_ENOT_FOUND;
-    lr_count(cache, LR_C_deletes);
-    return 0;
+    if (error == 0)
+        lr_count(cache, LR_C_deletes);
+    return error;
 }
 
 /* ---- touch, increment, flush ------------------------------------------------------------------------------------ */

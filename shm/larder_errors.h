@@ -19,7 +19,8 @@
     X(BUSY, -6, "the stripe's lock was held longer than the wait limit",                                               \
       "retry later; `larder stripes` names the holder, who may be stopped")                                            \
     X(PINNED, -7, "live pins leave no room for the item", "release pins; `larder procs` shows who holds them")         \
-    X(NO_PINS, -8, "this process holds as many pins as it may", "release a pin, or get a copy instead")                \
+    X(NO_PINS, -8, "this process or this part of the cache has as many pins as it may",                                \
+      "release pins, or get a copy instead")                                                                           \
     X(FULL, -9, "policy none: the segment is full and evicts nothing", "delete items, or use an evicting policy")      \
     X(RETIRED, -10, "the segment was destroyed or replaced", "close the handle and open the name again")               \
     X(READ_ONLY, -11, "the handle is read-only", "attach for writing")                                                 \

@@ -107,8 +107,10 @@ static int lock_slowly(struct lr_view *view, uint64_t own, uint32_t wait_ms) {
             word = lr_load(&view->stripe->lock);
             if (is_free(word))
                 continue;
-            remember_stall(view, word);
-            lr_count(cache, LR_C_busy);
+            if (wait_ms != 0) { /* who only tried has not been kept waiting by anybody */
+                remember_stall(view, word);
+                lr_count(cache, LR_C_busy);
+            }
             return LARDER_EBUSY;
         }
         watched = word & SM_LOCK_OWNER_MASK;

@@ -494,6 +494,19 @@ static uint64_t pinned_block_bytes(const struct lr_cache *cache, uint64_t hazard
     return bytes < left ? bytes : left;
 }
 
+unsigned lr_participant_pins(const struct lr_cache *cache, uint32_t slot, uint64_t *bytes) {
+    unsigned pins = 0;
+    *bytes = 0;
+    for (unsigned i = 0; i < SM_PINS; i++) {
+        uint64_t hazard = atomic_load_explicit(&cache->participants[slot].hazards[i], memory_order_relaxed);
+        if (hazard != 0) {
+            pins++;
+            *bytes += pinned_block_bytes(cache, hazard);
+        }
+    }
+    return pins;
+}
+
 int lr_process(struct lr_cache *cache, uint32_t slot, struct lr_process *out) {
     memset(out, 0, sizeof *out);
     if (slot >= cache->geometry.participants)
@@ -514,13 +527,7 @@ int lr_process(struct lr_cache *cache, uint32_t slot, struct lr_process *out) {
     for (unsigned i = 0; i < sizeof words && out->name[i] != 0; i++)
         if ((unsigned char)out->name[i] < 0x20 || out->name[i] == 0x7f)
             out->name[i] = '?'; /* other people's bytes, on their way to a terminal */
-    for (unsigned i = 0; i < SM_PINS; i++) {
-        uint64_t hazard = atomic_load_explicit(&from->hazards[i], memory_order_relaxed);
-        if (hazard != 0) {
-            out->pins++;
-            out->pinned_bytes += pinned_block_bytes(cache, hazard);
-        }
-    }
+    out->pins = lr_participant_pins(cache, slot, &out->pinned_bytes);
     for (unsigned i = 0; i < LR_COUNTER_COUNT; i++)
         out->counters[i] = atomic_load_explicit(&from->counters[i], memory_order_relaxed);
     out->self = is_self(cache, slot, out->generation);

@@ -400,37 +400,43 @@ size_t lr_get_many(struct lr_cache *cache, struct lr_read *rows, size_t count, u
 
 /* ---- deleting behind a lock holder who does not answer ---------------------------------------------------------- */
 
-bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version) {
+/* Sets `dead` in the word that was looked up. False: it is another word now, or does not stand still. */
+static bool kill_word(const struct look_up *look) {
+    uint64_t word = look->word;
+    for (unsigned tries = 0; tries < LR_WORD_TRIES && same_word(word, look->word); tries++) {
+        /* COMMIT POINT: before, readers find the value; after, the key is deleted, and a put that had begun is
+         * dropped. */
+        if (atomic_compare_exchange_strong_explicit(look->slot, &word, word | SM_SLOT_DEAD, memory_order_seq_cst,
+                                                    memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
+int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version) {
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
-    bool killed = false;
+    int result = LARDER_ENOT_FOUND;
     /* A word that a split is moving stands in two buckets: after each kill we look again, and whoever moves it looks
      * for our flag (index.c). */
     for (unsigned attempt = 0; attempt < 8 * TRIES; attempt++) {
         struct look_up look;
         enum look outcome = look_up(&view, key, &look);
         if (outcome == LOOK_MISS)
-            return killed;
+            return result;
         if (outcome == LOOK_AGAIN)
             continue;
         bool absent = is_absent(&view, &look.head);
         if (!settled(&view, &look))
             continue;
         if (absent || look.head.version >= version)
-            return killed;
-        uint64_t word = look.word;
-        do {
-            /* COMMIT POINT: before, readers find the value; after, the key is deleted, and a put that had begun is
-             * dropped. */
-            if (atomic_compare_exchange_weak_explicit(look.slot, &word, word | SM_SLOT_DEAD, memory_order_seq_cst,
-                                                      memory_order_relaxed)) {
-                killed = true;
-                break;
-            }
-        } while (same_word(word, look.word));
+            return result;
+        if (kill_word(&look))
+            result = 0;
         /* ORDER(moved) observe: the flag stands before we look whether the word has moved. */
         atomic_thread_fence(memory_order_seq_cst);
     }
-    return killed;
+    lr_count(cache, LR_C_busy);
+    return LARDER_EBUSY;
 }
 
 /* ---- pinned ------------------------------------------------------------------------------------------------- */
@@ -438,10 +444,11 @@ bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t v
 HOT bool claim_hazard(struct lr_cache *cache, uint32_t *hazard) {
     sm_u64 *summary = &cache->me->pin_summary;
     uint64_t used = lr_load(summary);
-    while (used != UINT64_MAX) {
+    /* A try fails only when another thread of this handle takes or gives back one. */
+    for (unsigned tries = 0; tries < SM_PINS && used != UINT64_MAX; tries++) {
         unsigned i = (unsigned)__builtin_ctzll(~used);
-        if (atomic_compare_exchange_weak_explicit(summary, &used, used | (UINT64_C(1) << i), memory_order_acq_rel,
-                                                  memory_order_relaxed)) {
+        if (atomic_compare_exchange_strong_explicit(summary, &used, used | (UINT64_C(1) << i), memory_order_acq_rel,
+                                                    memory_order_relaxed)) {
             *hazard = i;
             return true;
         }
@@ -451,38 +458,46 @@ HOT bool claim_hazard(struct lr_cache *cache, uint32_t *hazard) {
 
 static void free_hazard(struct lr_cache *cache, uint32_t hazard) {
     atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
+    atomic_store_explicit(&cache->pinned[hazard], 0, memory_order_relaxed);
     atomic_fetch_and_explicit(&cache->me->pin_summary, ~(UINT64_C(1) << hazard), memory_order_release);
 }
 
-/* With the block in our hazard: makes sure that whoever takes the word out from now on sees that. False: it changed. */
+/* With the block in our hazard: makes sure that whoever takes the word out from now on sees that. False: it changed,
+ * or does not stand still (LR_WORD_TRIES). */
 HOT bool fasten(const struct lr_view *view, const struct look_up *look) {
     uint64_t word = look->word;
-    for (;;) {
+    for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
         if (!same_word(word, look->word) || (word & SM_SLOT_MOVED))
             return false;
         /* ORDER(hazard) publish: our hazard, before the flag that makes writers look for it. */
         if (!(word & SM_SLOT_PINNED)) {
-            if (atomic_compare_exchange_weak_explicit(look->slot, &word, word | SM_SLOT_PINNED, memory_order_seq_cst,
-                                                      memory_order_relaxed))
-                break;
+            if (atomic_compare_exchange_strong_explicit(look->slot, &word, word | SM_SLOT_PINNED, memory_order_seq_cst,
+                                                        memory_order_relaxed))
+                return settled(view, look);
             continue;
         }
         atomic_thread_fence(memory_order_seq_cst);
-        uint64_t again = lr_load(look->slot);
-        if (again & SM_SLOT_PINNED && same_word(again, look->word))
-            break;
-        word = again;
+        word = lr_load(look->slot);
+        if (word & SM_SLOT_PINNED && same_word(word, look->word))
+            return settled(view, look);
     }
-    return settled(view, look);
+    return false;
 }
 
 HOT int pin_found(const struct lr_view *view, const struct look_up *look, uint32_t hazard, struct lr_pin *pin) {
     struct lr_cache *cache = view->cache;
+    const bool small = lr_hazard_is_small(cache, hazard, look->head.size);
+    atomic_store_explicit(&cache->pinned[hazard], look->head.size, memory_order_relaxed);
     atomic_store_explicit(&cache->me->hazards[hazard], lr_hazard_of(cache, view->data, look->head.off),
                           memory_order_release);
-    if (!fasten(view, look)) {
+    int error = 0;
+    if (!fasten(view, look))
+        error = LARDER_EBUSY;
+    else if (!small && !lr_hazard_fits(view, hazard))
+        error = LARDER_ENO_PINS;
+    if (error != 0) {
         atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
-        return LARDER_EBUSY;
+        return error;
     }
     fill_item(view, &look->head, &pin->item);
     pin->value = view->data + look->head.off + look->head.key_at + look->head.key_len;
@@ -519,8 +534,10 @@ COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len,
             if (is_absent(&view, &look.head)) {
                 if (settled(&view, &look))
                     return LARDER_ENOT_FOUND;
-            } else if (pin_found(&view, &look, hazard, pin) == 0) {
-                return 0;
+            } else {
+                int result = pin_found(&view, &look, hazard, pin);
+                if (result != LARDER_EBUSY)
+                    return result;
             }
         }
         lr_count(cache, LR_C_retries);
@@ -560,8 +577,8 @@ int lr_pin(struct lr_cache *cache, const void *key, size_t key_len, struct lr_pi
     result = pin_key(cache, key, key_len, hazard, pin);
     if (result != 0)
         free_hazard(cache, hazard);
-    else
-        lr_count(cache, LR_C_pins);
+    if (result == 0 || result == LARDER_ENO_PINS)
+        lr_count(cache, result == 0 ? LR_C_pins : LR_C_pin_refusals);
     return outcome_of(cache, result, &pin->item, 0);
 }
 

@@ -24,6 +24,16 @@ static void add_stripe(struct lr_view *view, struct lr_stat *out) {
     add_counters(out->stripe_counters, stripe->counters, LR_STRIPE_COUNTER_COUNT);
 }
 
+static void add_participant(const struct lr_cache *cache, uint32_t slot, struct lr_stat *out) {
+    struct sm_participant *participant = &cache->participants[slot];
+    add_counters(out->counters, participant->counters, LR_COUNTER_COUNT);
+    if (lr_load(&participant->pin_summary) == 0)
+        return;
+    uint64_t bytes;
+    out->live_pins += lr_participant_pins(cache, slot, &bytes);
+    out->pinned_bytes += bytes;
+}
+
 void lr_stat(struct lr_cache *cache, struct lr_stat *out) {
     const struct lr_geometry *geometry = &cache->geometry;
     struct sm_header *header = cache->header;
@@ -50,7 +60,7 @@ void lr_stat(struct lr_cache *cache, struct lr_stat *out) {
     add_counters(out->counters, header->retired_counters, LR_COUNTER_COUNT);
     uint32_t high = atomic_load_explicit(&header->participants_high, memory_order_acquire);
     for (uint32_t slot = 0; slot < high && slot < geometry->participants; slot++)
-        add_counters(out->counters, cache->participants[slot].counters, LR_COUNTER_COUNT);
+        add_participant(cache, slot, out);
     add_counters(out->own_counters, cache->me->counters, LR_COUNTER_COUNT);
 }
 

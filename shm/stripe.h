@@ -209,6 +209,26 @@ static inline uint64_t lr_hazard_of(const struct lr_cache *cache, const uint8_t 
  * makes the full fence. `view` remembers who, for reaping; may be NULL.
  */
 bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *view);
+/* Slots that were ever used: all others have no hazards. */
+static inline uint32_t lr_slots_used(const struct lr_cache *cache) {
+    uint32_t high = atomic_load_explicit(&cache->header->participants_high, memory_order_relaxed);
+    return high < cache->geometry.participants ? high : cache->geometry.participants;
+}
+
+/*
+ * Live pins must leave room in a stripe (hazard.c, rule 1): pins of one handle that stay within this part of the
+ * largest block, divided by the slots in use, ask nobody.
+ */
+#define LR_PIN_ALLOWANCE 16u
+
+/* The common case, judged at any time after the hazard was claimed: a small block, and the handle's only pin. */
+static inline bool lr_hazard_is_small(const struct lr_cache *cache, uint32_t hazard, uint32_t bytes) {
+    return lr_load(&cache->me->pin_summary) == UINT64_C(1) << hazard &&
+           (uint64_t)bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block;
+}
+
+/* Whether our hazard, published and fenced, may stay. Any thread. */
+bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard);
 
 /* ---- index.c ------------------------------------------------------------------------------------------------ */
 
@@ -221,6 +241,15 @@ static inline uint32_t lr_buckets(const struct lr_view *view) {
     uint32_t buckets = (uint32_t)lr_load(&view->stripe->split);
     return buckets - 1u < view->cache->geometry.stripe_bytes / SM_BUCKET_BYTES - 1u ? buckets : 1u;
 }
+
+/*
+ * Tries to change a used slot word by CAS. Under the lock a try fails only if others changed the word since it was
+ * seen: `pinned` and `dead` each do that once at most (only the holder takes them off), but recency is a byte that
+ * readers store, and one store may undo another. Each failure means that a get has ended between our load and our CAS,
+ * some nanoseconds apart; that this happens so many times in a row has no bound, and is not to be expected. Each loop
+ * says what it does then.
+ */
+#define LR_WORD_TRIES 64u
 
 struct lr_found {
     sm_u64 *slot; /* NULL: no such entry */
@@ -406,9 +435,9 @@ void lr_repair_release(struct lr_cache *cache);
 
 /* ---- reader.c ----------------------------------------------------------------------------------------------- */
 
-/* Without the lock: sets `dead` in the key's slot word if its version is below `version`. True if a live item was
- * there. */
-bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version);
+/* Without the lock: sets `dead` in the key's slot word if its version is below `version`. 0; ENOT_FOUND: no live item
+ * was there; EBUSY: the entry kept changing. */
+int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version);
 
 /* Highest recency count that the policy uses. */
 static inline unsigned lr_recency_max(const struct lr_cache *cache) {

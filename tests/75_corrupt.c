@@ -288,6 +288,118 @@ static void repair_finds_what_a_dead_holder_left(void) {
     end(&v);
 }
 
+/* ---- what cannot be trusted goes, and nothing else ---------------------------------------------------------- */
+
+struct wound {
+    const char *what;
+    uint64_t dropped; /* items that go; UINT64_MAX: all of the stripe */
+};
+
+static const struct wound wounds[] = {{"the block has no size", 1},
+                                      {"the block reaches beyond the stripe", 1},
+                                      {"the slot names no block", 1},
+                                      {"the slot names another item's block", 1},
+                                      {"the slot is of another filling", 1},
+                                      {"the key is another", 1},
+                                      {"the block says that it is a hole", 1},
+                                      {"the gap is upside down", 0},
+                                      {"the bins are garbage", 0},
+                                      {"the counts are garbage", 0},
+                                      {"the border is beyond the stripe", UINT64_MAX},
+                                      {"there are no pairs", UINT64_MAX}};
+
+/* `found`: the item that suffers. */
+static void inflict(unsigned wound, struct lr_view *view, struct lr_found *found, const struct lr_found *other) {
+    struct sm_block *block = lr_block_at(view->data, found->head.off);
+    switch (wound) {
+    case 0:
+        lr_store(&block->word, found->head.word & ~SM_BLOCK_SIZE_MASK);
+        break;
+    case 1:
+        lr_store(&block->word, found->head.word | SM_BLOCK_SIZE_MASK);
+        break;
+    case 2:
+        lr_store(found->slot, found->word | SM_SLOT_OFF_MASK);
+        break;
+    case 3:
+        lr_store(found->slot, (found->word & ~SM_SLOT_OFF_MASK) | (other->word & SM_SLOT_OFF_MASK));
+        break;
+    case 4:
+        lr_store(found->slot, found->word ^ (UINT64_C(1) << SM_SLOT_INC_SHIFT));
+        break;
+    case 5:
+        view->data[found->head.off + found->head.key_at] ^= 0x40;
+        break;
+    case 6:
+        lr_store(&block->word, found->head.word & ~(UINT64_C(3) << SM_BLOCK_STATE_SHIFT));
+        break;
+    case 7:
+        lr_store(&view->stripe->gap, lr_gap_word(40960, 32768));
+        break;
+    case 8:
+        memset((void *)view->stripe->bins, 0x5a, sizeof view->stripe->bins);
+        break;
+    case 9:
+        lr_store(&view->stripe->items, 1);
+        lr_store(&view->stripe->hole_bytes, 77);
+        lr_store(&view->stripe->bin_map, 0);
+        break;
+    case 10:
+        lr_store(&view->stripe->border_off, UINT64_MAX);
+        break;
+    default:
+        lr_store(&view->stripe->split, 0);
+    }
+}
+
+static uint64_t items_of(struct lr_cache *cache, uint32_t stripe) {
+    struct lr_stripe_info info;
+    CU_ASSERT_EQUAL(lr_stripe_info(cache, stripe, &info), 0);
+    return info.items;
+}
+
+static void repair_drops_only_what_cannot_be_trusted_and_counts_it(void) {
+    for (unsigned wound = 0; wound < sizeof wounds / sizeof *wounds; wound++) {
+        struct victim v;
+        struct lr_stat stat;
+        struct lr_check check;
+        struct lr_found found[2] = {{0}, {0}};
+        uint64_t keys[2] = {1, 0};
+        begin(&v, false);
+        struct lr_cache *cache = v.fixture.one;
+        uint64_t items[2] = {items_of(cache, 0), items_of(cache, 1)};
+        /* Two items of stripe 0. */
+        struct lr_view view = lr_view_of(cache, 0);
+        for (uint64_t n = 0, number = 1; n < 2 && number < 400; number++) {
+            struct lr_key key = lr_key_of(cache, &number, 8);
+            if (lr_place_stripe(cache, key.place) != 0)
+                continue;
+            found[n] = lr_index_find(&view, &key);
+            keys[n] = number;
+            n += found[n].slot != NULL;
+        }
+        CU_ASSERT_PTR_NOT_NULL_FATAL(found[1].slot);
+        inflict(wound, &view, &found[0], &found[1]);
+        for (unsigned round = 0; round < 2; round++) { /* once more changes nothing */
+            repair_all(cache);
+            lr_stat(cache, &stat);
+            uint64_t dropped = wounds[wound].dropped == UINT64_MAX ? items[0] : wounds[wound].dropped;
+            if (stat.counters[LR_C_repair_dropped] != dropped)
+                printf("\n    %s: %llu dropped\n   ", wounds[wound].what,
+                       (unsigned long long)stat.counters[LR_C_repair_dropped]);
+            CU_ASSERT_EQUAL(stat.counters[LR_C_repair_dropped], dropped);
+            CU_ASSERT_EQUAL(items_of(cache, 0), items[0] - dropped);
+            CU_ASSERT_EQUAL(items_of(cache, 1), items[1]);
+            CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        }
+        int mine = wounds[wound].dropped == 0 ? 0 : LARDER_ENOT_FOUND;
+        int others = wounds[wound].dropped == UINT64_MAX ? LARDER_ENOT_FOUND : 0;
+        CU_ASSERT_EQUAL(lr_get(cache, &keys[0], 8, v.buf, v.cap, NULL, 0), mine);
+        CU_ASSERT_EQUAL(lr_get(cache, &keys[1], 8, v.buf, v.cap, NULL, 0), others);
+        end(&v);
+    }
+}
+
 static void of_two_entries_of_one_key_repair_keeps_the_newer(void) {
     struct lr_check check;
     struct lr_stat stat;
@@ -326,6 +438,7 @@ void larder_suite_75_corrupt(void) {
     CU_pSuite suite = CU_add_suite("75_corrupt", NULL, NULL);
     CU_ADD_TEST(suite, repair_of_a_healthy_stripe_changes_nothing_that_counts);
     CU_ADD_TEST(suite, repair_finds_what_a_dead_holder_left);
+    CU_ADD_TEST(suite, repair_drops_only_what_cannot_be_trusted_and_counts_it);
     CU_ADD_TEST(suite, of_two_entries_of_one_key_repair_keeps_the_newer);
     CU_ADD_TEST(suite, damaged_segments_harm_nobody_and_are_repaired);
     CU_ADD_TEST(suite, damaged_replicas_harm_nobody_and_are_repaired);

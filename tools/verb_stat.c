@@ -51,14 +51,15 @@ static json_t *sidecar_to_json(const struct lr_sidecar_state *sidecar) {
 static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar,
                             const struct lr_options *from) {
     json_t *object = segment_to_json(stat, from);
-    json_t *now = json_pack("{s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "replicating",
-                            (int)stat->replicating, "retired", (int)stat->retired, "flush_version",
+    json_t *now = json_pack("{s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+                            "replicating", (int)stat->replicating, "retired", (int)stat->retired, "flush_version",
                             cli_json_version(stat->flush_version), "items", (json_int_t)stat->items, "ttl_items",
                             (json_int_t)stat->ttl_items, "tombstones", (json_int_t)stat->tombstones, "item_bytes",
-                            (json_int_t)stat->item_bytes, "payload_bytes", (json_int_t)stat->payload_bytes,
-                            "held_blocks", (json_int_t)stat->held_blocks, "held_bytes", (json_int_t)stat->held_bytes,
-                            "hole_bytes", (json_int_t)stat->hole_bytes, "gap_bytes", (json_int_t)stat->gap_bytes,
-                            "index_bytes", (json_int_t)stat->index_bytes, "index_slots", (json_int_t)stat->index_slots);
+                            (json_int_t)stat->item_bytes, "payload_bytes", (json_int_t)stat->payload_bytes, "live_pins",
+                            (json_int_t)stat->live_pins, "pinned_bytes", (json_int_t)stat->pinned_bytes, "held_blocks",
+                            (json_int_t)stat->held_blocks, "held_bytes", (json_int_t)stat->held_bytes, "hole_bytes",
+                            (json_int_t)stat->hole_bytes, "gap_bytes", (json_int_t)stat->gap_bytes, "index_bytes",
+                            (json_int_t)stat->index_bytes, "index_slots", (json_int_t)stat->index_slots);
     json_object_update(object, now);
     json_decref(now);
     uint64_t gets = stat->counters[LR_C_hits] + stat->counters[LR_C_misses];
@@ -89,6 +90,7 @@ static void print_memory(const struct lr_stat *stat) {
     print_memory_row("payload", stat->payload_bytes, stat->segment_bytes);
     print_memory_row("item headers", stat->item_bytes - stat->payload_bytes, stat->segment_bytes);
     print_memory_row("index", stat->index_bytes, stat->segment_bytes);
+    print_memory_row("pinned", stat->pinned_bytes, stat->segment_bytes);
     print_memory_row("held by pins", stat->held_bytes, stat->segment_bytes);
     print_memory_row("free, holes", stat->hole_bytes, stat->segment_bytes);
     print_memory_row("free, gap", stat->gap_bytes, stat->segment_bytes);
@@ -190,7 +192,8 @@ const struct verb verb_stat = {
         "not fit together to the last byte.",
     .output =
         "All fields of `larder create`, then: replicating, retired, flush_version (text; \"0\" is never), items, "
-        "ttl_items, tombstones, item_bytes (blocks of items), payload_bytes (their keys and values), held_blocks and "
+        "ttl_items, tombstones, item_bytes (blocks of items), payload_bytes (their keys and values), live_pins and "
+        "pinned_bytes (of all processes, see `larder procs`), held_blocks and "
         "held_bytes (replaced or deleted, kept by a pin), hole_bytes, gap_bytes, index_bytes, index_slots, "
         "payload_share (of segment_bytes), hit_ratio (null before the first get), counters and stripe_counters "
         "(objects, "
