@@ -114,11 +114,14 @@ static bool replace_word(struct lr_view *view, struct lr_found *old, uint64_t wo
         if (access && recency < max)
             recency++;
         uint64_t named = (word & ~SM_SLOT_RECENCY_MASK) | (recency << SM_SLOT_RECENCY_SHIFT);
+        LR_CRASH_POINT("replace, before");
         /* COMMIT POINT: before, every reader finds the old value; after, the new one. ORDER(entry) publish: the block's
          * bytes. */
         if (atomic_compare_exchange_strong_explicit(old->slot, &old->word, named, memory_order_acq_rel,
-                                                    memory_order_acquire))
+                                                    memory_order_acquire)) {
+            LR_CRASH_POINT("replace, after");
             return true;
+        }
     }
 }
 
@@ -146,8 +149,10 @@ int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, 
         lr_arena_free(view, room->off, room->size);
         return may_evict ? LARDER_EPINNED : LARDER_EFULL;
     }
+    LR_CRASH_POINT("new key, before");
     /* COMMIT POINT: before, no reader finds the key; after, all do. ORDER(entry) publish: the block's bytes. */
     atomic_store_explicit(slot, word, memory_order_release);
+    LR_CRASH_POINT("new key, after");
     lr_entry_account(view, &head, making->key->hash, 1);
     return 0;
 }
@@ -233,6 +238,7 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
     }
     const bool yields = !free_block || why == LR_FORGET_DISPLACE;
     uint64_t seen = word;
+    LR_CRASH_POINT("forget, before");
     /* COMMIT POINT: before, the entry stands, with a floor that does it no harm; after, it is gone, or its tombstone
      * stands. */
     while (!atomic_compare_exchange_strong_explicit(slot, &seen, trace, memory_order_acq_rel, memory_order_acquire)) {
@@ -242,6 +248,7 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
             return false;
         }
     }
+    LR_CRASH_POINT("forget, after");
     lr_entry_account(view, head, hash, -1);
     if (traced) {
         lr_add(&view->stripe->tombstones, 1);

@@ -419,10 +419,12 @@ bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t v
             return killed;
         uint64_t word = look.word;
         do {
+            LR_CRASH_POINT("kill, before");
             /* COMMIT POINT: before, readers find the value; after, the key is deleted, and a put that had begun is
              * dropped. */
             if (atomic_compare_exchange_weak_explicit(look.slot, &word, word | SM_SLOT_DEAD, memory_order_seq_cst,
                                                       memory_order_relaxed)) {
+                LR_CRASH_POINT("kill, after");
                 killed = true;
                 break;
             }

@@ -427,8 +427,10 @@ static int build_segment(struct lr_cache *cache, const struct lr_options *option
         error = prefault(cache, why);
     if (error == 0)
         error = lr_participant_join(cache, why);
+    LR_CRASH_POINT("create, before");
     if (error == 0) /* COMMIT POINT: before, there is no segment; after, a whole one. */
         error = lr_names_link(fd, cache->path, why);
+    LR_CRASH_POINT("create, after");
     return error;
 }
 
@@ -706,8 +708,10 @@ static void retire(int fd, const struct stat *file) {
         munmap(header, bytes);
         return;
     }
+    LR_CRASH_POINT("retire, before");
     /* COMMIT POINT: before, all goes on; after, every call in every process says ERETIRED. */
     atomic_store_explicit(&header->state, SM_RETIRED, memory_order_seq_cst);
+    LR_CRASH_POINT("retire, after");
     atomic_fetch_add_explicit(&header->bell, 1, memory_order_seq_cst);
     (void)syscall(SYS_futex, &header->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     munmap(header, bytes);
