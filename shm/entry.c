@@ -306,30 +306,38 @@ bool lr_entry_delete(struct lr_view *view, const struct lr_key *key, uint64_t ve
     return was_live;
 }
 
-/* Whether the generation that claimed the note is over: then nothing was promised by it. */
+/* Whether the generation that claimed the note is over: then nothing was promised by it, and it writes no more. */
 static bool is_abandoned(const struct lr_view *view, uint64_t owner) {
     uint32_t slot = lr_owner_slot(owner);
-    return slot >= view->cache->geometry.participants ||
-           (lr_load(&view->cache->participants[slot].generation) & SM_GENERATION_MASK) != lr_owner_generation(owner);
+    if (slot >= view->cache->geometry.participants)
+        return true;
+    /* ORDER(generation) observe: a note whose owner is over shows all that they ever stored in it. */
+    uint64_t now = atomic_load_explicit(&view->cache->participants[slot].generation, memory_order_acquire);
+    return (now & SM_GENERATION_MASK) != lr_owner_generation(owner);
 }
 
 void lr_notes_settle(struct lr_view *view) {
-    uint32_t pending = atomic_load_explicit(&view->stripe->notes_pending, memory_order_acquire);
-    for (; pending != 0; pending &= pending - 1) {
-        unsigned i = (unsigned)__builtin_ctz(pending);
+    /* All that are claimed, pending or not: somebody may have died between the two. */
+    for (unsigned i = 0; i < SM_NOTES; i++) {
         struct sm_note *note = &view->stripe->notes[i];
+        uint64_t owner = lr_load(&note->owner);
+        if (owner == 0)
+            continue;
+        bool abandoned = is_abandoned(view, owner);
         /* ORDER(note) observe: hash and version of a valid note. */
         if (atomic_load_explicit(&note->state, memory_order_acquire) == SM_NOTE_VALID) {
             struct lr_key key = lr_key_of_hash(view->cache, lr_load(&note->hash));
             uint64_t version = lr_load(&note->version);
             lr_raise(&view->stripe->clock, version);
             lr_entry_delete(view, &key, version);
-        } else if (!is_abandoned(view, lr_load(&note->owner))) {
+        } else if (!abandoned) {
             continue; /* being written */
         }
         /* The bit first: a note that is used again right after it is free sets it anew. */
         atomic_fetch_and_explicit(&view->stripe->notes_pending, ~(1u << i), memory_order_acq_rel);
+        LR_CRASH_POINT("note settled, no longer pending");
         atomic_store_explicit(&note->state, SM_NOTE_FREE, memory_order_relaxed);
+        LR_CRASH_POINT("note settled, not valid");
         atomic_store_explicit(&note->owner, 0, memory_order_release);
     }
 }
