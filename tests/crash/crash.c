@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -113,7 +114,8 @@ void *crash_mmap(void *at, size_t bytes, int protection, int flags, int fd, long
 /* SplitMix64. */
 long crash_getrandom(void *out, size_t len, unsigned flags);
 long crash_getrandom(void *out, size_t len, unsigned flags) {
-    (void)flags;
+    if (crash == NULL)
+        return getrandom(out, len, flags);
     for (size_t done = 0; done < len; done += 8) {
         uint64_t x = crash->seed += UINT64_C(0x9e3779b97f4a7c15);
         x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
