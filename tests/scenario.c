@@ -326,9 +326,8 @@ bool scenario_prepare(struct scenario *s, const struct scenario_state *state) {
     for (unsigned i = 0; i < s->count; i++) {
         uint8_t value[512];
         struct lr_item item;
-        s->present[i] = lr_get(s->survivor, &s->keys[i], 8, value, sizeof value, &item, LR_PEEK) == 0;
-        if (i == TARGET && s->present[i])
-            s->target_version = item.version;
+        if (lr_get(s->survivor, &s->keys[i], 8, value, sizeof value, &item, LR_PEEK) == 0)
+            s->versions[i] = item.version;
     }
     nanosleep(&tick, NULL); /* what is judged by the coarse clock is past */
     return true;
@@ -400,7 +399,7 @@ static void operate_on_items(struct scenario *s) {
         break;
     case CAS:
         put.mode = LR_CAS;
-        put.expected = s->target_version;
+        put.expected = s->versions[TARGET];
         lr_put(s->victim, &put);
         break;
     case PUT_REPLACE:
@@ -637,6 +636,23 @@ static bool flushes(const struct scenario *s) {
     return s->operation == FLUSH || s->operation == APPLY_FLUSH;
 }
 
+/* What went while there are peers is remembered: by a tombstone, or by the void of its range. */
+static bool expect_remembered(struct scenario *s, unsigned i) {
+    static uint8_t entry[65536];
+    struct lr_entry found;
+    const enum scenario_operation o = s->operation;
+    const uint64_t hash = lr_cluster_hash(&s->keys[i], 8);
+    if (!(s->state->traits & REPLICATING) || s->versions[i] == 0 || flushes(s))
+        return true;
+    if (i == TARGET && (o == DROP || o == APPLY_EXPIRED)) /* the peer has something newer */
+        return true;
+    if (lr_entry_by_hash(s->survivor, hash, entry, sizeof entry, &found) == 0 &&
+        (found.tombstone ? found.version >= s->versions[i] : found.version > s->versions[i]))
+        return true;
+    return lr_load(&lr_stripe_at(s->survivor, 0)->range_void[lr_range_of(hash)]) >= s->versions[i] ||
+           fails(s, "key %llu went, and no peer will hear of it", (unsigned long long)s->keys[i]);
+}
+
 static bool expect_value(struct scenario *s, unsigned i) {
     static uint8_t value[16384];
     uint8_t expected[512];
@@ -646,10 +662,13 @@ static bool expect_value(struct scenario *s, unsigned i) {
     if (result == 0 && (item.value_len != len || memcmp(value, expected, len) != 0))
         return fails(s, "key %llu has a value that is not its own", (unsigned long long)s->keys[i]);
     if (result == 0)
-        return s->present[i] || fails(s, "key %llu came back", (unsigned long long)s->keys[i]);
+        return s->versions[i] != 0 || fails(s, "key %llu came back", (unsigned long long)s->keys[i]);
     if (result != LARDER_ENOT_FOUND)
         return fails(s, "key %llu: %s", (unsigned long long)s->keys[i], lr_error_name(result));
-    return !s->present[i] || evicts(s) || flushes(s) || fails(s, "key %llu is lost", (unsigned long long)s->keys[i]);
+    if (!expect_remembered(s, i))
+        return false;
+    return s->versions[i] == 0 || evicts(s) || flushes(s) ||
+           fails(s, "key %llu is lost", (unsigned long long)s->keys[i]);
 }
 
 /* The operation's key has its old value or its new one, or is absent where the operation may remove it. */
@@ -658,15 +677,20 @@ static bool expect_target(struct scenario *s) {
     struct lr_item item;
     const enum scenario_operation o = s->operation;
     int result = read_key(s, target_of(s), value, &item);
-    bool had = s->count > TARGET && s->present[TARGET];
+    bool had = s->count > TARGET && s->versions[TARGET] != 0;
     bool creates = o == PUT_REPLACE || o == INCREMENT || o == APPLY_PUT;
     bool changes = creates || (had && (o == CAS || o == REPLACE_FLAGS));
     bool removes = o == DELETE || o == APPLY_TOMBSTONE || o == DROP || o == APPLY_EXPIRED || flushes(s) || evicts(s);
-    bool old = result == 0 && item.value_len == 2 && memcmp(value, "41", 2) == 0;
-    bool new = result == 0 && item.value_len == 2 && memcmp(value, "42", 2) == 0;
-    if ((old && had) || (new &&changes) || (result == LARDER_ENOT_FOUND && (!had || removes)))
+    bool is_old = result == 0 && item.value_len == 2 && memcmp(value, "41", 2) == 0;
+    bool is_new = result == 0 && item.value_len == 2 && memcmp(value, "42", 2) == 0;
+    if ((is_old && had) || (is_new && changes))
         return true;
-    return fails(s, "the operation's key: %s", result != 0 ? lr_error_name(result) : old ? "came back" : "wrong value");
+    if (result == LARDER_ENOT_FOUND && (!had || removes))
+        return !had || expect_remembered(s, TARGET);
+    return fails(s, "the operation's key: %s",
+                 result != 0 ? lr_error_name(result)
+                 : is_old    ? "came back"
+                             : "wrong value");
 }
 
 static bool makes(const struct scenario *s, unsigned i) {

@@ -11,7 +11,8 @@
  *
  * The judgement: no key has another value than its own; the operation's key has its old value or its new one; what was
  * there is there, unless the operation may evict; what was not there is not; what a reader saw between death and repair
- * is what readers see afterwards; the segment is healthy, nothing was dropped, and it can be written again.
+ * is what readers see afterwards; what went while there are peers has left a tombstone or a void; the segment is
+ * healthy, nothing was dropped, and it can be written again.
  *
  * Nothing here uses CUnit: on failure functions return false and scenario->what says why.
  */
@@ -86,12 +87,11 @@ struct scenario {
     struct lr_cache *survivor;
     struct lr_cache *earlier; /* somebody who died before; NULL none */
     uint64_t keys[SCENARIO_KEYS];
-    bool present[SCENARIO_KEYS]; /* before the operation */
+    uint64_t versions[SCENARIO_KEYS]; /* before the operation; 0: not there */
     unsigned count;
     uint64_t other;        /* the key that operations make */
     uint64_t before_clock; /* highest version before the operation */
-    uint64_t target_version;
-    struct lr_pin pin; /* the survivor's, of the operation's key */
+    struct lr_pin pin;     /* the survivor's, of the operation's key */
     struct lr_pin pins[SCENARIO_PINS];
     struct lr_view held; /* the survivor holds the stripe with it, in some states */
     bool holds;
