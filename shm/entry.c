@@ -324,8 +324,9 @@ void lr_notes_settle(struct lr_view *view) {
         if (owner == 0)
             continue;
         bool abandoned = is_abandoned(view, owner);
-        /* ORDER(note) observe: hash and version of a valid note. */
-        if (atomic_load_explicit(&note->state, memory_order_acquire) == SM_NOTE_VALID) {
+        /* ORDER(note) observe: hash and version of a valid note. Only now: of one that is abandoned it is the last
+         * word. */
+        if (atomic_load_explicit(&note->owner, memory_order_acquire) & SM_NOTE_VALID) {
             struct lr_key key = lr_key_of_hash(view->cache, lr_load(&note->hash));
             uint64_t version = lr_load(&note->version);
             lr_raise(&view->stripe->clock, version);
@@ -335,9 +336,9 @@ void lr_notes_settle(struct lr_view *view) {
         }
         /* The bit first: a note that is used again right after it is free sets it anew. */
         atomic_fetch_and_explicit(&view->stripe->notes_pending, ~(1u << i), memory_order_acq_rel);
-        LR_CRASH_POINT("note settled, no longer pending");
-        atomic_store_explicit(&note->state, SM_NOTE_FREE, memory_order_relaxed);
-        LR_CRASH_POINT("note settled, not valid");
+        LR_CRASH_POINT("note settled, before");
+        /* COMMIT POINT: before, the next holder settles it again, which changes nothing; after, it is free. */
         atomic_store_explicit(&note->owner, 0, memory_order_release);
+        LR_CRASH_POINT("note settled, after");
     }
 }

@@ -139,7 +139,7 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
         LR_CRASH_POINT("note, before");
         /* COMMIT POINT: before, the next holder frees the note once our generation is over; after, it makes a tombstone
          * of it. ORDER(note) publish: hash and version. */
-        atomic_store_explicit(&note->state, SM_NOTE_VALID, memory_order_release);
+        atomic_store_explicit(&note->owner, own | SM_NOTE_VALID, memory_order_release);
         LR_CRASH_POINT("note, after");
         return;
     }
