@@ -790,8 +790,12 @@ static int destroy(const struct lr_options *options, const char *path, char *why
         return destroy_orphan(options, path, live, why);
     error = destroy_guarded(options, path, why);
     /* Without a segment, a liveness file is what a dead creator or destroyer left. It goes, and the answer stays. */
-    if (lstat(path, &file) != 0 && errno == ENOENT && fstat(guard_fd, &live_file) == 0) {
-        int live_error = lr_names_unlink(live, &live_file, error == 0 ? why : NULL);
+    if (lstat(path, &file) != 0) {
+        char *live_why = error == 0 ? why : NULL;
+        int live_error = errno == ENOENT && fstat(guard_fd, &live_file) == 0
+                             ? lr_names_unlink(live, &live_file, live_why)
+                             : lr_error_explain(LARDER_ESYSTEM, live_why, "%.300s cannot be examined and is left: %s",
+                                                live, strerror(errno));
         error = error == 0 ? live_error : error;
     }
     lr_guard_drop(guard_fd);
