@@ -94,9 +94,7 @@ FORWARD(linkat, linkat, int, -1, (int from_dir, const char *from, int to_dir, co
         (from_dir, from, to_dir, to, flags))
 FORWARD(unlink, unlink, int, -1, (const char *path), (path))
 FORWARD(lseek, lseek, off_t, -1, (int fd, off_t offset, int whence), (fd, offset, whence))
-FORWARD(read, read, ssize_t, -1, (int fd, void *out, size_t len), (fd, out, len))
 FORWARD(pread, pread, ssize_t, -1, (int fd, void *out, size_t len, off_t offset), (fd, out, len, offset))
-FORWARD(write, write, ssize_t, -1, (int fd, const void *from, size_t len), (fd, from, len))
 FORWARD(pwrite, pwrite, ssize_t, -1, (int fd, const void *from, size_t len, off_t offset), (fd, from, len, offset))
 ssize_t getrandom(void *out, size_t len, unsigned flags);
 FORWARD(getrandom, getrandom, ssize_t, -1, (void *out, size_t len, unsigned flags), (out, len, flags))
@@ -114,6 +112,30 @@ FORWARD(epoll_ctl, epoll_ctl, int, -1, (int poll, int operation, int fd, struct 
 FORWARD(pthread_create, pthread_create, int, errors[NTH_pthread_create],
         (pthread_t * thread, const pthread_attr_t *with, void *(*body)(void *), void *context),
         (thread, with, body, context))
+
+/* Pipes and event descriptors inside a process do not fail in Linux, and libuv's locks and wake-ups are made of them.
+ */
+static bool is_outward(int fd) {
+    static int (*next)(int, struct stat *);
+    struct stat at;
+    if (next == NULL)
+        find("fstat", &next);
+    return next(fd, &at) == 0 && (S_ISREG(at.st_mode) || S_ISSOCK(at.st_mode) || S_ISCHR(at.st_mode));
+}
+
+EXPORT ssize_t read(int fd, void *out, size_t len) {
+    static ssize_t (*next)(int, void *, size_t);
+    if (next == NULL)
+        find("read", &next);
+    return is_outward(fd) && fails(NTH_read) ? -1 : next(fd, out, len);
+}
+
+EXPORT ssize_t write(int fd, const void *from, size_t len) {
+    static ssize_t (*next)(int, const void *, size_t);
+    if (next == NULL)
+        find("write", &next);
+    return is_outward(fd) && fails(NTH_write) ? -1 : next(fd, from, len);
+}
 
 /* dlsym allocates: libc's own names for these. */
 void *__libc_malloc(size_t len);
