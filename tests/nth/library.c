@@ -110,6 +110,13 @@ static void expect_opened(struct client *client, int error, const char *why) {
         case_fails(client->bench, "opening: %s, and not why", lr_error_name(error));
 }
 
+/* A create that fails leaves no file, unless it is removing one that fails. */
+static void expect_nothing_left(struct bench *bench) {
+    uint32_t call = atomic_load(&bench->control.call);
+    if (call != NTH_unlink && call != NTH_lstat && (spot_exists(bench->spot.path) || spot_exists(bench->spot.live)))
+        case_fails(bench, "creating failed, and a file is left");
+}
+
 /* Without failing calls all must work. */
 static void expect_usable(struct client *client) {
     struct lr_put put = {.key = "after", .key_len = 5, .value = "all", .value_len = 3};
@@ -270,6 +277,8 @@ static void do_verb(struct client *client) {
         return;
     }
     expect_opened(client, error, why);
+    if (client->cache == NULL && (client->verb == CREATE || client->verb == OPEN_ABSENT))
+        expect_nothing_left(client->bench);
 }
 
 /* ---- a case ------------------------------------------------------------------------------------------------------ */

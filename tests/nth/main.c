@@ -87,7 +87,10 @@ static uint64_t run_case(const struct work *work, struct bench *bench, const str
     atomic_store(&bench->control.reached, 0);
     bool right = scenario->run(bench, scenario->which);
     atomic_fetch_add(&work->shared->cases, 1);
-    if (!right && (*faults)++ < FAULTS_TOLD) {
+    if (!right && k == UINT64_MAX) {
+        printf("FAILED %s, and no call fails: %s\n", scenario->name, bench->fault);
+        (*faults)++;
+    } else if (!right && (*faults)++ < FAULTS_TOLD) {
         printf("FAILED %s, %s number %" PRIu64 "%s: %s\n"
                "    again: larder-nth --scenario '%s' --call %s --k %" PRIu64 "\n",
                scenario->name, call_names[call], k, on ? " and all later ones" : "", bench->fault, scenario->name,
