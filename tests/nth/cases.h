@@ -32,6 +32,7 @@ struct nth_scenario {
     unsigned which;
     bool (*begin)(struct bench *bench); /* once for each job; NULL none */
     void (*end)(struct bench *bench);
+    bool is_program;
 };
 
 extern const struct nth_scenario library_scenarios[], program_scenarios[];

@@ -48,11 +48,18 @@ __attribute__((constructor)) static void begin(void) {
     active = true;
 }
 
-static bool fails(enum nth_call call) {
-    if (!active || control == NULL || atomic_load(&control->call) != (uint32_t)call)
+static bool is_hit(struct nth_target *target, enum nth_call call) {
+    if (atomic_load(&target->call) != (uint32_t)call)
         return false;
-    uint64_t n = atomic_fetch_add(&control->reached, 1) + 1, k = atomic_load(&control->k);
-    if (atomic_load(&control->from_then_on) ? n < k : n != k)
+    uint64_t n = atomic_fetch_add(&target->reached, 1) + 1, k = atomic_load(&target->k);
+    return atomic_load(&target->from_then_on) ? n >= k : n == k;
+}
+
+static bool fails(enum nth_call call) {
+    if (!active || control == NULL)
+        return false;
+    bool first = is_hit(&control->target[0], call), second = is_hit(&control->target[1], call);
+    if (!first && !second)
         return false;
     errno = errors[call];
     return true;

@@ -70,10 +70,14 @@ static struct belongings count_belongings(void) {
     return has;
 }
 
+static bool fails_here(const struct bench *bench, enum nth_call call) {
+    return atomic_load(&bench->control.target[0].call) == (uint32_t)call ||
+           atomic_load(&bench->control.target[1].call) == (uint32_t)call;
+}
+
 /* A probe's descriptor that cannot be told from somebody else's is left open rather than closed (participant.c). */
 static unsigned may_keep(const struct bench *bench) {
-    uint32_t call = atomic_load(&bench->control.call);
-    return call == NTH_fstat || call == NTH_lseek;
+    return fails_here(bench, NTH_fstat) || fails_here(bench, NTH_lseek);
 }
 
 static void expect_same(struct bench *bench, struct belongings before) {
@@ -112,8 +116,8 @@ static void expect_opened(struct client *client, int error, const char *why) {
 
 /* A create that fails leaves no file, unless it is removing one that fails. */
 static void expect_nothing_left(struct bench *bench) {
-    uint32_t call = atomic_load(&bench->control.call);
-    if (call != NTH_unlink && call != NTH_lstat && (spot_exists(bench->spot.path) || spot_exists(bench->spot.live)))
+    bool removing = fails_here(bench, NTH_unlink) || fails_here(bench, NTH_lstat);
+    if (!removing && (spot_exists(bench->spot.path) || spot_exists(bench->spot.live)))
         case_fails(bench, "creating failed, and a file is left");
 }
 
@@ -350,17 +354,17 @@ static bool run_library(struct bench *bench, unsigned which) {
 }
 
 const struct nth_scenario library_scenarios[] = {
-    {"create", run_library, CREATE, NULL, NULL},
-    {"create over a leftover", run_library, CREATE_OVER_LEFTOVER, NULL, NULL},
-    {"open what is absent", run_library, OPEN_ABSENT, NULL, NULL},
-    {"attach", run_library, ATTACH, NULL, NULL},
-    {"attach read-only", run_library, ATTACH_READ_ONLY, NULL, NULL},
-    {"attach an image", run_library, ATTACH_IMAGE, NULL, NULL},
-    {"use", run_library, USE, NULL, NULL},
-    {"close", run_library, CLOSE, NULL, NULL},
-    {"destroy", run_library, DESTROY, NULL, NULL},
-    {"forked child", run_library, FORKED, NULL, NULL},
-    {"take-over", run_library, TAKE_OVER, NULL, NULL},
-    {"probe closed by the application", run_library, PROBE_CLOSED, NULL, NULL},
+    {"create", run_library, CREATE, NULL, NULL, false},
+    {"create over a leftover", run_library, CREATE_OVER_LEFTOVER, NULL, NULL, false},
+    {"open what is absent", run_library, OPEN_ABSENT, NULL, NULL, false},
+    {"attach", run_library, ATTACH, NULL, NULL, false},
+    {"attach read-only", run_library, ATTACH_READ_ONLY, NULL, NULL, false},
+    {"attach an image", run_library, ATTACH_IMAGE, NULL, NULL, false},
+    {"use", run_library, USE, NULL, NULL, false},
+    {"close", run_library, CLOSE, NULL, NULL, false},
+    {"destroy", run_library, DESTROY, NULL, NULL, false},
+    {"forked child", run_library, FORKED, NULL, NULL, false},
+    {"take-over", run_library, TAKE_OVER, NULL, NULL, false},
+    {"probe closed by the application", run_library, PROBE_CLOSED, NULL, NULL, false},
 };
 const unsigned library_scenario_count = sizeof library_scenarios / sizeof library_scenarios[0];

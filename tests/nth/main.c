@@ -33,6 +33,7 @@ struct work {
     const char *scenario; /* NULL: all */
     int call;             /* -1: all */
     uint64_t k;           /* 0: all */
+    bool pairs;           /* of the library's calls: two fail */
     uint64_t count;       /* most k of one call in one scenario */
 };
 
@@ -78,40 +79,79 @@ static void close_bench(struct bench *bench) {
     unlink(bench->file);
 }
 
-/* One case. Returns how many calls were reached. */
-static uint64_t run_case(const struct work *work, struct bench *bench, const struct nth_scenario *scenario,
-                         unsigned call, uint64_t k, bool on, unsigned *faults) {
-    atomic_store(&bench->control.call, call);
-    atomic_store(&bench->control.from_then_on, on);
-    atomic_store(&bench->control.k, k);
-    atomic_store(&bench->control.reached, 0);
+struct site {
+    unsigned call;
+    uint64_t k;
+    bool on; /* and all later ones */
+};
+
+static const struct site nowhere = {.call = NTH_CALL_COUNT};
+
+static void aim(struct nth_target *target, const struct site *site) {
+    atomic_store(&target->call, site->call);
+    atomic_store(&target->from_then_on, site->on);
+    atomic_store(&target->k, site->k);
+    atomic_store(&target->reached, 0);
+}
+
+static void tell(const struct nth_scenario *scenario, const struct bench *bench, const struct site *first,
+                 const struct site *second) {
+    if (first->k == UINT64_MAX) {
+        printf("FAILED %s, and no call fails: %s\n", scenario->name, bench->fault);
+        return;
+    }
+    printf("FAILED %s, %s number %" PRIu64 "%s", scenario->name, call_names[first->call], first->k,
+           first->on ? " and all later ones" : "");
+    if (second->call != NTH_CALL_COUNT)
+        printf(" and %s number %" PRIu64, call_names[second->call], second->k);
+    printf(": %s\n    again: larder-nth --scenario '%s' --call %s --k %" PRIu64 "%s\n", bench->fault, scenario->name,
+           call_names[first->call], first->k, second->call != NTH_CALL_COUNT ? " --pairs" : "");
+}
+
+/* One case. False: it went wrong, and was told unless there are too many. */
+static bool run_case(const struct work *work, struct bench *bench, const struct nth_scenario *scenario,
+                     const struct site *first, const struct site *second, unsigned *faults) {
+    aim(&bench->control.target[0], first);
+    aim(&bench->control.target[1], second);
     bool right = scenario->run(bench, scenario->which);
     atomic_fetch_add(&work->shared->cases, 1);
-    if (!right && k == UINT64_MAX) {
-        printf("FAILED %s, and no call fails: %s\n", scenario->name, bench->fault);
-        (*faults)++;
-    } else if (!right && (*faults)++ < FAULTS_TOLD) {
-        printf("FAILED %s, %s number %" PRIu64 "%s: %s\n"
-               "    again: larder-nth --scenario '%s' --call %s --k %" PRIu64 "\n",
-               scenario->name, call_names[call], k, on ? " and all later ones" : "", bench->fault, scenario->name,
-               call_names[call], k);
-    }
-    if (!right)
+    if (!right) {
         atomic_fetch_add(&work->shared->failures, 1);
-    return atomic_load(&bench->control.reached);
+        if ((*faults)++ < FAULTS_TOLD)
+            tell(scenario, bench, first, second);
+    }
+    return right;
+}
+
+/* With the first call failing: every later one of each kind that is still reached, each pair once. */
+static void fail_seconds(const struct work *work, struct bench *bench, const struct nth_scenario *scenario,
+                         const struct site *first, unsigned *faults) {
+    for (unsigned call = first->call; call < NTH_CALL_COUNT && *faults < FAULTS_TOLD; call++) {
+        struct site second = {.call = call, .k = call == first->call ? first->k + 1 : 1};
+        for (bool reached = true; reached && second.k <= work->count; second.k++) {
+            (void)run_case(work, bench, scenario, first, &second, faults);
+            reached = atomic_load(&bench->control.target[1].reached) >= second.k;
+        }
+    }
 }
 
 /* Every k that the scenario reaches, alone and for good. */
 static void fail_call(const struct work *work, struct bench *bench, const struct nth_scenario *scenario,
                       unsigned call) {
     unsigned faults = 0;
+    struct site site = {.call = call, .k = UINT64_MAX};
     if (work->k == 0)
-        (void)run_case(work, bench, scenario, call, UINT64_MAX, false, &faults);
-    for (uint64_t k = work->k != 0 ? work->k : 1; k <= work->count && faults < 2 * FAULTS_TOLD; k++) {
-        if (run_case(work, bench, scenario, call, k, false, &faults) < k)
+        (void)run_case(work, bench, scenario, &site, &nowhere, &faults);
+    for (site.k = work->k != 0 ? work->k : 1; site.k <= work->count && faults < 2 * FAULTS_TOLD; site.k++) {
+        site.on = false;
+        (void)run_case(work, bench, scenario, &site, &nowhere, &faults);
+        if (atomic_load(&bench->control.target[0].reached) < site.k)
             return;
         atomic_fetch_add(&work->shared->sites[call], 1);
-        (void)run_case(work, bench, scenario, call, k, true, &faults);
+        if (work->pairs && !scenario->is_program)
+            fail_seconds(work, bench, scenario, &site, &faults);
+        site.on = true;
+        (void)run_case(work, bench, scenario, &site, &nowhere, &faults);
         if (work->k != 0)
             return;
     }
@@ -188,9 +228,10 @@ static void run_jobs(const struct work *work) {
 
 static int usage(int status) {
     FILE *to = status == 0 ? stdout : stderr;
-    fputs("usage: larder-nth [--count N] [--jobs N] [--scenario NAME] [--call NAME] [--k K] | --list\n"
+    fputs("usage: larder-nth [--count N] [--jobs N] [--scenario NAME] [--call NAME] [--k K] [--pairs] | --list\n"
           "G12: the k-th call of one kind fails, once and from then on, for every k that a scenario reaches.\n"
           "  --count N   at most so many k of one call in one scenario (default: all)\n"
+          "  --pairs     in the library's scenarios also every pair of two calls that fail, each once\n"
           "  --scenario, --call, --k   one of them alone, as a failure says\n"
           "Exit status: 0 all held, 1 something broke, 2 usage.\n",
           to);
@@ -207,10 +248,15 @@ static int list(void) {
 
 int main(int argc, char **argv) {
     static const struct option names[] = {
-        {"help", no_argument, NULL, 'h'},       {"count", required_argument, NULL, 'c'},
-        {"jobs", required_argument, NULL, 'j'}, {"scenario", required_argument, NULL, 's'},
-        {"call", required_argument, NULL, 'a'}, {"k", required_argument, NULL, 'k'},
-        {"list", no_argument, NULL, 'l'},       {NULL, 0, NULL, 0},
+        {"help", no_argument, NULL, 'h'},
+        {"count", required_argument, NULL, 'c'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"scenario", required_argument, NULL, 's'},
+        {"call", required_argument, NULL, 'a'},
+        {"k", required_argument, NULL, 'k'},
+        {"list", no_argument, NULL, 'l'},
+        {"pairs", no_argument, NULL, 'p'},
+        {NULL, 0, NULL, 0},
     };
     struct work work = {.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .call = -1, .count = UINT64_MAX};
     const uint64_t started_ns = now_ns();
@@ -220,6 +266,9 @@ int main(int argc, char **argv) {
             return usage(0);
         case 'l':
             return list();
+        case 'p':
+            work.pairs = true;
+            break;
         case 'c':
             work.count = strtoull(optarg, NULL, 0);
             break;

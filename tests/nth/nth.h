@@ -53,11 +53,15 @@ enum nth_call {
         NTH_CALL_COUNT
 };
 
-struct nth_control {
-    _Atomic uint32_t call;         /* enum nth_call */
+struct nth_target {
+    _Atomic uint32_t call;         /* enum nth_call; NTH_CALL_COUNT none */
     _Atomic uint32_t from_then_on; /* 0: the k-th alone */
     _Atomic uint64_t k;
     _Atomic uint64_t reached; /* calls of that kind so far */
+};
+
+struct nth_control {
+    struct nth_target target[2]; /* the second one for pairs */
 };
 
 #define NTH_FILE "LARDER_NTH_FILE"     /* environment: where the control lies */

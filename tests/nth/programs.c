@@ -105,7 +105,7 @@ static size_t read_file(const char *file, char *out, size_t cap) {
 static bool is_libuv(const struct bench *bench) {
     char words[4000];
     read_file(bench->program_err, words, sizeof words);
-    switch (atomic_load(&bench->control.call)) {
+    switch (atomic_load(&bench->control.target[0].call)) {
     case NTH_epoll_ctl:
     case NTH_malloc:
     case NTH_calloc:
@@ -341,8 +341,8 @@ static bool run_daemon(struct bench *bench, unsigned which) {
     bench->fault[0] = 0;
     /* Time that stands still for good is no fault that Linux has; an accept that fails for good libuv repeats at once,
      * for ever. */
-    uint32_t call = atomic_load(&bench->control.call);
-    if (atomic_load(&bench->control.from_then_on) && (call == NTH_clock_gettime || call == NTH_accept4))
+    uint32_t call = atomic_load(&bench->control.target[0].call);
+    if (atomic_load(&bench->control.target[0].from_then_on) && (call == NTH_clock_gettime || call == NTH_accept4))
         return true;
     unlink(bench->program_err);
     pid_t daemon = start_daemon(bench, &bench->spot, bench->port, bench->peer_port, true);
@@ -371,13 +371,13 @@ static bool run_daemon(struct bench *bench, unsigned which) {
     lr_cache_detach(here);
     lr_cache_detach(there);
     (void)expect_ended(bench, status);
-    if (atomic_load(&bench->control.k) == UINT64_MAX && !exchanged)
+    if (atomic_load(&bench->control.target[0].k) == UINT64_MAX && !exchanged)
         case_fails(bench, "nothing fails, and no change is exchanged");
     return end_case(bench);
 }
 
 #define LARDER(line)                                                                                                   \
-    { "larder " #line, run_larder, line, NULL, NULL }
+    { "larder " #line, run_larder, line, NULL, NULL, true }
 const struct nth_scenario program_scenarios[] = {
     LARDER(SET),
     LARDER(SET_ADD),
@@ -393,7 +393,7 @@ const struct nth_scenario program_scenarios[] = {
     LARDER(FLUSH),
     LARDER(CREATE),
     LARDER(DESTROY),
-    {"larderd", run_daemon, DIALS, begin_daemon, end_daemon},
-    {"larderd, dialled", run_daemon, IS_DIALLED, begin_ports, end_ports},
+    {"larderd", run_daemon, DIALS, begin_daemon, end_daemon, true},
+    {"larderd, dialled", run_daemon, IS_DIALLED, begin_ports, end_ports, true},
 };
 const unsigned program_scenario_count = sizeof program_scenarios / sizeof program_scenarios[0];
