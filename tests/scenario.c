@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "scenario.h"
 
+#include "bucket.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,9 +23,9 @@ enum trait {
     PINNED = 1 << 3,      /* the survivor pins the operation's key */
     FULL = 1 << 4,        /* what is stored evicts */
     WARM = 1 << 5,        /* all was read: the hand slides */
-    SPLIT = 1 << 6,       /* keys are added until the next put splits a pair */
+    SPLIT = 1 << 6,       /* keys are added until the next put splits a bucket */
     BORDER = 1 << 7,      /* ... and the border must rise for it */
-    CROWDED = 1 << 8,     /* both pairs of the new key are full, and only a move down helps */
+    CROWDED = 1 << 8,     /* both buckets of the new key are full, and only a move down helps */
     TOMBSTONES = 1 << 9,  /* as many as may be, half of them acknowledged */
     HELD = 1 << 10,       /* held blocks, half of them still pinned */
     NOTES = 1 << 11,      /* delete notes wait for the next holder */
@@ -46,7 +48,7 @@ const struct scenario_state scenario_states[] = {
     {"split comes", 300, 8, 0, SPLIT},
     {"border rises", 300, 8, 0, BORDER},
     {"border pinned", 300, 8, 0, BORDER | PINNED | HOLES},
-    {"crowded", 32, 20, 0, CROWDED},
+    {"crowded", 420, 20, 0, CROWDED},
     {"tombstones", 120, 60, 0, REPLICATING | TOMBSTONES},
     {"held blocks", 120, 150, 100000, HELD},
     {"held replica", 120, 150, 0, HELD | REPLICATING},
@@ -165,36 +167,40 @@ static struct lr_view view_of(const struct scenario *s) {
 
 static bool next_put_grows(const struct scenario *s, bool border) {
     struct lr_view view = view_of(s);
-    uint64_t pairs = lr_pairs(&view), entries = lr_load(&view.stripe->items) + lr_load(&view.stripe->tombstones);
-    bool rises = (pairs + 1) * SM_PAIR_BYTES > lr_load(&view.stripe->border_off);
-    return entries > pairs * 12 && rises == border;
+    uint64_t buckets = lr_buckets(&view), entries = lr_load(&view.stripe->items) + lr_load(&view.stripe->tombstones);
+    bool rises = (buckets + 1) * SM_BUCKET_BYTES > lr_load(&view.stripe->border_off);
+    return entries * 4 > buckets * 28 && rises == border;
 }
 
-/* Keys whose first pair is one of the two with the highest numbers, and whose other pair lies below both. */
-static void choose_crowded_keys(struct scenario *s) {
+static bool is_full(const struct scenario *s, uint32_t bucket) {
     struct lr_view view = view_of(s);
-    const uint32_t pairs = lr_pairs(&view);
-    unsigned in[2] = {0, 0}, n = 0;
-    bool other = false;
-    for (uint64_t key = 3000000; n < 2 * SM_PAIR_SLOTS || !other; key++) {
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
+        if (lr_slot_is_empty(lr_load(&lr_bucket_at(view.data, bucket)[i])))
+            return false;
+    return true;
+}
+
+/* Fills the two buckets with the highest numbers with keys that have no others; the next such key is the new one. */
+static bool crowd(struct scenario *s) {
+    struct lr_view view = view_of(s);
+    const uint32_t buckets = lr_buckets(&view);
+    for (uint64_t key = 3000000; key < 4000000; key++) {
         uint32_t placing = lr_placing(lr_place(s->survivor, lr_hash_key(&key, 8)));
-        uint32_t first = lr_pair_of(placing, pairs), second = lr_pair_of(lr_second(placing), pairs);
-        if (first < pairs - 2)
+        uint32_t first = lr_bucket_of(placing, buckets), second = lr_bucket_of(lr_second(placing), buckets);
+        if (first < buckets - 2 || second < buckets - 2 || first == second)
             continue;
-        if (second < pairs - 2 && in[first - (pairs - 2)] < SM_PAIR_SLOTS) {
-            in[first - (pairs - 2)]++;
-            s->keys[n++] = key;
-        } else if (second >= pairs - 2 && second != first && !other) {
-            s->other = key;
-            other = true;
-        }
+        s->other = key;
+        if (is_full(s, first) && is_full(s, second))
+            return true;
+        s->keys[s->count++] = key;
+        if (s->count == SCENARIO_KEYS || !put_key(s, s->victim, key, 0))
+            break;
     }
+    return fails(s, "preparing: no crowd");
 }
 
 static bool put_keys(struct scenario *s) {
     const struct scenario_state *state = s->state;
-    if (state->traits & CROWDED)
-        choose_crowded_keys(s);
     s->count = state->keys;
     for (unsigned i = 0; i < s->count; i++) {
         /* The operation's key and its neighbours come last, so that they are there even where things are evicted. */
@@ -209,7 +215,7 @@ static bool put_keys(struct scenario *s) {
             return false;
         s->count++;
     }
-    return true;
+    return !(state->traits & CROWDED) || crowd(s);
 }
 
 static bool fill_tombstones(struct scenario *s) {
