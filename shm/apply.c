@@ -142,8 +142,10 @@ int lr_apply_flush(struct lr_cache *cache, uint64_t version) {
         return error;
     uint64_t now = lr_load(word);
     while (now < version) {
+        LR_CRASH_POINT("flush, before");
         /* COMMIT POINT: before, everything is there; after, nothing that is older is. */
         if (atomic_compare_exchange_weak_explicit(word, &now, version, memory_order_acq_rel, memory_order_relaxed)) {
+            LR_CRASH_POINT("flush, after");
             lr_bell_ring(cache);
             return LR_APPLIED;
         }

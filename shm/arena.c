@@ -191,6 +191,7 @@ void lr_arena_free(struct lr_view *view, uint64_t off, uint64_t size) {
         unbin(view, next, its);
         next += its;
     }
+    LR_CRASH_POINT("free, before");
     /* COMMIT POINT (each of the three): before, an unnamed block lies here, which repair makes a hole; after, it is
      * free. */
     if (next == start)
@@ -199,6 +200,7 @@ void lr_arena_free(struct lr_view *view, uint64_t off, uint64_t size) {
         set_gap(view, start, next);
     else
         lay_hole(view, off, next - off);
+    LR_CRASH_POINT("free, after");
 }
 
 void lr_arena_hold(struct lr_view *view, uint64_t off, uint64_t size) {
@@ -246,7 +248,9 @@ void lr_arena_release(struct lr_view *view, uint64_t word, const struct lr_head 
         lr_hazard_held(view->cache, lr_hazard_of(view->cache, view->data, head->off), view)) {
         uint64_t held =
             (head->word & ~(UINT64_C(3) << SM_BLOCK_STATE_SHIFT)) | ((uint64_t)SM_BLOCK_HELD << SM_BLOCK_STATE_SHIFT);
+        LR_CRASH_POINT("hold, before");
         lr_store(&lr_block_at(view->data, head->off)->word, held);
+        LR_CRASH_POINT("hold, after");
         lr_arena_hold(view, head->off, head->size);
         return;
     }
@@ -271,11 +275,15 @@ void lr_arena_claim(struct lr_view *view, const struct lr_room *room, uint64_t w
     }
     lr_store(&block->identity, identity);
     lr_store(&block->version, version);
+    LR_CRASH_POINT("claim a hole, before");
     /* COMMIT POINT (from a hole): before, one hole stands here; after, an unnamed block and the rest of the hole. */
     atomic_store_explicit(&block->word, word, memory_order_release);
+    LR_CRASH_POINT("claim a hole, after");
     if (room->from_gap) {
+        LR_CRASH_POINT("claim the gap, before");
         /* COMMIT POINT (from the gap): before, these bytes are gap; after, an unnamed block. */
         set_gap(view, room->off + room->size, lr_gap_of(view).end);
+        LR_CRASH_POINT("claim the gap, after");
     }
 }
 
@@ -285,8 +293,10 @@ void lr_arena_claim(struct lr_view *view, const struct lr_room *room, uint64_t w
 static void jump(struct lr_view *view, uint64_t start, uint64_t end, uint64_t next) {
     if (start < end)
         lay_hole(view, start, end - start);
+    LR_CRASH_POINT("jump, before");
     /* COMMIT POINT: before, the gap covers the hole's header; after, the hole counts. */
     set_gap(view, next, next);
+    LR_CRASH_POINT("jump, after");
 }
 
 /* Pinned flag seen in passing: if nobody holds the block, take the flag off. True: it is held. */
@@ -353,10 +363,13 @@ static bool move_block(struct lr_view *view, sm_u64 *slot, uint64_t word, const 
     for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
         uint64_t moved = (worn(word, wear) & ~(SM_SLOT_OFF_MASK | SM_SLOT_INC_MASK)) | (room->off / SM_GRANULE) |
                          ((uint64_t)(incarnation & 0xffu) << SM_SLOT_INC_SHIFT);
+        LR_CRASH_POINT("slide, before");
         /* COMMIT POINT: before, the copy is an unnamed block; after, the original is. ORDER(entry) publish: the copy's
          * bytes. */
-        if (atomic_compare_exchange_strong_explicit(slot, &word, moved, memory_order_release, memory_order_relaxed))
+        if (atomic_compare_exchange_strong_explicit(slot, &word, moved, memory_order_release, memory_order_relaxed)) {
+            LR_CRASH_POINT("slide, after");
             return true;
+        }
         if (word & (SM_SLOT_PINNED | SM_SLOT_DEAD))
             return false;
     }
@@ -566,9 +579,11 @@ bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes) {
         /* An empty gap that the hole is about to cover moves to its end. */
         if (gap.start == gap.end && gap.start >= border && gap.start < next)
             set_gap(view, next, next);
+        LR_CRASH_POINT("border hole, before");
         /* COMMIT POINT: the hole at the border grows over what was cleared. */
         atomic_store_explicit(&lr_block_at(view->data, border)->word, (next - border) / SM_GRANULE,
                               memory_order_release);
+        LR_CRASH_POINT("border hole, after");
         at = next;
     }
     if (at < target) {
@@ -579,8 +594,10 @@ bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes) {
     /* The rest gets its header first. */
     if (at > target)
         lr_store(&lr_block_at(view->data, target)->word, (at - target) / SM_GRANULE);
+    LR_CRASH_POINT("border, before");
     /* COMMIT POINT: before, the bytes are a hole; after, index memory that no bucket uses yet. */
     atomic_store_explicit(&view->stripe->border_off, target, memory_order_release);
+    LR_CRASH_POINT("border, after");
     if (at > target)
         lr_arena_free(view, target, at - target);
     return true;

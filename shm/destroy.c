@@ -56,8 +56,10 @@ static int may_remove_unverified(int fd, const struct stat *file, const char *pa
 }
 
 void lr_segment_retire(struct sm_header *header) {
+    LR_CRASH_POINT("retire, before");
     /* COMMIT POINT: before, all goes on; after, every call in every process says ERETIRED. */
     atomic_store_explicit(&header->state, SM_RETIRED, memory_order_seq_cst);
+    LR_CRASH_POINT("retire, after");
     atomic_fetch_add_explicit(&header->bell, 1, memory_order_seq_cst);
     (void)syscall(SYS_futex, &header->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
@@ -175,8 +177,12 @@ int lr_segment_destroy(const struct lr_options *options, const char *path, char 
         return destroy_orphan(options, path, live, why);
     error = destroy_guarded(options, path, why);
     /* Without a segment, a liveness file is what a dead creator or destroyer left. It goes, and the answer stays. */
-    if (lstat(path, &file) != 0 && errno == ENOENT && fstat(guard_fd, &live_file) == 0) {
-        int live_error = lr_names_unlink(live, &live_file, error == 0 ? why : NULL);
+    if (lstat(path, &file) != 0) {
+        char *live_why = error == 0 ? why : NULL;
+        int live_error = errno == ENOENT && fstat(guard_fd, &live_file) == 0
+                             ? lr_names_unlink(live, &live_file, live_why)
+                             : lr_error_explain(LARDER_ESYSTEM, live_why, "%.300s cannot be examined and is left: %s",
+                                                live, strerror(errno));
         error = error == 0 ? live_error : error;
     }
     lr_guard_drop(guard_fd);

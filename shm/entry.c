@@ -115,11 +115,14 @@ static int replace_word(struct lr_view *view, struct lr_found *old, uint64_t wor
         if (access && recency < max)
             recency++;
         uint64_t named = (word & ~SM_SLOT_RECENCY_MASK) | (recency << SM_SLOT_RECENCY_SHIFT);
+        LR_CRASH_POINT("replace, before");
         /* COMMIT POINT: before, every reader finds the old value; after, the new one. ORDER(entry) publish: the block's
          * bytes. */
         if (atomic_compare_exchange_strong_explicit(old->slot, &old->word, named, memory_order_acq_rel,
-                                                    memory_order_acquire))
+                                                    memory_order_acquire)) {
+            LR_CRASH_POINT("replace, after");
             return 0;
+        }
     }
     return LARDER_EBUSY;
 }
@@ -149,8 +152,10 @@ int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, 
         lr_arena_free(view, room->off, room->size);
         return may_evict ? LARDER_EPINNED : LARDER_EFULL;
     }
+    LR_CRASH_POINT("new key, before");
     /* COMMIT POINT: before, no reader finds the key; after, all do. ORDER(entry) publish: the block's bytes. */
     atomic_store_explicit(slot, word, memory_order_release);
+    LR_CRASH_POINT("new key, after");
     lr_entry_account(view, &head, making->key->hash, 1);
     return 0;
 }
@@ -224,8 +229,6 @@ static void tally_forgotten(struct lr_view *view, enum lr_forget_why why) {
  * pinned meanwhile and must yield to that (or does not stand still: LR_WORD_TRIES); nothing has changed.
  */
 static bool take_out(sm_u64 *slot, uint64_t *seen, uint64_t trace, bool yields) {
-    /* COMMIT POINT (of either kind): before, the entry stands, with a floor that does it no harm; after, it is gone, or
-     * its tombstone stands. */
     if (!yields) {
         *seen = atomic_exchange_explicit(slot, trace, memory_order_acq_rel);
         return true;
@@ -256,11 +259,15 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
     }
     const bool yields = !free_block || why == LR_FORGET_DISPLACE;
     uint64_t seen = word;
+    LR_CRASH_POINT("forget, before");
+    /* COMMIT POINT: before, the entry stands, with a floor that does it no harm; after, it is gone, or its tombstone
+     * stands. */
     if (!take_out(slot, &seen, trace, yields)) {
         if (traced)
             lr_arena_free(view, room.off, room.size);
         return false;
     }
+    LR_CRASH_POINT("forget, after");
     lr_entry_account(view, head, hash, -1);
     if (traced) {
         lr_add(&view->stripe->tombstones, 1);
@@ -318,30 +325,39 @@ bool lr_entry_delete(struct lr_view *view, const struct lr_key *key, uint64_t ve
     return was_live;
 }
 
-/* Whether the generation that claimed the note is over: then nothing was promised by it. */
+/* Whether the generation that claimed the note is over: then nothing was promised by it, and it writes no more. */
 static bool is_abandoned(const struct lr_view *view, uint64_t owner) {
     uint32_t slot = lr_owner_slot(owner);
-    return slot >= view->cache->geometry.participants ||
-           (lr_load(&view->cache->participants[slot].generation) & SM_GENERATION_MASK) != lr_owner_generation(owner);
+    if (slot >= view->cache->geometry.participants)
+        return true;
+    /* ORDER(generation) observe: a note whose owner is over shows all that they ever stored in it. */
+    uint64_t now = atomic_load_explicit(&view->cache->participants[slot].generation, memory_order_acquire);
+    return (now & SM_GENERATION_MASK) != lr_owner_generation(owner);
 }
 
 void lr_notes_settle(struct lr_view *view) {
-    uint32_t pending = atomic_load_explicit(&view->stripe->notes_pending, memory_order_acquire);
-    for (; pending != 0; pending &= pending - 1) {
-        unsigned i = (unsigned)__builtin_ctz(pending);
+    /* All that are claimed, pending or not: somebody may have died between the two. */
+    for (unsigned i = 0; i < SM_NOTES; i++) {
         struct sm_note *note = &view->stripe->notes[i];
-        /* ORDER(note) observe: hash and version of a valid note. */
-        if (atomic_load_explicit(&note->state, memory_order_acquire) == SM_NOTE_VALID) {
+        uint64_t owner = lr_load(&note->owner);
+        if (owner == 0)
+            continue;
+        bool abandoned = is_abandoned(view, owner);
+        /* ORDER(note) observe: hash and version of a valid note. Only now: of one that is abandoned it is the last
+         * word. */
+        if (atomic_load_explicit(&note->owner, memory_order_acquire) & SM_NOTE_VALID) {
             struct lr_key key = lr_key_of_hash(view->cache, lr_load(&note->hash));
             uint64_t version = lr_load(&note->version);
             lr_raise(&view->stripe->clock, version);
             lr_entry_delete(view, &key, version);
-        } else if (!is_abandoned(view, lr_load(&note->owner))) {
+        } else if (!abandoned) {
             continue; /* being written */
         }
         /* The bit first: a note that is used again right after it is free sets it anew. */
         atomic_fetch_and_explicit(&view->stripe->notes_pending, ~(1u << i), memory_order_acq_rel);
-        atomic_store_explicit(&note->state, SM_NOTE_FREE, memory_order_relaxed);
+        LR_CRASH_POINT("note settled, before");
+        /* COMMIT POINT: before, the next holder settles it again, which changes nothing; after, it is free. */
         atomic_store_explicit(&note->owner, 0, memory_order_release);
+        LR_CRASH_POINT("note settled, after");
     }
 }

@@ -176,9 +176,11 @@ sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict) {
 /* Moves a word from its slot to an empty one, or to one where a dead holder had put it already. */
 static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool count) {
     uint64_t word = atomic_fetch_or_explicit(old, SM_SLOT_MOVED, memory_order_acq_rel);
+    LR_CRASH_POINT("word moves, marked");
     if (lr_slot_is_empty(lr_load(target)))
         /* ORDER(entry) publish: the word under its new address. */
         atomic_store_explicit(target, word & ~SM_SLOT_MOVED, memory_order_release);
+    LR_CRASH_POINT("word moves, in both");
     if (count)
         atomic_store_explicit(&view->stripe->split, lr_load(&view->stripe->split) + SM_MOVES_ONE, memory_order_release);
     for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
@@ -187,8 +189,10 @@ static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool co
         uint64_t now = atomic_load_explicit(old, memory_order_acquire);
         if (now & SM_SLOT_DEAD)
             atomic_fetch_or_explicit(target, SM_SLOT_DEAD, memory_order_acq_rel);
-        if (atomic_compare_exchange_strong_explicit(old, &now, 0, memory_order_acq_rel, memory_order_relaxed))
+        if (atomic_compare_exchange_strong_explicit(old, &now, 0, memory_order_acq_rel, memory_order_relaxed)) {
+            LR_CRASH_POINT("word moves, done");
             return;
+        }
     }
     /* It does not stand still (LR_WORD_TRIES), and is not lost: repair finishes the move before we unlock. */
     view->damaged = true;
@@ -215,10 +219,12 @@ static void move_words(struct lr_view *view, uint32_t buckets) {
         if (target != NULL) /* always, but in a damaged stripe */
             move_word(view, &partner[i], target, false);
     }
+    LR_CRASH_POINT("split ends, before");
     /* COMMIT POINT: before, readers look in both buckets; after, in one, where every word stands. ORDER(split) publish:
      * the words. */
     atomic_store_explicit(&view->stripe->split, (lr_load(&view->stripe->split) & ~SM_SPLITTING) + 1,
                           memory_order_release);
+    LR_CRASH_POINT("split ends, after");
     lr_tally(view, LR_S_splits, 1);
 }
 
@@ -263,9 +269,11 @@ static bool add_bucket(struct lr_view *view) {
     view->hand_moved = true;
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
         lr_store(&fresh[i], 0);
+    LR_CRASH_POINT("split begins, before");
     /* COMMIT POINT: before, nobody looks at the new bucket; after, readers of the partner do, and a repairer finishes
      * the split. */
     atomic_store_explicit(&view->stripe->split, lr_load(&view->stripe->split) | SM_SPLITTING, memory_order_release);
+    LR_CRASH_POINT("split begins, after");
     atomic_thread_fence(memory_order_seq_cst);
     move_words(view, (uint32_t)buckets);
     return true;
@@ -300,8 +308,11 @@ static bool is_among(const struct step *steps, unsigned count, const sm_u64 *buc
 static void move_along(struct lr_view *view, const struct step *steps, unsigned at, unsigned slot, sm_u64 *target) {
     for (;;) {
         sm_u64 *old = &steps[at].bucket[slot];
-        if (target < old) /* ORDER(moves-down) publish: before the word leaves its place. */
+        if (target < old) {
+            /* ORDER(moves-down) publish: before the word leaves its place. */
             atomic_fetch_add_explicit(&view->stripe->moves_down, 1, memory_order_acq_rel);
+            LR_CRASH_POINT("word moves down, counted");
+        }
         move_word(view, old, target, true);
         if (at < 2)
             return;

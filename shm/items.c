@@ -136,9 +136,11 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
         lr_store(&note->hash, key->hash);
         lr_store(&note->version, version);
         atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
+        LR_CRASH_POINT("note, before");
         /* COMMIT POINT: before, the next holder frees the note once our generation is over; after, it makes a tombstone
          * of it. ORDER(note) publish: hash and version. */
-        atomic_store_explicit(&note->state, SM_NOTE_VALID, memory_order_release);
+        atomic_store_explicit(&note->owner, own | SM_NOTE_VALID, memory_order_release);
+        LR_CRASH_POINT("note, after");
         return;
     }
     lr_count(view->cache, LR_C_notes_exhausted);
@@ -181,7 +183,9 @@ void lr_entry_extend(struct lr_view *view, const struct lr_found *found, uint64_
     struct sm_block *block = lr_block_at(view->data, found->head.off);
     uint64_t mask = ((UINT64_C(1) << SM_BLOCK_EPOCH_BITS) - 1u) << SM_BLOCK_EPOCH_SHIFT;
     uint64_t epoch = atomic_load_explicit(&view->stripe->epoch, memory_order_relaxed);
+    LR_CRASH_POINT("extend, before");
     lr_store((sm_u64 *)(void *)(view->data + found->head.off + sizeof(struct sm_block)), deadline_ms);
+    LR_CRASH_POINT("extend, after");
     lr_store(&block->word, (lr_load(&block->word) & ~mask) | ((epoch << SM_BLOCK_EPOCH_SHIFT) & mask));
 }
 

@@ -71,8 +71,10 @@ static int register_state(struct lr_keeper *keeper, char *why) {
         return lr_error_explain(LARDER_ESYSTEM, why, "this kernel has no robust futexes: %s", strerror(errno));
     }
     uint32_t kept = SM_KEPT | (uint32_t)syscall(SYS_gettid);
+    LR_CRASH_POINT("keep, before");
     /* COMMIT POINT: before, nobody but us knows the segment; after, its death is ours. */
     atomic_store_explicit(state, kept, memory_order_seq_cst);
+    LR_CRASH_POINT("keep, after");
     keeper->cache->live_state = kept;
     return 0;
 }

@@ -184,14 +184,13 @@ static_assert(offsetof(struct sm_participant, hazards) == 128, "byte map");
 
 /* Gap word: {start / 8 : 32 high, end / 8 : 32 low}, offsets from the stripe's data start. */
 
-enum { SM_NOTE_FREE = 0, SM_NOTE_VALID = 1 };
+#define SM_NOTE_VALID UINT64_C(1) /* in the owner word of a note */
 
 struct sm_note {    /* a delete made without the lock */
-    sm_u64 owner;   /* {slot, generation} as in the lock word: 0 free */
+    sm_u64 owner;   /* {slot, generation} as in the lock word, and whether the note is valid; 0 free */
     sm_u64 hash;    /* cluster hash */
     sm_u64 version; /* of the delete */
-    sm_u32 state;
-    sm_u32 pad;
+    uint64_t pad;
 };
 static_assert(sizeof(struct sm_note) == 32, "note");
 

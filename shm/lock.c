@@ -58,15 +58,19 @@ static bool take_over(struct lr_view *view, uint64_t word, uint64_t own) {
         return false;
     if (!lr_repair_claim(cache))
         return false;
+    LR_CRASH_POINT("take-over, before");
     /* COMMIT POINT: before, the dead owner holds the lock and the next waiter comes here too; after, we hold it, and if
      * we die, the next one takes over from us and repairs as well. `recover` tells the inspector. */
     if (!try_take(view, word, own | SM_LOCK_WAITERS | SM_LOCK_RECOVER)) {
         lr_repair_release(cache);
         return false;
     }
+    LR_CRASH_POINT("take-over, after");
     lr_count(cache, LR_C_takeovers);
     lr_repair(view);
+    LR_CRASH_POINT("recovered, before");
     atomic_fetch_and_explicit(&view->stripe->lock, ~SM_LOCK_RECOVER, memory_order_release);
+    LR_CRASH_POINT("recovered, after");
     return true;
 }
 
@@ -126,9 +130,11 @@ static void release(struct lr_view *view) {
     sm_u64 *sequence = &view->stripe->sequence;
     /* ORDER(sequence) publish: even after all that the holder stored. */
     atomic_store_explicit(sequence, (lr_load(sequence) | 1u) + 1u, memory_order_release);
+    LR_CRASH_POINT("unlock, before");
     /* COMMIT POINT: before, we hold the stripe, and if we die it is repaired; after, it is free. ORDER(stripe-lock)
      * publish: all that the holder wrote. */
     uint64_t word = atomic_exchange_explicit(&view->stripe->lock, 0, memory_order_acq_rel);
+    LR_CRASH_POINT("unlock, after");
     if (word & SM_LOCK_WAITERS)
         futex_wake_one(&view->stripe->lock);
 }
@@ -141,6 +147,7 @@ int lr_stripe_lock_for(struct lr_view *view, struct lr_cache *cache, uint32_t st
         if (error != 0)
             return error;
     }
+    LR_CRASH_POINT("lock taken");
     /* ORDER(sequence) publish: odd before anything else is stored, so that a lockless snapshot (check.c) is not
      * trusted. */
     lr_store(&view->stripe->sequence, lr_load(&view->stripe->sequence) | 1u);

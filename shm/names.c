@@ -331,9 +331,12 @@ int lr_guard_named(const char *path, uid_t owner, uint64_t deadline_ns, int *fd,
 }
 
 int lr_names_unlink(const char *path, const struct stat *file, char *why) {
-    if (!lr_names_has(path, file) || unlink(path) == 0 || errno == ENOENT)
+    struct stat named;
+    if (lstat(path, &named) == 0 && (named.st_dev != file->st_dev || named.st_ino != file->st_ino || unlink(path) == 0))
         return 0;
     int error = errno;
+    if (error == ENOENT)
+        return 0;
     return lr_error_explain(error == EPERM || error == EACCES || error == EROFS ? LARDER_EPERMISSION : LARDER_ESYSTEM,
                             why, "%.300s cannot be removed by user %u: %s", path, (unsigned)geteuid(), strerror(error));
 }

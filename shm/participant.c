@@ -223,9 +223,11 @@ static uint64_t raise_generation(struct sm_participant *slot) {
     uint64_t next = (atomic_load_explicit(&slot->generation, memory_order_relaxed) + 1) & SM_GENERATION_MASK;
     if (next == 0)
         next = 1;
+    LR_CRASH_POINT("generation, before");
     /* COMMIT POINT: before, the old owner's words count; after, they are nobody's.
      * ORDER(generation) publish: the cleared hazards, and (by way of the byte) every store of the owner that died. */
     atomic_store_explicit(&slot->generation, next, memory_order_release);
+    LR_CRASH_POINT("generation, after");
     return next;
 }
 
@@ -234,6 +236,7 @@ static void reap_under_byte(struct lr_cache *cache, struct sm_participant *slot)
     (void)raise_generation(slot);
     /* ORDER(slot-state) publish: FREE shows a cleared slot to those who look before they take its byte. */
     atomic_store_explicit(&slot->state, SM_SLOT_FREE, memory_order_release);
+    LR_CRASH_POINT("reaped");
     lr_count(cache, LR_C_reaped);
 }
 
@@ -314,8 +317,10 @@ static void become_owner(struct lr_cache *cache, uint32_t index) {
     uint64_t generation = raise_generation(slot);
     write_identity(cache, slot);
     raise_high(cache, index + 1);
+    LR_CRASH_POINT("join, before");
     /* COMMIT POINT: before, the slot is free for the next one; after, its death will be seen and reaped. */
     atomic_store_explicit(&slot->state, SM_SLOT_ACTIVE, memory_order_release);
+    LR_CRASH_POINT("join, after");
     cache->slot = index;
     cache->generation = generation;
     cache->me = slot;
@@ -374,8 +379,10 @@ void lr_participant_leave(struct lr_cache *cache) {
         clear_slot(cache, cache->me);
         cache->me = &cache->dummy;
         atomic_store_explicit(&cache->self->joined, 0, memory_order_relaxed);
+        LR_CRASH_POINT("leave, before");
         /* ORDER(slot-state) publish: see reap_under_byte. */
         atomic_store_explicit(&cache->participants[cache->slot].state, SM_SLOT_FREE, memory_order_release);
+        LR_CRASH_POINT("leave, after");
         munmap(cache->live_page, (size_t)sysconf(_SC_PAGESIZE)); /* lets the byte go */
     }
     cache->live_page = NULL;

@@ -404,11 +404,14 @@ size_t lr_get_many(struct lr_cache *cache, struct lr_read *rows, size_t count, u
 static bool kill_word(const struct look_up *look) {
     uint64_t word = look->word;
     for (unsigned tries = 0; tries < LR_WORD_TRIES && same_word(word, look->word); tries++) {
+        LR_CRASH_POINT("kill, before");
         /* COMMIT POINT: before, readers find the value; after, the key is deleted, and a put that had begun is
          * dropped. */
         if (atomic_compare_exchange_strong_explicit(look->slot, &word, word | SM_SLOT_DEAD, memory_order_seq_cst,
-                                                    memory_order_relaxed))
+                                                    memory_order_relaxed)) {
+            LR_CRASH_POINT("kill, after");
             return true;
+        }
     }
     return false;
 }

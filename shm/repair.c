@@ -178,9 +178,11 @@ struct walk {
 
 static void end_hole(struct lr_view *view, struct walk *walk) {
     if (walk->hole < walk->at) {
+        LR_CRASH_POINT("repair merges, before");
         /* COMMIT POINT: the blocks that are merged stay as they are until the first one's size covers them. */
         atomic_store_explicit(&lr_block_at(view->data, walk->hole)->word, (walk->at - walk->hole) / SM_GRANULE,
                               memory_order_release);
+        LR_CRASH_POINT("repair merges, after");
         lr_arena_bin(view, walk->hole, walk->at - walk->hole);
     }
     walk->hole = walk->at;

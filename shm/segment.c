@@ -279,8 +279,10 @@ static int build_segment(struct lr_cache *cache, const struct lr_options *option
         error = prefault(cache, why);
     if (error == 0)
         error = lr_participant_join(cache, why);
+    LR_CRASH_POINT("create, before");
     if (error == 0) /* COMMIT POINT: before, there is no segment; after, a whole one. */
         error = lr_names_link(fd, cache->path, why);
+    LR_CRASH_POINT("create, after");
     return error;
 }
 

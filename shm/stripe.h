@@ -394,7 +394,8 @@ void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t
 bool lr_entry_unshipped(struct lr_view *view, const struct lr_head *head);
 /* A new version of this stripe, above all it has drawn, seen or flushed. */
 uint64_t lr_version_draw(struct lr_view *view);
-/* Turns valid delete notes into tombstones. Called by lr_stripe_lock before anything else. */
+/* Turns valid delete notes into tombstones and frees those of the dead. Called by lr_stripe_lock before anything else
+ * when notes are pending, and by sweeps. */
 void lr_notes_settle(struct lr_view *view);
 /* Raises the range's void; also without the lock. */
 void lr_void_raise(struct lr_view *view, unsigned range, uint64_t version);

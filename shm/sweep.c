@@ -55,8 +55,11 @@ int lr_sweep(struct lr_cache *cache, uint32_t stripe, unsigned buckets, uint64_t
             return removed > 0 ? removed : error;
         unsigned left = buckets - done < CHUNK ? buckets - done : CHUNK;
         removed += (int)lr_sweep_buckets(&view, left, tombstone_ms);
-        if (done == 0 && lr_load(&view.stripe->held_blocks) != 0)
-            lr_arena_free_held(&view);
+        if (done == 0) {
+            lr_notes_settle(&view);
+            if (lr_load(&view.stripe->held_blocks) != 0)
+                lr_arena_free_held(&view);
+        }
         lr_stripe_unlock(&view);
     }
     return removed;

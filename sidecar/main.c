@@ -267,28 +267,39 @@ static int start_node(struct daemon *daemon) {
     return 0;
 }
 
-static void start_signal(struct daemon *daemon, uv_signal_t *handle, uv_signal_cb callback, int number) {
-    uv_signal_init(&daemon->loop, handle);
+static int start_signal(struct daemon *daemon, uv_signal_t *handle, uv_signal_cb callback, int number) {
+    int error = uv_signal_init(&daemon->loop, handle);
     handle->data = daemon;
-    uv_signal_start(handle, callback, number);
+    return error != 0 ? error : uv_signal_start(handle, callback, number);
 }
 
-static int run(struct daemon *daemon) {
+static int start_handles(struct daemon *daemon) {
     uv_timer_init(&daemon->loop, &daemon->tick);
     uv_prepare_init(&daemon->loop, &daemon->before_waiting);
     uv_idle_init(&daemon->loop, &daemon->idle);
-    uv_async_init(&daemon->loop, &daemon->bell, on_bell);
     daemon->tick.data = daemon->before_waiting.data = daemon;
     uv_timer_start(&daemon->tick, on_tick, 0, TICK_MS);
     uv_prepare_start(&daemon->before_waiting, on_before_waiting);
-    if (daemon->keeper != NULL) {
-        uv_poll_init(&daemon->loop, &daemon->asked, lr_keeper_fd(daemon->keeper));
+    int error = uv_async_init(&daemon->loop, &daemon->bell, on_bell);
+    if (error == 0 && daemon->keeper != NULL) {
+        error = uv_poll_init(&daemon->loop, &daemon->asked, lr_keeper_fd(daemon->keeper));
         daemon->asked.data = daemon;
-        uv_poll_start(&daemon->asked, UV_READABLE, on_asked);
+        if (error == 0)
+            error = uv_poll_start(&daemon->asked, UV_READABLE, on_asked);
     }
-    start_signal(daemon, &daemon->term, on_end, SIGTERM);
-    start_signal(daemon, &daemon->interrupt, on_end, SIGINT);
-    start_signal(daemon, &daemon->hangup, on_reload, SIGHUP);
+    if (error == 0)
+        error = start_signal(daemon, &daemon->term, on_end, SIGTERM);
+    if (error == 0)
+        error = start_signal(daemon, &daemon->interrupt, on_end, SIGINT);
+    if (error == 0)
+        error = start_signal(daemon, &daemon->hangup, on_reload, SIGHUP);
+    return error;
+}
+
+static int run(struct daemon *daemon) {
+    int error = start_handles(daemon);
+    if (error != 0)
+        return refuse(3, "the event loop cannot be set up", uv_strerror(error));
     if (uv_thread_create(&daemon->bell_thread, listen_to_bell, daemon) != 0)
         return refuse(3, "a thread cannot be started", "");
     lr_log(LR_INFO, "larderd " LARDER_VERSION " started segment=%s node=%s listen=%s peers=%u",
@@ -316,7 +327,9 @@ int main(int argc, char **argv) {
     }
     lr_log_level((enum lr_log_level)daemon.config.log_level);
     signal(SIGPIPE, SIG_IGN);
-    uv_loop_init(&daemon.loop);
+    int loop_error = uv_loop_init(&daemon.loop);
+    if (loop_error != 0)
+        return refuse(3, "the event loop cannot be made", uv_strerror(loop_error));
     lr_tcp_init(&daemon.tcp, &daemon.loop);
     if (!lr_tcp_admits(&daemon.tcp, daemon.config.listen, true, why)) {
         char text[LR_WHY_BYTES];

@@ -674,7 +674,7 @@ static void look_for_a_note(struct scene *s) {
     if (!s->flag || !is_absent(s))
         return;
     for (unsigned i = 0; i < SM_NOTES; i++)
-        noted = noted || (atomic_load(&stripe->notes[i].state) == SM_NOTE_VALID &&
+        noted = noted || ((lr_load(&stripe->notes[i].owner) & SM_NOTE_VALID) != 0 &&
                           lr_load(&stripe->notes[i].hash) == lr_cluster_hash(&s->key, 8));
     s->wrong = s->wrong || !noted;
     s->moves++;

@@ -266,7 +266,7 @@ static void repair_finds_what_a_dead_holder_left(void) {
     lr_store(&note->owner, lr_own_word(cache));
     lr_store(&note->hash, keys[2].hash);
     lr_store(&note->version, lr_highest_version(cache) + 1024);
-    atomic_store(&note->state, SM_NOTE_VALID);
+    lr_store(&note->owner, lr_load(&note->owner) | SM_NOTE_VALID);
     /* And a clock that somebody has scribbled over. */
     lr_store(&views[0].stripe->clock, 1);
     for (uint32_t i = 0; i < 2; i++)

@@ -339,7 +339,7 @@ static void a_note_that_comes_late_spares_what_is_newer(void) {
     lr_store(&note->owner, lr_own_word(f.one));
     lr_store(&note->hash, lr_cluster_hash("key", 3));
     lr_store(&note->version, version + 1);
-    atomic_store(&note->state, SM_NOTE_VALID);
+    lr_store(&note->owner, lr_load(&note->owner) | SM_NOTE_VALID);
     atomic_store(&stripe->notes_pending, 1u << 3);
     put(f.two, "another", "takes the lock", 0);
     CU_ASSERT_EQUAL(lr_load(&note->owner), 0);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One operation, executed instruction by instruction under ptrace, and the segment as it was after each: what others
+ * would find if its process had been killed right there. For 73_steps and larder-steps.
+ */
+#ifndef STEPPING_H
+#define STEPPING_H
+
+#include "scenario.h"
+
+struct stepping {
+    unsigned share; /* of steps that change only the arena one in so many is kept: 1 all */
+    uint8_t **images;
+    unsigned count;
+    uint64_t steps, passed_over;
+};
+
+/* Runs the scenario's operation in a child, whose byte falls with it. 0; 77: tracing is not permitted here; 1: it went
+ * wrong, scenario->what says how. */
+int stepping_collect(struct scenario *s, struct stepping *stepping);
+/* Puts image `i` back, and goes on as survivors do. Every few images somebody dies in the repair first, at an instant
+ * that depends on `random`. False: scenario->what says what is wrong. */
+bool stepping_judge(struct scenario *s, const struct stepping *stepping, unsigned i, uint64_t random);
+void stepping_free(struct stepping *stepping);
+
+#endif
