@@ -250,7 +250,7 @@ void sim_machine_locked(bool recover) {
     if (p->number >= SIM_DOCTOR || p->until_end < SIM_FOREVER / 2)
         return;
     bool stop = sim.stops > 0 && (sim.kills == 0 || sim_one_in(2));
-    if ((!stop && sim.kills == 0) || sim_one_in(3))
+    if ((!stop && sim.kills == 0) || (sim.only_first ? p->number != 0 : sim_one_in(3)))
         return;
     uint64_t span = (recover ? long_spans : short_spans)[sim_below(3)];
     if (stop)
@@ -306,7 +306,7 @@ void sim_machine_reset(void) {
     sim.point = sim.points = 0;
     sim.kills = sim.stops = 0;
     sim.patient = true;
-    sim.jumpy = sim.backwards = false;
+    sim.jumpy = sim.backwards = sim.only_first = false;
     sim.store_weight = 1;
     sim.until_switch = SIM_FOREVER;
     sim.total = 0;

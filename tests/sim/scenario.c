@@ -31,11 +31,14 @@ static const struct sim_scenario scenarios[] = {
     {"conditions", WORLD_ROOMY, {"CAg", "CRp", "CdA", "C"}, 1, 2, 0, 0, FOCUS},
     {"increment", WORLD_ROOMY, {"i", "i", "ip"}, 1, 3, 1, 0, LOSSLESS},
     {"evict", WORLD_FULL, {"gm", "p", "b", "gp"}, 1, 2, 0, 0, 0},
+    {"laps", WORLD_HOT, {"b0p0", "p0", "P0g0"}, 1, 2, 0, 0, 0},
     {"slide", WORLD_FULL, {"mgG", "ppb", "e"}, 1, 3, 0, 0, 0},
     {"pin", WORLD_ROOMY, {"P", "pd", "pP"}, 1, 3, 0, 0, FOCUS},
     {"pin-evict", WORLD_FULL, {"P", "b", "Pg", "pd"}, 1, 2, 0, 0, 0},
     {"pin-slide", WORLD_FULL, {"PP", "pb", "PH"}, 1, 3, 0, 0, 0},
     {"pin-cold", WORLD_COLD, {"P", "b", "PP"}, 1, 2, 0, 0, FOCUS},
+    {"pin-flag", WORLD_COLD, {"P0H0z0", "b1"}, 0, 0, 0, 0, SCENE_IN_ORDER},
+    {"pin-flag-kill", WORLD_COLD, {"P0H0z0", "b1", "z0b1"}, 0, 0, 1, 0, SCENE_IN_ORDER},
     {"pin-hot", WORLD_FULL, {"P", "b", "Pg"}, 1, 2, 0, 0, FOCUS},
     {"held", WORLD_FULL, {"Hp", "pdp", "bps", "P"}, 1, 3, 0, 0, FOCUS},
     {"many-pins", WORLD_ROOMY, {"PH", "PH", "dp", "P"}, 1, 3, 0, 0, FOCUS},
@@ -51,7 +54,7 @@ static const struct sim_scenario scenarios[] = {
     {"cuckoo-chain", WORLD_CHAIN, {"gm", "p", "gGe", "p"}, 1, 2, 0, 0, LOSSLESS | FOCUS},
     {"cuckoo-chain-scan", WORLD_CHAIN, {"S", "p", "gd"}, 1, 1, 0, 0, FOCUS},
     {"kill-chain", WORLD_CHAIN, {"p", "pg", "m", "p"}, 1, 2, 3, 0, LOSSLESS | FOCUS},
-    {"stall-chain", WORLD_CHAIN, {"p0", "d1d3", "d3g1", "P1P3"}, 1, 1, 0, 1, 0},
+    {"stall-chain", WORLD_CHAIN, {"p0", "d1d3", "d3g1", "P1P3"}, 1, 1, 0, 1, SCENE_FIRST},
     {"cuckoo-delete", WORLD_DOWN, {"p", "d", "dg", "Pm"}, 1, 2, 0, 0, 0},
     {"expire", WORLD_TTL, {"gm", "tv", "sp", "P"}, 1, 3, 0, 0, 0},
     {"touch", WORLD_ROOMY, {"t", "gp", "tv", "sg"}, 1, 3, 0, 0, FOCUS},
@@ -72,11 +75,11 @@ static const struct sim_scenario scenarios[] = {
     {"stop", WORLD_ROOMY, {"p", "dg", "gd", "pd"}, 1, 2, 0, 1, FOCUS},
     {"stop-split", WORLD_SPLIT, {"p", "d", "g", "dp"}, 1, 2, 1, 1, 0},
     {"stop-cuckoo", WORLD_UP, {"p", "d", "g", "d"}, 1, 2, 1, 1, 0},
-    {"stall-cuckoo", WORLD_UP, {"p0", "d1", "d1g1", "P1"}, 1, 1, 0, 1, 0},
-    {"stall-cuckoo-down", WORLD_DOWN, {"p0", "d1", "d1g1"}, 1, 1, 0, 1, 0},
-    {"stall-split", WORLD_SPLIT, {"p3", "d0d1", "d0g1"}, 1, 1, 0, 1, 0},
+    {"stall-cuckoo", WORLD_UP, {"p0", "d1", "d1g1", "P1"}, 1, 1, 0, 1, SCENE_FIRST},
+    {"stall-cuckoo-down", WORLD_DOWN, {"p0", "d1", "d1g1"}, 1, 1, 0, 1, SCENE_FIRST},
+    {"stall-split", WORLD_SPLIT, {"p3", "d0d1", "d0g1"}, 1, 1, 0, 1, SCENE_FIRST},
     {"stall-replace", WORLD_ROOMY, {"p", "d", "gp"}, 1, 2, 0, 2, FOCUS},
-    {"stall-slide", WORLD_FULL, {"b", "d", "dg"}, 1, 1, 0, 1, FOCUS},
+    {"stall-slide", WORLD_FULL, {"b", "d", "dg"}, 1, 1, 0, 1, FOCUS | SCENE_FIRST},
     {"stop-pin", WORLD_FULL, {"pb", "dP", "Pg", "d"}, 1, 2, 1, 1, 0},
     {"notes", WORLD_ROOMY, {"p", "d", "dg", "pd"}, 1, 2, 1, 1, PEERS | FOCUS},
     {"notes-kill", WORLD_SPLIT, {"p", "d", "d", "pg"}, 1, 2, 2, 1, PEERS | FOCUS},
@@ -151,7 +154,8 @@ static void choose_manner(const struct sim_scenario *scenario, const int64_t len
     else
         sim.gap = gaps[sim_below(5)] * (heavy ? HEAVY_STORE / 4 : 1);
     sim.kills = (unsigned)sim_below(scenario->kills + 1);
-    sim.stops = (unsigned)sim_below(scenario->stops + 1);
+    sim.only_first = (scenario->flags & SCENE_FIRST) != 0;
+    sim.stops = sim.only_first ? scenario->stops : (unsigned)sim_below(scenario->stops + 1);
     if (sim.kills > 0 && sim_one_in(3)) { /* anywhere, not only under the lock */
         struct sim_process *victim = &sim.processes[sim_below(SIM_PROCESSES)];
         victim->end = SIM_KILL;

@@ -89,7 +89,8 @@ struct sim_machine {
     int64_t switch_at[4];
     unsigned kills; /* that may still be dealt out at lock acquisitions */
     unsigned stops;
-    bool jumpy; /* waits may end early: virtual time leaps */
+    bool only_first; /* process 0 alone is killed or stopped at its lock, and surely */
+    bool jumpy;      /* waits may end early: virtual time leaps */
     uint64_t random;
     uint64_t now_ns; /* virtual time */
     uintptr_t lock_at;
@@ -162,6 +163,7 @@ enum sim_world {
     WORLD_ROOMY,
     WORLD_FULL,
     WORLD_COLD,
+    WORLD_HOT,
     WORLD_SPLIT,
     WORLD_BORDER,
     WORLD_UP,
@@ -253,6 +255,7 @@ enum {
     SCENE_FOCUS = 4,       /* nearly all calls go to one key */
     SCENE_IN_ORDER = 8,    /* the letters are the script, one after the other */
     SCENE_SAME_SIZE = 16,  /* blocks are used again at once */
+    SCENE_FIRST = 32,      /* process 0 is who stalls, always */
 };
 /* Runs in the process's coroutine. */
 void sim_script_run(unsigned process);

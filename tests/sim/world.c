@@ -9,6 +9,7 @@
  *   roomy    plenty of room: a miss must be explained
  *   full     the keys are what the hand meets next, hot and cold, with evictable blocks between them
  *   cold     the same, but all of them are cold
+ *   hot      the same, but everything is hot: the hand goes round twice
  *   split    the next put makes a bucket, and the keys' words move there
  *   border   the next put raises the border first: the keys' blocks move too
  *   up       key 0 is absent, both its buckets are full, and key 1 or 3 is what must make way, to a higher bucket
@@ -175,6 +176,16 @@ static void build_cold(void) {
     }
 }
 
+static void build_hot(void) {
+    build_cold();
+    for (unsigned bucket = 0; bucket < BUCKETS; bucket++) {
+        sm_u64 *slots = lr_bucket_at(lr_data_at(self(), 0), bucket);
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
+            if ((lr_load(&slots[i]) & SM_SLOT_OFF_MASK) != 0)
+                lr_store(&slots[i], (lr_load(&slots[i]) & ~SM_SLOT_RECENCY_MASK) | 3 * SM_SLOT_RECENCY_ONE);
+    }
+}
+
 static void build_full(void) {
     build_cold();
     heat(0, 2);
@@ -290,9 +301,9 @@ static void build_ttl(void) {
 }
 
 static void (*const builders[WORLD_COUNT])(void) = {
-    [WORLD_ROOMY] = build_roomy, [WORLD_FULL] = build_full,     [WORLD_COLD] = build_cold,
-    [WORLD_SPLIT] = build_split, [WORLD_BORDER] = build_border, [WORLD_UP] = build_up,
-    [WORLD_DOWN] = build_down,   [WORLD_CHAIN] = build_chain,   [WORLD_TTL] = build_ttl,
+    [WORLD_ROOMY] = build_roomy, [WORLD_FULL] = build_full,     [WORLD_COLD] = build_cold, [WORLD_HOT] = build_hot,
+    [WORLD_SPLIT] = build_split, [WORLD_BORDER] = build_border, [WORLD_UP] = build_up,     [WORLD_DOWN] = build_down,
+    [WORLD_CHAIN] = build_chain, [WORLD_TTL] = build_ttl,
 };
 
 /* ---- images ----------------------------------------------------------------------------------------------------- */
