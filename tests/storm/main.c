@@ -38,7 +38,7 @@ static bool parse_number(const char *text, uint64_t *out) {
 
 /* 0: run; else leave with this status (3 stands for success). */
 static int parse(int argc, char **argv, struct run *run) {
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) { /* each option has a value */
         uint64_t number = 0;
         if (strcmp(argv[i], "--help") == 0) {
             fputs(usage, stdout);
@@ -60,7 +60,6 @@ static int parse(int argc, char **argv, struct run *run) {
             run->jobs = (unsigned)number;
         else
             return 2;
-        i++;
     }
     return 0;
 }
