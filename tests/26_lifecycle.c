@@ -72,6 +72,7 @@ static int work_through_generations(void *context) {
         struct lr_pin pin = {0};
         bool pinned = false;
         for (uint64_t i = 0; error == 0; i++) {
+            CHILD_EXPECT(i % 1024 != 0 || fixture_now_ns() < end_ns);
             struct generation_value value = {.incarnation = id, .key = i % 100}, got;
             struct lr_item item;
             for (unsigned j = 0; j < 6; j++)
