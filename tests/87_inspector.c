@@ -216,7 +216,7 @@ static void replay_and_bench_print_the_promised_fields(void) {
     object = parse_output();
     const json_t *results = json_object_get(object, "results");
     CU_ASSERT_EQUAL_FATAL(json_array_size(results), 6);
-    static const char *const ops[] = {"get_copy", "get_pinned", "get_many", "put_replace", "put_evict", "delete"};
+    static const char *const ops[] = {"get_copy", "get_pinned", "get_many", "put_replace", "delete", "put_evict"};
     for (size_t i = 0; i < 6; i++) {
         const json_t *row = json_array_get(results, i);
         CU_ASSERT_STRING_EQUAL(text_of(row, "op"), ops[i]);
