@@ -159,6 +159,7 @@ int lr_drop(struct lr_cache *cache, uint64_t hash, uint64_t version) {
         error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
     if (error != 0)
         return error;
+    lr_raise(&view.stripe->clock, version); /* what is put from now on is no part of what was forgotten */
     decline(&view, &key, version);
     lr_stripe_unlock(&view);
     return 0;

@@ -60,6 +60,7 @@ int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version) {
         error = lr_stripe_lock(&view, cache, i);
         if (error != 0)
             break;
+        lr_raise(&view.stripe->clock, version); /* as in lr_drop */
         lr_raise(&view.stripe->range_floor[range], version);
         lr_void_raise(&view, range, version);
         lr_stripe_unlock(&view);
