@@ -12,7 +12,8 @@
  * Why the slot word is read twice before the value: the eight bits of incarnation in it repeat. Should the same block
  * have been filled anew for the same key under the same eight bits, then either the second look finds the word gone, or
  * it finds the new one, and then the filling is complete and ordered before everything we read from there on. The last
- * look compares the whole 32-bit incarnation.
+ * look compares the whole 32-bit incarnation. A header that was read before the second look may be a mixture: if it
+ * does not fit the word, it is read once more before that counts as damage.
  *
  * A pinned get names the block in a hazard of its own first, then sets `pinned` by CAS: from there on the block stays
  * as it is (hazard.c). Nothing here stores into the arena: a reader that was preempted after its check would hit
@@ -142,6 +143,14 @@ HOT enum look glance(const struct lr_view *view, const struct lr_key *key, const
     return LIKELY(lr_bytes_equal((uint8_t *)block + head->key_at, key->bytes, key->len)) ? LOOK_HIT : LOOK_AGAIN;
 }
 
+bool lr_reader_is_damage(const struct lr_view *view, sm_u64 *slot, uint64_t word) {
+    struct lr_head head;
+    if (lr_head_read(view->cache, view->data, lr_slot_off(word), &head) && lr_head_matches(&head, word))
+        return false;
+    atomic_thread_fence(memory_order_acquire);
+    return same_word(lr_load(slot), word);
+}
+
 /* One candidate slot. LOOK_MISS: not this key, and that is certain. */
 static enum look examine(const struct lr_view *view, const struct lr_key *key, sm_u64 *slot, struct look_up *look) {
     /* ORDER(entry) observe: the block's bytes. */
@@ -154,6 +163,8 @@ static enum look examine(const struct lr_view *view, const struct lr_key *key, s
     if (!(same_word(atomic_load_explicit(slot, memory_order_acquire), word)))
         return LOOK_AGAIN;
     if (!(sane && lr_head_matches(head, word))) {
+        if (!lr_reader_is_damage(view, slot, word))
+            return LOOK_AGAIN;
         lr_count(view->cache, LR_C_corrupt_seen);
         return LOOK_MISS;
     }

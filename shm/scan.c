@@ -35,7 +35,9 @@ static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 
     atomic_thread_fence(memory_order_acquire);
     if (((atomic_load_explicit(slot, memory_order_acquire) ^ word) & ~SM_SLOT_SOFT) != 0)
         return LARDER_EBUSY;
-    if (!sane || (!head.tombstone && lr_head_gone(cache, view->data, &head)))
+    if (!sane)
+        return lr_reader_is_damage(view, slot, word) ? LARDER_ENOT_FOUND : LARDER_EBUSY;
+    if (!head.tombstone && lr_head_gone(cache, view->data, &head))
         return LARDER_ENOT_FOUND;
     *entry = (struct lr_entry){.version = head.version,
                                .deadline_ms = lr_head_deadline(view->data, &head),

@@ -406,6 +406,13 @@ void lr_repair_release(struct lr_cache *cache);
 
 /* ---- reader.c ----------------------------------------------------------------------------------------------- */
 
+/*
+ * A header did not fit its word, though the word was the same before and after. Damage, or a header that was read while
+ * the block was filled anew, up to the very same word (its eight bits of incarnation came round): that one is whole by
+ * now.
+ */
+bool lr_reader_is_damage(const struct lr_view *view, sm_u64 *slot, uint64_t word);
+
 /* Without the lock: sets `dead` in the key's slot word if its version is below `version`. True if a live item was
  * there. */
 bool lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version);
