@@ -183,6 +183,10 @@ static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool co
     if (lr_slot_is_empty(lr_load(target)))
         /* ORDER(entry) publish: the word under its new address. */
         atomic_store_explicit(target, word & ~SM_SLOT_MOVED, memory_order_release);
+    if (target < old)
+        /* ORDER(moves-down) publish: the word stands in its new place and has not left the old one. A walk that passed
+         * the new place too early began before this; one that comes to the old place too late ends after it. */
+        atomic_fetch_add_explicit(&view->stripe->moves_down, 1, memory_order_acq_rel);
     if (count)
         atomic_store_explicit(&view->stripe->split, lr_load(&view->stripe->split) + SM_MOVES_ONE, memory_order_release);
     for (;;) {
@@ -302,8 +306,6 @@ static bool is_among(const struct step *steps, unsigned count, const sm_u64 *buc
 static void move_along(struct lr_view *view, const struct step *steps, unsigned at, unsigned slot, sm_u64 *target) {
     for (;;) {
         sm_u64 *old = &steps[at].bucket[slot];
-        if (target < old) /* ORDER(moves-down) publish: before the word leaves its place. */
-            atomic_fetch_add_explicit(&view->stripe->moves_down, 1, memory_order_acq_rel);
         move_word(view, old, target, true);
         if (at < 2)
             return;
