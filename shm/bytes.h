@@ -4,7 +4,8 @@
  *
  * A reader copies first and checks afterwards whether what it copied had been left alone (reader.c), so these copies
  * race by design. Small ones are done with plain vector moves, since `rep movs` costs more than a whole get. Under
- * ThreadSanitizer they are done byte by byte with relaxed atomics, so that it sees the order that the fences give.
+ * ThreadSanitizer they are done byte by byte with relaxed atomics, so that it sees the order that the fences give. In
+ * the simulator (tests/sim) they are its own, a word at a time, and others get their turn between two words.
  */
 #ifndef LR_BYTES_H
 #define LR_BYTES_H
@@ -23,7 +24,14 @@
 #endif
 #endif
 
-#ifdef LR_TSAN
+#if defined(LR_SIMULATED)
+
+void lr_bytes_out(void *to, const void *from, size_t len);
+void lr_bytes_in(void *to, const void *from, size_t len);
+void lr_bytes_move(void *to, const void *from, size_t len);
+bool lr_bytes_equal(const void *shared, const void *own, size_t len);
+
+#elif defined(LR_TSAN)
 
 static inline void lr_bytes_out(void *to, const void *from, size_t len) {
     const _Atomic uint8_t *source = (const _Atomic uint8_t *)from;
