@@ -71,6 +71,8 @@ static void make_handle(unsigned number) {
     cache->controls = sim_segment + geometry.control_off;
     cache->data = sim_segment + geometry.data_off;
     cache->wait_ms = 1;
+    cache->live_state = SM_LIVE;
+    cache->live_fd = -1;
     cache->self = &privates[number];
     cache->scratch = scratches[number];
     cache->probe_fd = -1;
