@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define PAIRS 40u      /* of an operation and a state */
-#define ARENA_SHARE 7u /* without --full: of steps that change only the arena one in so many is judged */
+#define ARENA_SHARE 7u /* without --full: of steps that change only what blocks hold one in so many is judged */
 #define STATES_MAX 64u
 #define MAX_JOBS 256u
 
@@ -168,7 +168,7 @@ static int usage(int status) {
           "G2: operations are executed instruction by instruction; what the segment was after each is repaired and\n"
           "judged as if the process had been killed there.\n"
           "  --count N   so many operations in states, drawn by the seed (default 40); of instructions that change\n"
-          "              only the arena one in seven counts\n"
+          "              only what blocks hold one in seven counts\n"
           "  --full      all operations in all states, every instruction that changes anything\n"
           "Exit status: 0 all held, 1 something broke, 2 usage, 77 ptrace is not permitted.\n",
           status == 0 ? stdout : stderr);
