@@ -4,7 +4,7 @@
  * kept as it is after each.
  *
  * A child does one operation under ptrace. After every single step the parent compares the segment with what it was
- * before the step; each state that differs (of those in which only the arena's bytes do, one in seven) is an image:
+ * before the step; each state that differs (of those in which only what blocks hold does, one in seven) is an image:
  * what others would find if the child had been killed right there. When the child is dead, each image is put back into
  * the segment, and a survivor goes on and judges (scenario.h). Nothing is marked in the source, so nothing can be
  * forgotten; what the compiler has reordered is seen as it is.

@@ -548,12 +548,33 @@ bool scenario_is_unchanged(const struct scenario *s, const uint8_t *image) {
     return true;
 }
 
-bool scenario_is_arena_only(const struct scenario *s, const uint8_t *image) {
+/* Of the first words of all blocks, as far as they can be followed. */
+static uint64_t tiling_sum(const uint8_t *control, const uint8_t *data) {
+    uint64_t gap, at, sum = 0;
+    memcpy(&gap, control + offsetof(struct sm_stripe, gap), 8);
+    memcpy(&at, control + offsetof(struct sm_stripe, border_off), 8);
+    while (at <= SM_MIN_STRIPE - 8) {
+        uint64_t word;
+        if (at == lr_gap_start(gap) && lr_gap_end(gap) > at) {
+            at = lr_gap_end(gap);
+            continue;
+        }
+        memcpy(&word, data + at, 8);
+        sum = lr_mix(sum ^ word ^ (at << 32));
+        if (lr_block_size(word) == 0)
+            break;
+        at += lr_block_size(word);
+    }
+    return sum;
+}
+
+bool scenario_is_payload_only(const struct scenario *s, const uint8_t *image) {
     const struct lr_cache *cache = s->survivor;
+    const uint8_t *control = image + SCENARIO_HEAD_BYTES, *data = control + SCENARIO_CONTROL_BYTES;
     return memcmp(cache->base, image, SCENARIO_HEAD_BYTES) == 0 &&
-           memcmp(cache->controls, image + SCENARIO_HEAD_BYTES, SCENARIO_CONTROL_BYTES) == 0 &&
-           memcmp(cache->data, image + SCENARIO_HEAD_BYTES + SCENARIO_CONTROL_BYTES,
-                  lr_load(&lr_stripe_at(cache, 0)->border_off)) == 0;
+           memcmp(cache->controls, control, SCENARIO_CONTROL_BYTES) == 0 &&
+           memcmp(cache->data, data, lr_load(&lr_stripe_at(cache, 0)->border_off)) == 0 &&
+           tiling_sum(cache->controls, cache->data) == tiling_sum(control, data);
 }
 
 /* ---- survivors ------------------------------------------------------------------------------------------------ */

@@ -130,8 +130,8 @@ void scenario_let_byte_fall(struct lr_cache *cache);
 void scenario_read_image(const struct scenario *s, uint8_t *out);
 void scenario_write_image(const struct scenario *s, const uint8_t *image);
 bool scenario_is_unchanged(const struct scenario *s, const uint8_t *image);
-/* Whether only bytes of the arena differ from the image. */
-bool scenario_is_arena_only(const struct scenario *s, const uint8_t *image);
+/* Whether only bytes of the arena differ from the image, and no block's first word among them. */
+bool scenario_is_payload_only(const struct scenario *s, const uint8_t *image);
 
 /* ---- survivors ------------------------------------------------------------------------------------------------ */
 

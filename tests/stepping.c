@@ -31,7 +31,7 @@ static void operate_stepwise(struct scenario *s) {
 
 /* The segment as it is now, if it differs from `last` by more than what is passed over. */
 static void keep(struct stepping *stepping, const struct scenario *s, uint8_t *last) {
-    bool passed_over = stepping->count > 0 && stepping->share > 1 && scenario_is_arena_only(s, last) &&
+    bool passed_over = stepping->count > 0 && stepping->share > 1 && scenario_is_payload_only(s, last) &&
                        ++stepping->passed_over % stepping->share != 0;
     scenario_read_image(s, last);
     if (passed_over || stepping->count == IMAGES_MAX)

@@ -9,7 +9,7 @@
 #include "scenario.h"
 
 struct stepping {
-    unsigned share; /* of steps that change only the arena one in so many is kept: 1 all */
+    unsigned share; /* of steps that change only what blocks hold one in so many is kept: 1 all */
     uint8_t **images;
     unsigned count;
     uint64_t steps, passed_over;

@@ -154,7 +154,9 @@ static void expect_true(struct bench *bench, unsigned which, int status) {
     read_file(bench->program_out, text, sizeof text);
     if (status == 6)
         case_fails(bench, "it says that the segment is damaged: %.300s", text);
-    if (status != 0)
+    /* A deadline that was made when time stood still is past. */
+    bool timeless = which == SET_ADD && atomic_load(&bench->control.target[0].call) == NTH_clock_gettime;
+    if (status != 0 || timeless)
         return;
     if ((which == SET || which == SET_ADD) && (read_back(bench, "key", value) != 0 || strcmp(value, "value") != 0))
         case_fails(bench, "status 0, and the value is not stored");

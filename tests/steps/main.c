@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define PAIRS 40u      /* of an operation and a state */
-#define ARENA_SHARE 7u /* without --full: of steps that change only the arena one in so many is judged */
+#define ARENA_SHARE 7u /* without --full: of steps that change only what blocks hold one in so many is judged */
 #define STATES_MAX 64u
 #define MAX_JOBS 256u
 
@@ -130,24 +130,35 @@ static void do_job(const struct work *work) {
 }
 
 static void run_jobs(const struct work *work) {
-    pid_t children[MAX_JOBS];
     fflush(NULL);
     for (unsigned i = 0; i < work->jobs; i++) {
-        children[i] = fork();
-        if (children[i] == 0) {
+        if (fork() == 0) {
             do_job(work);
             fflush(stdout);
             _exit(0);
         }
     }
-    for (unsigned i = 0; i < work->jobs; i++) {
+    unsigned left = work->jobs;
+    uint64_t told_ns = now_ns();
+    while (left > 0) {
         int status = 0;
-        pid_t child;
-        while ((child = waitpid(children[i], &status, 0)) < 0 && errno == EINTR)
+        pid_t child = waitpid(-1, &status, WNOHANG);
+        if (child > 0 || (child < 0 && errno != EINTR)) {
+            left--;
+            if (child < 0 || status != 0) {
+                printf("FAILED a job died: status %x\n", (unsigned)status);
+                atomic_fetch_add(&work->shared->failures, 1);
+            }
             continue;
-        if (child < 0 || status != 0) {
-            printf("FAILED a job died: status %x\n", (unsigned)status);
-            atomic_fetch_add(&work->shared->failures, 1);
+        }
+        struct timespec pause = {.tv_nsec = 50000000};
+        nanosleep(&pause, NULL);
+        if (now_ns() - told_ns > UINT64_C(5000000000)) {
+            told_ns = now_ns();
+            fprintf(stderr,
+                    "larder-steps: %" PRIu64 " operations in states, %" PRIu64 " images, %" PRIu64 " failures\n",
+                    atomic_load(&work->shared->pairs), atomic_load(&work->shared->images),
+                    atomic_load(&work->shared->failures));
         }
     }
 }
@@ -157,7 +168,7 @@ static int usage(int status) {
           "G2: operations are executed instruction by instruction; what the segment was after each is repaired and\n"
           "judged as if the process had been killed there.\n"
           "  --count N   so many operations in states, drawn by the seed (default 40); of instructions that change\n"
-          "              only the arena one in seven counts\n"
+          "              only what blocks hold one in seven counts\n"
           "  --full      all operations in all states, every instruction that changes anything\n"
           "Exit status: 0 all held, 1 something broke, 2 usage, 77 ptrace is not permitted.\n",
           status == 0 ? stdout : stderr);
