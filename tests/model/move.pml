@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Words that move: can a lockless delete get lost, or a reader miss what is there, while a word goes from one index pair to
+ * another, in a split or by cuckoo, and the mover dies?
+ *
+ * One key, whose word stands in cell OLD and moves to cell NEW (index.c: move_word, move_words, finish_move). A deleter
+ * (reader.c: lr_reader_kill), a reader (look_up) and a pinner's flag come in between. SPLIT: the pair of NEW is being made,
+ * and readers look there only while `splitting` is set or when it is done. Else both pairs belong to the key, and the
+ * move is counted in `split`. The mover's stores wait in a store buffer. It may die at any step; a heir finishes.
+ *
+ * What the code does not keep, and STRICT shows: a delete that killed the old word before its copy was stored has returned,
+ * and a reader who comes right then finds the copy, until the mover looks at the old word. So `after` means: the delete has
+ * returned and the move is over.
+ *
+ *   word: ITEM | PINNED | MOVED | DEAD;  split: moves * 4 | splitting * 2 | pairs done
+ *
+ * runs: SPLIT CUCKOO CUCKOO+DOWN SPLIT+PINS CUCKOO+PINS
+ * plants: SPLIT+DEAD_UNSEEN CUCKOO+DEAD_UNSEEN SPLIT+KILL_ONCE CUCKOO+DOWN+UNCOUNTED CUCKOO+DOWN+STRICT
+ * plants: SPLIT+CLEAR_FIRST SPLIT+NEW_FIRST SPLIT+ENDS_EARLY SPLIT+UNFINISHED CUCKOO+UNFINISHED SPLIT+PINS+PIN_MOVED SPLIT+SPLIT_UNSEEN
+ * plants: SPLIT+STRICT CUCKOO+STRICT
+ */
+#define OLD 0
+#define NEW 1
+#define SPLIT_WORD 2
+#define CELLS 3
+#define CPUS 2 /* mover, heir */
+#define DEPTH 2
+#include "tso.h"
+
+#define ITEM 1
+#define PINNED 2
+#define MOVED 4
+#define DEAD 8
+#define SAME(a, b) (((a) & ~PINNED) == ((b) & ~PINNED))
+#define SPLITTING(s) ((s) & 2)
+
+#ifdef LARGE
+#define TRIES 4
+#else
+#define TRIES 2
+#endif
+
+bool kill_mover, mover_died, moved;
+bool deleting, deleted; /* a delete has begun, has returned */
+bool pinned;            /* somebody holds a pin */
+byte quiet;             /* processes without the lock that are done */
+
+/* ---- the holder ---- */
+
+/* move_word. The buffer's last entries are drained by the CAS that clears. */
+inline move_word() {
+    w = mem[OLD];
+    do
+    :: w & MOVED -> break
+    :: !(w & MOVED) ->
+        CAS(OLD, w, w | MOVED);
+        w = (ok -> w | MOVED : seen)
+    od;
+#ifdef CLEAR_FIRST
+    atomic { FENCE; mem[OLD] = 0 };
+#endif
+    if
+    :: mem[NEW] == 0 -> STORE(NEW, w & ~MOVED)
+    :: else
+    fi;
+#if defined(CUCKOO) && !defined(UNCOUNTED)
+    STORE(SPLIT_WORD, mem[SPLIT_WORD] + 4);
+#endif
+#ifndef CLEAR_FIRST
+    do
+    :: FENCE;
+        w = mem[OLD];
+#ifndef DEAD_UNSEEN
+        if
+        :: w & DEAD -> atomic { FENCE; mem[NEW] = mem[NEW] | DEAD }
+        :: else
+        fi;
+#endif
+        CAS(OLD, w, 0);
+        if
+        :: ok -> break
+        :: else
+        fi
+    od
+#endif
+}
+
+/* add_pair and move_words; or push. */
+inline move() {
+#ifdef SPLIT
+    STORE(SPLIT_WORD, 2);
+    FENCE;
+#ifdef ENDS_EARLY
+    STORE(SPLIT_WORD, 1);
+#endif
+    if
+    :: mem[OLD] != 0 -> move_word()
+    :: else
+    fi;
+    STORE(SPLIT_WORD, 1);
+#else
+    move_word();
+#endif
+    FENCE
+}
+
+/* lr_index_finish_moves, then mark_slots: dead words go. */
+inline repair() {
+#ifndef UNFINISHED
+#ifdef SPLIT
+    if
+    :: SPLITTING(mem[SPLIT_WORD]) ->
+        if
+        :: mem[OLD] != 0 -> move_word()
+        :: else
+        fi;
+        STORE(SPLIT_WORD, 1)
+    :: else
+    fi;
+#else
+    if
+    :: (mem[OLD] & MOVED) && mem[NEW] != 0 -> move_word()
+    :: (mem[OLD] & MOVED) && mem[NEW] == 0 -> atomic { FENCE; mem[OLD] = mem[OLD] & ~MOVED }
+    :: else
+    fi;
+#endif
+#else
+    /* Clears the flag and the split, and leaves the words where they are. */
+    atomic { FENCE; mem[OLD] = mem[OLD] & ~MOVED; mem[SPLIT_WORD] = mem[SPLIT_WORD] / 4 * 4 };
+#endif
+    FENCE;
+    if
+    :: mem[OLD] & DEAD -> STORE(OLD, 0)
+    :: else
+    fi;
+    if
+    :: mem[NEW] & DEAD -> STORE(NEW, 0)
+    :: else
+    fi;
+    FENCE
+}
+
+proctype mover(byte me) {
+    byte w, seen;
+    bool ok;
+    {
+        move()
+    } unless { kill_mover };
+    atomic { mover_died = kill_mover; moved = !kill_mover; w = 0; seen = 0; ok = 0 }
+}
+
+proctype heir(byte me) {
+    byte w, seen;
+    bool ok;
+end:
+    mover_died && drained(0);
+    repair();
+    moved = 1
+}
+
+/* ---- without the lock (reader.c) ---- */
+
+/* look_up: cell and word; cell 255: certainly not there; 254: again. */
+#define LOOK(c)                                                                                                        \
+    atomic {                                                                                                           \
+        word = mem[c];                                                                                                 \
+        if                                                                                                             \
+        :: (word & ITEM) && !(word & DEAD) -> cell = c; goto looked                                                    \
+        :: else                                                                                                        \
+        fi                                                                                                             \
+    }
+
+inline look_up() {
+    cell = 255;
+    split = mem[SPLIT_WORD];
+#ifdef SPLIT
+    if
+#ifdef NEW_FIRST
+    :: SPLITTING(split) -> LOOK(NEW); LOOK(OLD)
+#elif defined(SPLIT_UNSEEN)
+    :: SPLITTING(split) -> LOOK(OLD)
+#else
+    :: SPLITTING(split) -> LOOK(OLD); LOOK(NEW)
+#endif
+    :: split == 1 -> LOOK(NEW)
+    :: split == 0 -> LOOK(OLD)
+    fi;
+#elif defined(DOWN)
+    LOOK(NEW);
+    LOOK(OLD);
+#else
+    LOOK(OLD);
+    LOOK(NEW);
+#endif
+    if
+    :: mem[SPLIT_WORD] != split -> cell = 254
+    :: else
+    fi;
+looked:
+    skip
+}
+
+/* lr_reader_kill */
+proctype deleter() {
+    byte cell, word, now, split;
+    if
+    :: deleting = 1
+    :: goto none /* nobody deletes */
+    fi;
+    do
+    :: atomic { deleting -> cell = 255 };
+        look_up();
+        if
+        :: cell == 255 -> break
+        :: cell == 254
+        :: else ->
+            /* settled */
+            if
+            :: SAME(mem[cell], word) && mem[SPLIT_WORD] == split ->
+                now = word;
+                do
+                :: atomic {
+                       if
+                       :: mem[cell] == now -> mem[cell] = now | DEAD; break
+                       :: else -> now = mem[cell]
+                       fi
+                   };
+                    if
+                    :: SAME(now, word)
+                    :: else -> break
+                    fi
+                od;
+#ifdef KILL_ONCE
+                break
+#endif
+            :: else
+            fi
+        fi
+    od;
+    deleted = 1;
+none:
+    atomic { quiet++; cell = 0; word = 0; now = 0; split = 0 }
+}
+
+proctype reader() {
+    byte cell, word, split, tries = TRIES;
+    bool after;
+#ifdef STRICT
+    after = deleted;
+#else
+    after = deleted && moved;
+#endif
+again:
+    look_up();
+    if
+    :: cell == 255 -> assert(deleting) /* what nobody deletes is found */
+    :: cell == 254 || (cell < 2 && (!SAME(mem[cell], word) || mem[SPLIT_WORD] != split)) ->
+        if
+        :: tries > 0 -> tries--; goto again
+        :: else /* the lock */
+        fi
+#ifdef STRICT
+    :: else -> assert(!after) /* deleted is deleted, at once */
+#else
+    :: else -> assert(!after) /* deleted is deleted */
+#endif
+    fi;
+    atomic { quiet++; cell = 0; word = 0; split = 0; tries = 0; after = 0 }
+}
+
+/* fasten: the flag goes on, and never on a word that is being moved. */
+proctype pinner() {
+    byte cell, word, split;
+    look_up();
+    if
+    :: cell >= 254
+    :: else ->
+        atomic {
+            if
+#ifdef PIN_MOVED
+            :: mem[cell] == word -> mem[cell] = word | PINNED; pinned = 1
+#else
+            :: mem[cell] == word && !(word & MOVED) -> mem[cell] = word | PINNED; pinned = 1
+#endif
+            :: else
+            fi
+        };
+        if
+        :: mem[SPLIT_WORD] != split -> pinned = 0 /* settled */
+        :: else
+        fi
+    fi;
+    atomic { quiet++; cell = 0; word = 0; split = 0 }
+}
+
+proctype killer() {
+    if
+    :: kill_mover = 1
+    :: 1
+    fi
+}
+
+/* When all is quiet: the item stands once, or nowhere if it was deleted; and a pin has its flag. */
+proctype judge() {
+end:
+    moved && quiet == 2 && drained(0) && drained(1);
+    assert(!(mem[OLD] & MOVED) && !(mem[NEW] & MOVED) && !SPLITTING(mem[SPLIT_WORD]));
+    if
+    :: deleted ->
+        assert(!(mem[OLD] & ITEM) || (mem[OLD] & DEAD));
+        assert(!(mem[NEW] & ITEM) || (mem[NEW] & DEAD))
+    :: else ->
+        assert((mem[OLD] == 0) != (mem[NEW] == 0));
+        assert(!pinned || ((mem[OLD] | mem[NEW]) & PINNED))
+    fi
+}
+
+init {
+    atomic {
+        mem[OLD] = ITEM;
+        run mover(0);
+        run heir(1);
+        run deleter();
+#ifdef PINS
+        run pinner();
+#else
+        run reader();
+#endif
+        run killer();
+        run judge()
+    }
+}
