@@ -25,7 +25,7 @@
 #define CELLS 3
 #define CPUS 2 /* mover, heir */
 #define DEPTH 2
-#include "tso.h"
+#include "tso.inc"
 
 #define ITEM 1
 #define PINNED 2

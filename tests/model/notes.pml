@@ -29,7 +29,7 @@
 #define CELLS 3
 #define CPUS DELETERS
 #define DEPTH 3
-#include "tso.h"
+#include "tso.inc"
 
 #define VALID 1
 

@@ -4,7 +4,7 @@
  *
  * One key, its slot word, and a few blocks. Readers pin (reader.c, pin_key) or copy out (read_key); whoever holds the
  * stripe replaces, deletes, evicts, slides, displaces and frees held blocks (entry.c, arena.c). Everybody may die at any
- * step; an heir repairs (repair.c) and goes on. The pinner's stores wait in a store buffer (tso.h). The holder's need
+ * step; an heir repairs (repair.c) and goes on. The pinner's stores wait in a store buffer (tso.inc). The holder's need
  * none: whatever it loads after a store, a CAS or the unlock's exchange stands between.
  *
  *   slot word: block 1..BLOCKS | one bit of the incarnation << 2 | PINNED
@@ -34,7 +34,7 @@
 
 #define CPUS 1 /* the pinner */
 #define DEPTH 2
-#include "tso.h"
+#include "tso.inc"
 
 #define PINNED 8
 #define BLOCK(w) ((w) & 3)
