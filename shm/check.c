@@ -170,14 +170,13 @@ static uint64_t check_block(struct checking *c, uint64_t off, uint64_t limit) {
              (unsigned long long)(limit - off));
         return 0;
     }
+    /* Only live blocks are ever marked as named: of others check_entry says that they are no such block. */
     bool named = take_bit(c->named, off);
     switch (lr_block_state(word)) {
     case SM_BLOCK_HOLE:
         c->hole_bytes += size;
         if (size >= SM_MIN_BLOCK)
             set_bit(c->holes, off);
-        if (named)
-            find(c, "hole %llu is named by a slot", (unsigned long long)off);
         break;
     case SM_BLOCK_LIVE:
         if (!named)
@@ -186,8 +185,6 @@ static uint64_t check_block(struct checking *c, uint64_t off, uint64_t limit) {
     case SM_BLOCK_HELD:
         c->held++;
         c->held_bytes += size;
-        if (named)
-            find(c, "held block %llu is named by a slot", (unsigned long long)off);
         break;
     default:
         find(c, "block %llu has state 3", (unsigned long long)off);

@@ -264,6 +264,9 @@ static void of_two_entries_of_one_key_repair_keeps_the_newer(void) {
         struct victim v;
         begin(&v, false);
         struct lr_cache *cache = v.fixture.one;
+        for (uint64_t i = 0; i < 400;
+             i++) /* room that is found without moving the hand, which would look the key up anew */
+            lr_delete(cache, &i, 8);
         uint64_t number = 1000000;
         struct lr_key key = lr_key_of(cache, &number, 8);
         struct lr_view view;
@@ -291,10 +294,79 @@ static void of_two_entries_of_one_key_repair_keeps_the_newer(void) {
     }
 }
 
+/* A writer died after it had taken a pinned word out: the block is held until the pin ends. */
+static void repair_holds_what_a_pin_names(void) {
+    struct victim v;
+    struct lr_check check;
+    struct lr_stat stat;
+    struct lr_pin pin;
+    begin(&v, false);
+    struct lr_cache *cache = v.fixture.one;
+    uint64_t number = 8;
+    struct lr_put put = {.key = &number, .key_len = 8, .value = "pinned", .value_len = 6};
+    CU_ASSERT_EQUAL(lr_put(cache, &put), 0);
+    CU_ASSERT_EQUAL_FATAL(lr_pin(v.fixture.two, &number, 8, &pin), 0);
+    struct lr_key key = lr_key_of(cache, &number, 8);
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
+    struct lr_found found = lr_index_find(&view, &key);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(found.slot);
+    lr_store(found.slot, 0);
+    repair_all(cache);
+    CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+    CU_ASSERT_EQUAL(check.held_blocks, 1);
+    CU_ASSERT_EQUAL(memcmp(pin.value, "pinned", 6), 0);
+    repair_all(cache); /* and it stays held */
+    CU_ASSERT_EQUAL(memcmp(pin.value, "pinned", 6), 0);
+    lr_unpin(v.fixture.two, &pin);
+    repair_all(cache);
+    lr_stat(cache, &stat);
+    CU_ASSERT_EQUAL(stat.held_blocks, 0);
+    end(&v);
+}
+
+static void repair_waits_for_the_bitmap_and_gives_up(void) {
+    struct victim v;
+    begin(&v, false);
+    CU_ASSERT(lr_repair_claim(v.fixture.one));
+    CU_ASSERT(!lr_repair_claim(v.fixture.one));
+    lr_repair_release(v.fixture.one);
+    CU_ASSERT(lr_repair_claim(v.fixture.one));
+    lr_repair_release(v.fixture.one);
+    end(&v);
+}
+
+/* A live block's state is overwritten under its slot: check names each, repair mends each. */
+static void check_sees_a_named_block_that_is_free_or_held(void) {
+    const unsigned states[] = {SM_BLOCK_HOLE, SM_BLOCK_HELD, 3};
+    for (unsigned i = 0; i < 3; i++) {
+        struct victim v;
+        struct lr_check check;
+        begin(&v, false);
+        struct lr_cache *cache = v.fixture.one;
+        uint64_t number = 1000000;
+        struct lr_put put = {.key = &number, .key_len = 8, .value = "v", .value_len = 1};
+        CU_ASSERT_EQUAL(lr_put(cache, &put), 0);
+        struct lr_key key = lr_key_of(cache, &number, 8);
+        struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
+        struct lr_found found = lr_index_find(&view, &key);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(found.slot);
+        sm_u64 *word = &lr_block_at(view.data, found.head.off)->word;
+        lr_store(word, (lr_load(word) & ~(UINT64_C(3) << SM_BLOCK_STATE_SHIFT)) | (uint64_t)states[i]
+                                                                                      << SM_BLOCK_STATE_SHIFT);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), LARDER_ECORRUPT);
+        repair_all(cache);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        end(&v);
+    }
+}
+
 void larder_suite_75_corrupt(void) {
     CU_pSuite suite = CU_add_suite("75_corrupt", NULL, NULL);
     CU_ADD_TEST(suite, repair_of_a_healthy_stripe_changes_nothing_that_counts);
     CU_ADD_TEST(suite, repair_finds_what_a_dead_holder_left);
     CU_ADD_TEST(suite, repair_drops_only_what_cannot_be_trusted_and_counts_it);
     CU_ADD_TEST(suite, of_two_entries_of_one_key_repair_keeps_the_newer);
+    CU_ADD_TEST(suite, repair_holds_what_a_pin_names);
+    CU_ADD_TEST(suite, repair_waits_for_the_bitmap_and_gives_up);
+    CU_ADD_TEST(suite, check_sees_a_named_block_that_is_free_or_held);
 }

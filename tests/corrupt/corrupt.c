@@ -557,9 +557,10 @@ int main(int argc, char **argv) {
     fprintf(stderr, "larder-corrupt: seed 0x%" PRIx64 ", %" PRIu64 " jobs\n", request.seed, request.jobs);
     pid_t children[MAX_JOBS];
     for (unsigned job = 0; job < request.jobs; job++) {
+        fflush(NULL);
         children[job] = fork();
         if (children[job] == 0)
-            _exit(work(request.seed, job, (unsigned)request.jobs, request.count, request.seconds, &progress[job]));
+            exit(work(request.seed, job, (unsigned)request.jobs, request.count, request.seconds, &progress[job]));
     }
     uint64_t done = 0, unhealthy = 0, repaired = 0, attached = 0;
     unsigned failures = 0, skipped = 0;

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What goes on around a lock holder who does not answer, and what the rare ways of a read give: shared bytes are set by
+ * hand to what a stopped or busy process leaves.
+ */
+#include "fixture.h"
+
+#include "stripe.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+static void begin(struct fixture *fixture, bool replicating) {
+    struct lr_options options = lr_options_default();
+    memset(fixture, 0, sizeof *fixture);
+    options.size = 128u << 10;
+    options.stripes = 1;
+    options.wait_ms = 1;
+    fixture_create_with(fixture, &options);
+    lr_set_replicating(fixture->one, replicating);
+}
+
+static void put(struct lr_cache *cache, const char *key, uint64_t ttl_ms) {
+    struct lr_put put = {.key = key, .key_len = strlen(key), .value = "value", .value_len = 5, .ttl_ms = ttl_ms};
+    CU_ASSERT_EQUAL(lr_put(cache, &put), 0);
+}
+
+static sm_u64 *slot_of(struct lr_cache *cache, const char *key) {
+    static char copy[40960]; /* gcc warns of code for long keys that it has inlined for a literal */
+    snprintf(copy, sizeof copy, "%s", key);
+    struct lr_key hashed = lr_key_of(cache, copy, strlen(copy));
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, hashed.place));
+    struct lr_found found = lr_index_find(&view, &hashed);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(found.slot);
+    return found.slot;
+}
+
+static void delete_takes_effect_behind_a_holder_and_leaves_a_tombstone(void) {
+    for (unsigned replicating = 0; replicating < 2; replicating++) {
+        struct fixture f;
+        struct lr_view held;
+        struct lr_stat stat;
+        char buf[16];
+        begin(&f, replicating != 0);
+        put(f.one, "key", 0);
+        put(f.one, "other", 0);
+        CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&held, f.one, 0), 0);
+        CU_ASSERT_EQUAL(lr_delete(f.two, "key", 3), 0);
+        CU_ASSERT_EQUAL(lr_delete(f.two, "key", 3), LARDER_ENOT_FOUND);
+        CU_ASSERT_EQUAL(lr_get(f.two, "key", 3, buf, sizeof buf, NULL, 0), LARDER_ENOT_FOUND);
+        CU_ASSERT_EQUAL(lr_get(f.two, "other", 5, buf, sizeof buf, NULL, 0), 0);
+        struct lr_put refused = {.key = "other", .key_len = 5, .value = "new", .value_len = 3};
+        CU_ASSERT_EQUAL(lr_put(f.two, &refused), LARDER_EBUSY);
+        lr_stripe_unlock(&held);
+        CU_ASSERT_EQUAL(lr_stripe_lock(&held, f.one, 0), 0); /* settles the notes */
+        lr_stripe_unlock(&held);
+        lr_stat(f.one, &stat);
+        CU_ASSERT_EQUAL(stat.tombstones, replicating);
+        CU_ASSERT_EQUAL(stat.counters[LR_C_lockless_deletes], 2);
+        fixture_destroy(&f);
+    }
+}
+
+static void deletes_without_a_free_note_raise_the_void(void) {
+    struct fixture f;
+    struct lr_view held;
+    struct lr_stat stat;
+    struct lr_range range;
+    begin(&f, true);
+    CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&held, f.one, 0), 0);
+    for (uint64_t i = 0; i <= SM_NOTES; i++)
+        lr_delete(f.two, &i, 8);
+    lr_stat(f.two, &stat);
+    CU_ASSERT_EQUAL(stat.counters[LR_C_notes_exhausted], 1);
+    uint64_t last = SM_NOTES;
+    lr_range_get(f.two, lr_range_of(lr_cluster_hash(&last, 8)), &range);
+    CU_ASSERT(range.void_version != 0);
+    lr_stripe_unlock(&held);
+    fixture_destroy(&f);
+}
+
+static void word_that_is_being_moved_is_read_and_not_pinned(void) {
+    struct fixture f;
+    struct lr_pin pin;
+    struct lr_stat stat;
+    char buf[16];
+    begin(&f, false);
+    put(f.one, "key", 0);
+    sm_u64 *slot = slot_of(f.one, "key");
+    atomic_fetch_or(slot, SM_SLOT_MOVED);
+    CU_ASSERT_EQUAL(lr_get(f.two, "key", 3, buf, sizeof buf, NULL, 0), 0);
+    CU_ASSERT_EQUAL(lr_pin(f.two, "key", 3, &pin), LARDER_EBUSY);
+    lr_stat(f.two, &stat);
+    CU_ASSERT_EQUAL(stat.counters[LR_C_locked_reads], 1);
+    CU_ASSERT_EQUAL(lr_load(&f.two->me->pin_summary), 0);
+    atomic_fetch_and(slot, ~SM_SLOT_MOVED);
+    CU_ASSERT_EQUAL(lr_pin(f.two, "key", 3, &pin), 0);
+    lr_unpin(f.two, &pin);
+    fixture_destroy(&f);
+}
+
+struct restless {
+    sm_u64 *slot;
+    _Atomic bool enough;
+};
+
+static void *change_all_the_time(void *context) {
+    struct restless *restless = context;
+    while (!atomic_load(&restless->enough))
+        atomic_fetch_xor(restless->slot, SM_SLOT_MOVED);
+    atomic_fetch_and(restless->slot, ~SM_SLOT_MOVED);
+    return NULL;
+}
+
+/* A word that changes at every look sends gets under the lock; what has expired has expired there too. */
+static void read_under_the_lock_judges_like_any_other(void) {
+    struct fixture f;
+    struct lr_stat stat = {0};
+    struct restless restless = {0};
+    pthread_t thread;
+    unsigned wrong = 0;
+    char buf[16];
+    static char key[40001]; /* takes a while to compare */
+    begin(&f, false);
+    memset(key, 'k', sizeof key - 1);
+    put(f.one, key, 1000);
+    restless.slot = slot_of(f.one, key);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, change_all_the_time, &restless), 0);
+    const uint64_t now = lr_now_ms(f.one), until = fixture_now_ns() + UINT64_C(6000000000);
+    uint64_t passes = 0;
+    for (unsigned i = 0; fixture_now_ns() < until && passes < 6; i++) {
+        bool expired = i % 2 == 0;
+        lr_drive_clock(f.one, expired ? now + 5000 : now);
+        int result = lr_get(f.one, key, sizeof key - 1, buf, i % 4 == 1 ? 2 : sizeof buf, NULL, 0);
+        wrong += result != (expired ? LARDER_ENOT_FOUND : i % 4 == 1 ? LARDER_ETOO_SMALL : 0) && result != LARDER_EBUSY;
+        passes = lr_load(&f.one->me->counters[LR_C_locked_reads]);
+    }
+    atomic_store(&restless.enough, true);
+    pthread_join(thread, NULL);
+    lr_drive_clock(f.one, 0);
+    lr_stat(f.one, &stat);
+    CU_ASSERT_EQUAL(wrong, 0);
+    if (stat.counters[LR_C_locked_reads] < 6)
+        fixture_skip("read_under_the_lock_judges_like_any_other", "the machine is too busy for two threads at once");
+    fixture_destroy(&f);
+}
+
+static void deadlines_follow_the_boot_clock(void) {
+    struct fixture f;
+    struct timespec boot;
+    begin(&f, false);
+    CU_ASSERT_EQUAL_FATAL(clock_gettime(CLOCK_BOOTTIME, &boot), 0);
+    uint64_t ns = (uint64_t)boot.tv_sec * 1000000000u + (uint64_t)boot.tv_nsec - f.one->clock_offset_ns;
+    uint64_t now = lr_now_ms(f.one);
+    CU_ASSERT(now >= ns / 1000000 && now <= ns / 1000000 + 5000);
+    fixture_destroy(&f);
+}
+
+/* Fills the stripe with entries of many sizes until the hand has slid a few. */
+static uint64_t fill_until_slides(struct lr_cache *cache) {
+    uint64_t puts = 0;
+    char value[200] = {0}, buf[200];
+    for (uint64_t i = 0; i < 100000 && lr_load(&lr_stripe_at(cache, 0)->counters[LR_S_slides]) < 50; i++, puts++) {
+        struct lr_put put = {.key = &i, .key_len = 8, .value = value, .value_len = i * 37 % sizeof value};
+        CU_ASSERT_EQUAL(lr_put(cache, &put), 0);
+        for (uint64_t k = i > 60 ? i - 60 : 0; k < i; k += 3)
+            lr_get(cache, &k, 8, buf, sizeof buf, NULL, 0);
+    }
+    return puts;
+}
+
+static void every_filling_of_a_block_has_a_number_of_its_own(void) {
+    struct fixture f;
+    begin(&f, false);
+    uint64_t puts = fill_until_slides(f.one);
+    struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+    CU_ASSERT(lr_load(&stripe->counters[LR_S_slides]) >= 50);
+    CU_ASSERT(lr_load(&stripe->incarnation) >= puts + lr_load(&stripe->counters[LR_S_slides]));
+    fixture_destroy(&f);
+}
+
+static void what_is_freed_behind_the_gap_joins_it(void) {
+    struct fixture f;
+    struct lr_head head;
+    begin(&f, false);
+    (void)fill_until_slides(f.one);
+    struct lr_view view = lr_view_of(f.one, 0);
+    struct lr_gap before = lr_gap_of(&view);
+    CU_ASSERT_FATAL(before.end < f.one->geometry.stripe_bytes);
+    for (unsigned i = 0; i < 5; i++) { /* holes would be swallowed with it */
+        before = lr_gap_of(&view);
+        if (!lr_head_read(f.one, view.data, before.end, &head) || lr_block_state(head.word) != SM_BLOCK_LIVE)
+            break;
+        CU_ASSERT_EQUAL(lr_delete(f.one, view.data + head.off + head.key_at, head.key_len), 0);
+        CU_ASSERT(lr_gap_of(&view).end >= before.end + head.size);
+    }
+    CU_ASSERT(before.end > before.start);
+    fixture_destroy(&f);
+}
+
+static void far_older_change_is_stale(void) {
+    struct fixture f;
+    begin(&f, true);
+    const uint64_t newest = lr_highest_version(f.one) + (UINT64_C(100) << 40);
+    for (unsigned shift = 10; shift < 46; shift++) {
+        struct lr_change change = {.key = "key", .key_len = 3, .value = "v", .value_len = 1, .deadline_ms = UINT64_MAX};
+        change.version = newest;
+        lr_apply_put(f.one, &change, 0);
+        change.version = newest - (UINT64_C(3) << (shift - 1));
+        CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LR_STALE);
+    }
+    fixture_destroy(&f);
+}
+
+void larder_suite_62_stopped(void);
+void larder_suite_62_stopped(void) {
+    CU_pSuite suite = CU_add_suite("62_stopped", NULL, NULL);
+    CU_ADD_TEST(suite, delete_takes_effect_behind_a_holder_and_leaves_a_tombstone);
+    CU_ADD_TEST(suite, deletes_without_a_free_note_raise_the_void);
+    CU_ADD_TEST(suite, word_that_is_being_moved_is_read_and_not_pinned);
+    CU_ADD_TEST(suite, read_under_the_lock_judges_like_any_other);
+    CU_ADD_TEST(suite, deadlines_follow_the_boot_clock);
+    CU_ADD_TEST(suite, every_filling_of_a_block_has_a_number_of_its_own);
+    CU_ADD_TEST(suite, what_is_freed_behind_the_gap_joins_it);
+    CU_ADD_TEST(suite, far_older_change_is_stale);
+}
