@@ -76,7 +76,6 @@ struct lr_cache {
     uint32_t slot;
     uint64_t generation;
     struct sm_participant *me; /* = &participants[slot]; a private dummy when read_only */
-    sm_u32 pinned[SM_PINS];    /* bytes of the block that each of our hazards names; 0 none (hazard.c) */
     int probe_fd;              /* own description of the liveness file, for probing and reaping only; -1 none */
     void *live_page;           /* one page mapped through the description that holds our byte; MADV_DONTFORK */
     uid_t owner;               /* trusted beside oneself and root */
@@ -133,6 +132,12 @@ int lr_participant_rejoin(struct lr_cache *cache);
 /* Neither destroyed nor without its keeper. */
 static inline bool lr_is_live(const struct lr_cache *cache) {
     return atomic_load_explicit(&cache->header->state, memory_order_relaxed) == cache->live_state;
+}
+
+/* Bytes of the block, as its pinner saw it; damage is bounded. */
+static inline uint64_t lr_hazard_bytes(const struct lr_cache *cache, uint64_t word) {
+    uint64_t bytes = (word >> SM_HAZARD_PLACE_BITS) * SM_GRANULE;
+    return bytes < cache->geometry.max_block ? bytes : cache->geometry.max_block;
 }
 
 /* Hazards in use of the participant in this slot, and the bytes of their blocks: for humans. */

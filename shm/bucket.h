@@ -22,6 +22,11 @@ static inline bool lr_slot_is_empty(uint64_t word) {
     return (word & SM_SLOT_OFF_MASK) == 0;
 }
 
+/* A copy that does not count yet. (A word that was killed while it moves looks the same, and is as dead.) */
+static inline bool lr_slot_is_hidden(uint64_t word) {
+    return (~word & (SM_SLOT_DEAD | SM_SLOT_MOVED)) == 0 && !lr_slot_is_empty(word);
+}
+
 #if defined(__SSE2__) && !defined(LR_TSAN)
 
 /* The upper (or lower) halves of four words side by side. */

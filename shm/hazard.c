@@ -43,7 +43,8 @@ bool lr_hazard_held(struct lr_cache *cache, uint64_t hazard, struct lr_view *vie
         while (summary != 0 && !held) {
             unsigned i = (unsigned)__builtin_ctzll(summary);
             summary &= summary - 1;
-            held = atomic_load_explicit(&participant->hazards[i], memory_order_acquire) == hazard;
+            uint64_t word = atomic_load_explicit(&participant->hazards[i], memory_order_acquire);
+            held = (word & SM_HAZARD_PLACE_MASK) == hazard;
         }
         if (held && view != NULL)
             remember_blocker(view, slot);
@@ -69,12 +70,11 @@ static bool stripe_has_room(const struct lr_view *view) {
         uint64_t summary = atomic_load_explicit(&participant->pin_summary, memory_order_acquire);
         for (; summary != 0; summary &= summary - 1) {
             unsigned i = (unsigned)__builtin_ctzll(summary);
-            uint64_t hazard = atomic_load_explicit(&participant->hazards[i], memory_order_acquire);
+            uint64_t word = atomic_load_explicit(&participant->hazards[i], memory_order_acquire);
+            uint64_t hazard = word & SM_HAZARD_PLACE_MASK;
             if (hazard < first || hazard >= last || is_listed(listed, count, hazard))
                 continue;
-            uint64_t left = (last - hazard) * SM_GRANULE;
-            uint64_t size = lr_block_size(lr_load(&lr_block_at(view->data, (hazard - first) * SM_GRANULE)->word));
-            bytes += size < left ? size : left;
+            bytes += lr_hazard_bytes(cache, word);
             if (bytes > cache->geometry.max_block)
                 return false;
             if (count < DISTINCT)
@@ -86,13 +86,13 @@ static bool stripe_has_room(const struct lr_view *view) {
 
 bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard) {
     struct lr_cache *cache = view->cache;
-    uint64_t bytes = atomic_load_explicit(&cache->pinned[hazard], memory_order_relaxed);
+    uint64_t bytes = lr_hazard_bytes(cache, lr_load(&cache->me->hazards[hazard]));
     uint64_t others = lr_load(&cache->me->pin_summary) & ~(UINT64_C(1) << hazard);
     bool known = true;
     for (; others != 0; others &= others - 1) {
-        uint32_t its = atomic_load_explicit(&cache->pinned[__builtin_ctzll(others)], memory_order_relaxed);
+        uint64_t its = lr_load(&cache->me->hazards[__builtin_ctzll(others)]);
         known &= its != 0; /* another thread has claimed it, and may not have seen that we did */
-        bytes += its;
+        bytes += lr_hazard_bytes(cache, its);
     }
     return (known && bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block) ||
            stripe_has_room(view);

@@ -14,10 +14,11 @@
  *
  *   {n}  ->  bucket n is zeroed  ->  {n, splitting}  ->  words move p -> n, one by one  ->  {n + 1}
  *
- * and for each word: CAS `moved` in the old slot -> store the word in the new one -> (cuckoo only: count it in `moves`)
- * -> full fence -> load the old word again (dead? CAS dead in the new) -> clear the old. Readers who see `splitting`
- * look in p, then in n: a word leaves p only after it stands in n. Those who missed a word that went the other way
- * round find `moves` changed, and look again.
+ * and for each word: set `moved` in the old slot -> store the copy, hidden, in the new one -> full fence -> reveal the
+ * copy by CAS, unless the old word is dead by now -> (cuckoo only: count it in `moves`) -> clear the old. Readers who
+ * see `splitting` look in p, then in n: a word leaves p only after it counts in n. Those who missed a word that went
+ * the other way round find `moves` changed, and look again. A deleter without the lock kills the hidden copy too: then
+ * it is never revealed. So a deleted value does not come back, wherever the mover was stopped.
  *
  * Rules:
  *  1. The holder changes a used slot by CAS from the word that it saw, because readers set `pinned` and recency, and
@@ -173,13 +174,34 @@ sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict) {
 /* ---- moves --------------------------------------------------------------------------------------------------------
  */
 
+/* The copy counts from now on, unless the old word or the copy itself was killed. False: it does not stand still. */
+static bool reveal(const sm_u64 *old, sm_u64 *copy) {
+    for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
+        /* ORDER(moved) publish: the copy stands before we look whether somebody killed the old word. */
+        atomic_thread_fence(memory_order_seq_cst);
+        uint64_t word = atomic_load_explicit(copy, memory_order_acquire);
+        if (!lr_slot_is_hidden(word))
+            return true;
+        bool dead = (atomic_load_explicit((sm_u64 *)old, memory_order_acquire) & SM_SLOT_DEAD) != 0;
+        uint64_t shown = word & ~(dead ? SM_SLOT_MOVED : SM_SLOT_MOVED | SM_SLOT_DEAD);
+        /* ORDER(entry) publish: the word under its new address. */
+        if (atomic_compare_exchange_strong_explicit(copy, &word, shown, memory_order_acq_rel, memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
 /* Moves a word from its slot to an empty one, or to one where a dead holder had put it already. */
 static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool count) {
     uint64_t word = atomic_fetch_or_explicit(old, SM_SLOT_MOVED, memory_order_acq_rel);
     LR_CRASH_POINT("word moves, marked");
     if (lr_slot_is_empty(lr_load(target)))
-        /* ORDER(entry) publish: the word under its new address. */
-        atomic_store_explicit(target, word & ~SM_SLOT_MOVED, memory_order_release);
+        atomic_store_explicit(target, word | SM_SLOT_MOVED | SM_SLOT_DEAD, memory_order_release);
+    LR_CRASH_POINT("word moves, hidden copy");
+    if (!reveal(old, target)) {
+        view->damaged = true; /* repair finishes it before we unlock */
+        return;
+    }
     LR_CRASH_POINT("word moves, in both");
     if (target < old) {
         /* ORDER(moves-down) publish: the word stands in its new place and has not left the old one. A walk that passed
@@ -189,27 +211,17 @@ static void move_word(struct lr_view *view, sm_u64 *old, sm_u64 *target, bool co
     }
     if (count)
         atomic_store_explicit(&view->stripe->split, lr_load(&view->stripe->split) + SM_MOVES_ONE, memory_order_release);
-    for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
-        /* ORDER(moved) publish: the new word stands before we look whether somebody killed the old one. */
-        atomic_thread_fence(memory_order_seq_cst);
-        uint64_t now = atomic_load_explicit(old, memory_order_acquire);
-        if (now & SM_SLOT_DEAD)
-            atomic_fetch_or_explicit(target, SM_SLOT_DEAD, memory_order_acq_rel);
-        if (atomic_compare_exchange_strong_explicit(old, &now, 0, memory_order_acq_rel, memory_order_relaxed)) {
-            LR_CRASH_POINT("word moves, done");
-            return;
-        }
-    }
-    /* It does not stand still (LR_WORD_TRIES), and is not lost: repair finishes the move before we unlock. */
-    view->damaged = true;
+    /* Whatever became of it: a deleter who kills it now looks again and finds the copy. */
+    atomic_exchange_explicit(old, 0, memory_order_acq_rel);
+    LR_CRASH_POINT("word moves, done");
 }
 
-/* The slot of `bucket` that names the same block as `word`, else an empty one, else NULL. */
-static sm_u64 *target_in(sm_u64 *bucket, uint64_t word) {
+/* The slot of `bucket` that names the same block as `word`; NULL: none. */
+static sm_u64 *twin_in(sm_u64 *bucket, uint64_t word) {
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
         if (((lr_load(&bucket[i]) ^ word) & SM_SLOT_OFF_MASK) == 0)
             return &bucket[i];
-    return empty_in(bucket);
+    return NULL;
 }
 
 static void move_words(struct lr_view *view, uint32_t buckets) {
@@ -221,7 +233,7 @@ static void move_words(struct lr_view *view, uint32_t buckets) {
             continue;
         if (lr_belongs((uint32_t)(head.identity >> 32), lr_split_partner(buckets), buckets + 1))
             continue;
-        sm_u64 *target = target_in(fresh, word);
+        sm_u64 *twin = twin_in(fresh, word), *target = twin != NULL ? twin : empty_in(fresh);
         if (target != NULL) /* always, but in a damaged stripe */
             move_word(view, &partner[i], target, false);
     }
@@ -234,7 +246,9 @@ static void move_words(struct lr_view *view, uint32_t buckets) {
     lr_tally(view, LR_S_splits, 1);
 }
 
-/* A cuckoo move that a dead holder began: either the word stands in its other bucket already, or nothing has happened.
+/*
+ * A cuckoo move that a dead holder began. Is the word in both places, and counts in both, the move is finished; else it
+ * has not happened. Of a word and its hidden copy the word stays; of two that are dead, nothing does.
  */
 static void finish_move(struct lr_view *view, uint32_t bucket, sm_u64 *slot) {
     uint64_t word = lr_load(slot);
@@ -244,11 +258,17 @@ static void finish_move(struct lr_view *view, uint32_t bucket, sm_u64 *slot) {
         return;
     struct two both = buckets_of(view, (uint32_t)(head.identity >> 32));
     sm_u64 *here = lr_bucket_at(view->data, bucket), *other = both.bucket[0] == here ? both.bucket[1] : both.bucket[0];
-    sm_u64 *target = other == here ? NULL : target_in(other, word);
-    if (target != NULL && !lr_slot_is_empty(lr_load(target)))
-        move_word(view, slot, target, true);
-    else
+    sm_u64 *twin = other == here ? NULL : twin_in(other, word);
+    const bool twin_counts = twin != NULL && !(lr_load(twin) & SM_SLOT_DEAD);
+    if (twin_counts && !(word & SM_SLOT_DEAD)) {
+        move_word(view, slot, twin, true);
+    } else if (twin_counts) {
+        atomic_store_explicit(slot, 0, memory_order_release);
+    } else {
+        if (twin != NULL)
+            atomic_store_explicit(twin, 0, memory_order_release);
         atomic_fetch_and_explicit(slot, ~SM_SLOT_MOVED, memory_order_acq_rel);
+    }
 }
 
 void lr_index_finish_moves(struct lr_view *view) {

@@ -151,10 +151,12 @@ struct sm_participant {
     sm_u64 pin_summary; /* 64: bit i: hazard i may be in use */
     uint8_t pad0[56];
 
-    sm_u64 hazards[SM_PINS]; /* 128: segment offset / 8 of a pinned block; 0 none */
+    sm_u64 hazards[SM_PINS]; /* 128: {size / 8 : 26, segment offset / 8 : 38} of a pinned block; 0 none */
 
     sm_u64 counters[SM_COUNTERS]; /* 640: rows of LR_COUNTERS (cache.h) */
 };
+#define SM_HAZARD_PLACE_BITS 38 /* 2 TiB */
+#define SM_HAZARD_PLACE_MASK ((UINT64_C(1) << SM_HAZARD_PLACE_BITS) - 1)
 static_assert(sizeof(struct sm_participant) == 1024, "participant is a KiB");
 static_assert(offsetof(struct sm_participant, pin_summary) == 64, "byte map");
 static_assert(offsetof(struct sm_participant, hazards) == 128, "byte map");
@@ -258,7 +260,8 @@ static_assert(offsetof(struct sm_stripe, ring) == 8576, "byte map");
  *   63      51   50     49      48    47      40 39             32 31                  0
  *   | tag 13  | dead | moved | pinned | recency 8 | incarnation 8   | offset / 8 in stripe |
  *
- * Offset 0: empty. tag and incarnation let most wrong candidates be refused without touching the block.
+ * Offset 0: empty. tag and incarnation let most wrong candidates be refused without touching the block. A word that
+ * moves to another bucket is `moved` in its old place; its copy is `dead` and `moved` until it counts (index.c).
  *
  * Recency is a byte of its own, because readers raise it by a plain store of that byte: a locked instruction would make
  * the processor wait for everything before it, and cost as much as the rest of a get. Such a store may come late, when

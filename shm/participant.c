@@ -490,26 +490,13 @@ bool lr_participant_reap(struct lr_cache *cache, uint32_t slot, uint64_t generat
 
 /* ---- for humans ------------------------------------------------------------------------------------------------- */
 
-static uint64_t pinned_block_bytes(const struct lr_cache *cache, uint64_t hazard) {
-    const struct lr_geometry *geometry = &cache->geometry;
-    if (hazard < geometry->data_off / SM_GRANULE || hazard >= geometry->segment_bytes / SM_GRANULE)
-        return 0; /* damaged, or being cleared */
-    uint64_t offset = hazard * SM_GRANULE;
-    uint64_t left = geometry->stripe_bytes - (offset - geometry->data_off) % geometry->stripe_bytes;
-    const sm_u64 *word = (const sm_u64 *)(const void *)(cache->base + offset);
-    uint64_t bytes = (atomic_load_explicit(word, memory_order_relaxed) & SM_BLOCK_SIZE_MASK) * SM_GRANULE;
-    return bytes < left ? bytes : left;
-}
-
 unsigned lr_participant_pins(const struct lr_cache *cache, uint32_t slot, uint64_t *bytes) {
     unsigned pins = 0;
     *bytes = 0;
     for (unsigned i = 0; i < SM_PINS; i++) {
-        uint64_t hazard = atomic_load_explicit(&cache->participants[slot].hazards[i], memory_order_relaxed);
-        if (hazard != 0) {
-            pins++;
-            *bytes += pinned_block_bytes(cache, hazard);
-        }
+        uint64_t word = atomic_load_explicit(&cache->participants[slot].hazards[i], memory_order_relaxed);
+        pins += word != 0;
+        *bytes += lr_hazard_bytes(cache, word);
     }
     return pins;
 }

@@ -151,6 +151,13 @@ bool lr_reader_is_damage(const struct lr_view *view, sm_u64 *slot, uint64_t word
     return same_word(lr_load(slot), word);
 }
 
+/* Whether the entry is this key's. */
+static bool is_of(const struct lr_view *view, const struct lr_key *key, const struct lr_head *head) {
+    if (head->tombstone)
+        return lr_head_tomb_hash(view->data, head) == key->hash;
+    return head->key_len == key->len && lr_bytes_equal(view->data + head->off + head->key_at, key->bytes, key->len);
+}
+
 /* One candidate slot. LOOK_MISS: not this key, and that is certain. */
 static enum look examine(const struct lr_view *view, const struct lr_key *key, sm_u64 *slot, struct look_up *look) {
     /* ORDER(entry) observe: the block's bytes. */
@@ -172,13 +179,7 @@ static enum look examine(const struct lr_view *view, const struct lr_key *key, s
     look->word = word;
     if ((uint32_t)(head->identity >> 32) != lr_placing(key->place))
         return LOOK_MISS;
-    const uint8_t *bytes = view->data + head->off + head->key_at;
-    bool same;
-    if (!(!head->tombstone))
-        same = lr_head_tomb_hash(view->data, head) == key->hash;
-    else
-        same = head->key_len == key->len && lr_bytes_equal(bytes, key->bytes, key->len);
-    if ((same))
+    if (is_of(view, key, head))
         return LOOK_HIT;
     return settled(view, look) ? LOOK_MISS : LOOK_AGAIN;
 }
@@ -427,13 +428,36 @@ static bool kill_word(const struct look_up *look) {
     return false;
 }
 
+/* A copy of the key's word that does not count yet is never revealed: whoever moves it finds it killed. */
+static bool kill_hidden(const struct lr_view *view, const struct lr_key *key, uint64_t version) {
+    const uint64_t split = atomic_load_explicit(&view->stripe->split, memory_order_acquire);
+    const uint32_t placing[2] = {lr_placing(key->place), lr_second(lr_placing(key->place))}, buckets = lr_buckets(view);
+    bool killed = false;
+    for (unsigned i = 0; i < 4; i += split & SM_SPLITTING ? 1 : 2) {
+        sm_u64 *slots = lr_bucket_at(view->data, lr_bucket_of(placing[i / 2], buckets + i % 2));
+        for (unsigned mask = lr_bucket_tagged(slots, lr_place_tag(key->place)); mask != 0; mask &= mask - 1) {
+            sm_u64 *slot = &slots[__builtin_ctz(mask)];
+            uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
+            struct lr_head head;
+            if (lr_slot_is_hidden(word) && lr_head_read(view->cache, view->data, lr_slot_off(word), &head) &&
+                lr_head_matches(&head, word) && is_of(view, key, &head) && head.version < version &&
+                atomic_compare_exchange_strong_explicit(slot, &word, word & ~SM_SLOT_MOVED, memory_order_seq_cst,
+                                                        memory_order_relaxed))
+                killed = true;
+        }
+    }
+    return killed;
+}
+
 int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version) {
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
     int result = LARDER_ENOT_FOUND;
-    /* A word that a split is moving stands in two buckets: after each kill we look again, and whoever moves it looks
-     * for our flag (index.c). */
+    /* A word that is being moved stands in two buckets: after each kill we look again, and whoever moves it looks for
+     * our flag (index.c). */
     for (unsigned attempt = 0; attempt < 8 * TRIES; attempt++) {
         struct look_up look;
+        if (kill_hidden(&view, key, version))
+            result = 0;
         enum look outcome = look_up(&view, key, &look);
         if (outcome == LOOK_MISS)
             return result;
@@ -446,7 +470,7 @@ int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t ve
             return result;
         if (kill_word(&look))
             result = 0;
-        /* ORDER(moved) observe: the flag stands before we look whether the word has moved. */
+        /* ORDER(moved) observe: the flag stands before we look whether the word has a copy. */
         atomic_thread_fence(memory_order_seq_cst);
     }
     lr_count(cache, LR_C_busy);
@@ -472,7 +496,6 @@ HOT bool claim_hazard(struct lr_cache *cache, uint32_t *hazard) {
 
 static void free_hazard(struct lr_cache *cache, uint32_t hazard) {
     atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
-    atomic_store_explicit(&cache->pinned[hazard], 0, memory_order_relaxed);
     atomic_fetch_and_explicit(&cache->me->pin_summary, ~(UINT64_C(1) << hazard), memory_order_release);
 }
 
@@ -501,8 +524,8 @@ HOT bool fasten(const struct lr_view *view, const struct look_up *look) {
 HOT int pin_found(const struct lr_view *view, const struct look_up *look, uint32_t hazard, struct lr_pin *pin) {
     struct lr_cache *cache = view->cache;
     const bool small = lr_hazard_is_small(cache, hazard, look->head.size);
-    atomic_store_explicit(&cache->pinned[hazard], look->head.size, memory_order_relaxed);
-    atomic_store_explicit(&cache->me->hazards[hazard], lr_hazard_of(cache, view->data, look->head.off),
+    const uint64_t size = (uint64_t)look->head.size / SM_GRANULE << SM_HAZARD_PLACE_BITS;
+    atomic_store_explicit(&cache->me->hazards[hazard], size | lr_hazard_of(cache, view->data, look->head.off),
                           memory_order_release);
     int error = 0;
     if (!fasten(view, look))

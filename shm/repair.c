@@ -159,7 +159,8 @@ static void flag_pinned(struct lr_view *view, const uint64_t *marks) {
         if (lr_load(&cache->participants[slot].pin_summary) == 0)
             continue;
         for (unsigned i = 0; i < SM_PINS; i++) {
-            uint64_t hazard = atomic_load_explicit(&cache->participants[slot].hazards[i], memory_order_acquire);
+            uint64_t hazard = atomic_load_explicit(&cache->participants[slot].hazards[i], memory_order_acquire) &
+                              SM_HAZARD_PLACE_MASK;
             if (hazard < first || hazard >= last || !test_mark(marks, (hazard - first) * SM_GRANULE))
                 continue;
             uint64_t off = (hazard - first) * SM_GRANULE, word;

@@ -200,6 +200,7 @@ static inline void lr_tally(struct lr_view *view, enum lr_stripe_counter counter
 
 /* ---- hazard.c ----------------------------------------------------------------------------------------------- */
 
+/* Where a hazard points that names the block at `off`. */
 static inline uint64_t lr_hazard_of(const struct lr_cache *cache, const uint8_t *data, uint64_t off) {
     return ((uint64_t)(data - cache->base) + off) / SM_GRANULE;
 }

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Words that move: can a lockless delete get lost, or a reader miss what is there, while a word goes from one index pair to
+ * Words that move: can a lockless delete get lost, or a reader miss what is there, while a word goes from one index bucket to
  * another, in a split or by cuckoo, and the mover dies?
  *
  * One key, whose word stands in cell OLD and moves to cell NEW (index.c: move_word, move_words, finish_move). A deleter
- * (reader.c: lr_reader_kill), a reader (look_up) and a pinner's flag come in between. SPLIT: the pair of NEW is being made,
- * and readers look there only while `splitting` is set or when it is done. Else both pairs belong to the key, and the
+ * (reader.c: lr_reader_kill), a reader (look_up) and a pinner's flag come in between. SPLIT: the bucket of NEW is being made,
+ * and readers look there only while `splitting` is set or when it is done. Else both buckets belong to the key, and the
  * move is counted in `split`. The mover's stores wait in a store buffer. It may die at any step; a heir finishes.
  *
- * What the code does not keep, and STRICT shows: a delete that killed the old word before its copy was stored has returned,
- * and a reader who comes right then finds the copy, until the mover looks at the old word. So `after` means: the delete has
- * returned and the move is over.
+ * The copy is hidden (dead and moved) until the mover has looked at the old word once more; a deleter kills hidden copies
+ * too. COPY_ALIVE is what comes of a copy that counts at once: a delete that killed the old word before has returned, and
+ * then the value is there again.
  *
- *   word: ITEM | PINNED | MOVED | DEAD;  split: moves * 4 | splitting * 2 | pairs done
+ *   word: ITEM | PINNED | MOVED | DEAD;  split: moves * 4 | splitting * 2 | buckets done
  *
  * runs: SPLIT CUCKOO CUCKOO+DOWN SPLIT+PINS CUCKOO+PINS
- * plants: SPLIT+DEAD_UNSEEN CUCKOO+DEAD_UNSEEN SPLIT+KILL_ONCE CUCKOO+DOWN+UNCOUNTED CUCKOO+DOWN+STRICT
+ * plants: SPLIT+COPY_ALIVE CUCKOO+COPY_ALIVE CUCKOO+DOWN+COPY_ALIVE SPLIT+REVEAL_BLIND CUCKOO+REVEAL_BLIND
+ * plants: SPLIT+HIDDEN_SPARED CUCKOO+HIDDEN_SPARED SPLIT+KILL_ONCE CUCKOO+DOWN+UNCOUNTED
  * plants: SPLIT+CLEAR_FIRST SPLIT+NEW_FIRST SPLIT+ENDS_EARLY SPLIT+UNFINISHED CUCKOO+UNFINISHED SPLIT+PINS+PIN_MOVED SPLIT+SPLIT_UNSEEN
- * plants: SPLIT+STRICT CUCKOO+STRICT
  */
 #define OLD 0
 #define NEW 1
@@ -32,6 +32,7 @@
 #define MOVED 4
 #define DEAD 8
 #define SAME(a, b) (((a) & ~PINNED) == ((b) & ~PINNED))
+#define HIDDEN(w) (((w) & (MOVED | DEAD)) == (MOVED | DEAD))
 #define SPLITTING(s) ((s) & 2)
 
 #ifdef LARGE
@@ -47,45 +48,52 @@ byte quiet;             /* processes without the lock that are done */
 
 /* ---- the holder ---- */
 
-/* move_word. The buffer's last entries are drained by the CAS that clears. */
-inline move_word() {
-    w = mem[OLD];
-    do
-    :: w & MOVED -> break
-    :: !(w & MOVED) ->
-        CAS(OLD, w, w | MOVED);
-        w = (ok -> w | MOVED : seen)
-    od;
-#ifdef CLEAR_FIRST
-    atomic { FENCE; mem[OLD] = 0 };
-#endif
-    if
-    :: mem[NEW] == 0 -> STORE(NEW, w & ~MOVED)
-    :: else
-    fi;
-#if defined(CUCKOO) && !defined(UNCOUNTED)
-    STORE(SPLIT_WORD, mem[SPLIT_WORD] + 4);
-#endif
-#ifndef CLEAR_FIRST
+/* reveal */
+inline reveal() {
     do
     :: FENCE;
-        w = mem[OLD];
-#ifndef DEAD_UNSEEN
+        w = mem[NEW];
         if
-        :: w & DEAD -> atomic { FENCE; mem[NEW] = mem[NEW] | DEAD }
+        :: !HIDDEN(w) -> break
         :: else
         fi;
+#ifdef REVEAL_BLIND
+        o = 0;
+#else
+        o = mem[OLD];
 #endif
-        CAS(OLD, w, 0);
+        CAS(NEW, w, (o & DEAD -> w & ~MOVED : w & ~(MOVED | DEAD)));
         if
         :: ok -> break
         :: else
         fi
     od
+}
+
+/* move_word. The buffer's last entries are drained by the exchange that clears. */
+inline move_word() {
+    atomic { FENCE; w = mem[OLD]; mem[OLD] = w | MOVED };
+#ifdef CLEAR_FIRST
+    atomic { FENCE; mem[OLD] = 0 };
+#endif
+    if
+#ifdef COPY_ALIVE
+    :: mem[NEW] == 0 -> STORE(NEW, w & ~MOVED)
+#else
+    :: mem[NEW] == 0 -> STORE(NEW, w | MOVED | DEAD)
+#endif
+    :: else
+    fi;
+    reveal();
+#if defined(CUCKOO) && !defined(UNCOUNTED)
+    STORE(SPLIT_WORD, mem[SPLIT_WORD] + 4);
+#endif
+#ifndef CLEAR_FIRST
+    atomic { FENCE; mem[OLD] = 0 }
 #endif
 }
 
-/* add_pair and move_words; or push. */
+/* add_bucket and move_words; or move_along. */
 inline move() {
 #ifdef SPLIT
     STORE(SPLIT_WORD, 2);
@@ -104,6 +112,40 @@ inline move() {
     FENCE
 }
 
+/* finish_move, in the word's old place and in its new one. */
+inline finish_old() {
+    w = mem[OLD];
+    o = mem[NEW];
+    if
+    :: (w & MOVED) && (o & ITEM) && !(o & DEAD) && !(w & DEAD) -> move_word()
+    :: (w & MOVED) && (o & ITEM) && !(o & DEAD) && (w & DEAD) -> STORE(OLD, 0)
+    :: (w & MOVED) && (!(o & ITEM) || (o & DEAD)) ->
+        if
+        :: o & ITEM -> STORE(NEW, 0)
+        :: else
+        fi;
+        atomic { FENCE; mem[OLD] = mem[OLD] & ~MOVED }
+    :: else
+    fi;
+    FENCE
+}
+
+inline finish_copy() {
+    w = mem[NEW];
+    o = mem[OLD];
+    if
+    :: (w & MOVED) && (o & ITEM) && !(o & DEAD) -> STORE(NEW, 0)
+    :: (w & MOVED) && (!(o & ITEM) || (o & DEAD)) ->
+        if
+        :: o & ITEM -> STORE(OLD, 0)
+        :: else
+        fi;
+        atomic { FENCE; mem[NEW] = mem[NEW] & ~MOVED }
+    :: else
+    fi;
+    FENCE
+}
+
 /* lr_index_finish_moves, then mark_slots: dead words go. */
 inline repair() {
 #ifndef UNFINISHED
@@ -118,11 +160,13 @@ inline repair() {
     :: else
     fi;
 #else
-    if
-    :: (mem[OLD] & MOVED) && mem[NEW] != 0 -> move_word()
-    :: (mem[OLD] & MOVED) && mem[NEW] == 0 -> atomic { FENCE; mem[OLD] = mem[OLD] & ~MOVED }
-    :: else
-    fi;
+#ifdef DOWN
+    finish_copy();
+    finish_old();
+#else
+    finish_old();
+    finish_copy();
+#endif
 #endif
 #else
     /* Clears the flag and the split, and leaves the words where they are. */
@@ -141,16 +185,16 @@ inline repair() {
 }
 
 proctype mover(byte me) {
-    byte w, seen;
+    byte w, o, seen;
     bool ok;
     {
         move()
     } unless { kill_mover };
-    atomic { mover_died = kill_mover; moved = !kill_mover; w = 0; seen = 0; ok = 0 }
+    atomic { mover_died = kill_mover; moved = !kill_mover; w = 0; o = 0; seen = 0; ok = 0 }
 }
 
 proctype heir(byte me) {
-    byte w, seen;
+    byte w, o, seen;
     bool ok;
 end:
     mover_died && drained(0);
@@ -200,6 +244,35 @@ looked:
     skip
 }
 
+/* kill_hidden, for one place */
+#define UNHIDE(c)                                                                                                      \
+    atomic {                                                                                                           \
+        if                                                                                                             \
+        :: HIDDEN(mem[c]) -> mem[c] = mem[c] & ~MOVED                                                                  \
+        :: else                                                                                                        \
+        fi                                                                                                             \
+    }
+
+inline kill_hidden() {
+#ifndef HIDDEN_SPARED
+#ifdef SPLIT
+    split = mem[SPLIT_WORD];
+    if
+    :: split != 1 -> UNHIDE(OLD)
+    :: else
+    fi;
+    if
+    :: split != 0 -> UNHIDE(NEW)
+    :: else
+    fi;
+#else
+    UNHIDE(OLD);
+    UNHIDE(NEW);
+#endif
+#endif
+    skip
+}
+
 /* lr_reader_kill */
 proctype deleter() {
     byte cell, word, now, split;
@@ -209,6 +282,7 @@ proctype deleter() {
     fi;
     do
     :: atomic { deleting -> cell = 255 };
+        kill_hidden();
         look_up();
         if
         :: cell == 255 -> break
@@ -245,11 +319,7 @@ none:
 proctype reader() {
     byte cell, word, split, tries = TRIES;
     bool after;
-#ifdef STRICT
     after = deleted;
-#else
-    after = deleted && moved;
-#endif
 again:
     look_up();
     if
@@ -259,11 +329,7 @@ again:
         :: tries > 0 -> tries--; goto again
         :: else /* the lock */
         fi
-#ifdef STRICT
-    :: else -> assert(!after) /* deleted is deleted, at once */
-#else
     :: else -> assert(!after) /* deleted is deleted */
-#endif
     fi;
     atomic { quiet++; cell = 0; word = 0; split = 0; tries = 0; after = 0 }
 }
