@@ -106,9 +106,9 @@ static inline void lr_bytes_in(void *restrict to, const void *restrict from, siz
     lr_bytes_out(to, from, len);
 }
 
-/* Both sides shared; they do not overlap. */
-static inline void lr_bytes_move(void *restrict to, const void *restrict from, size_t len) {
-    memcpy(to, from, len);
+/* Both sides shared. They overlap only in a damaged stripe, where a hole and a block claim the same bytes. */
+static inline void lr_bytes_move(void *to, const void *from, size_t len) {
+    memmove(to, from, len);
 }
 
 static inline bool lr_bytes_equal(const void *shared, const void *own, size_t len) {

@@ -16,7 +16,7 @@
 
 static void within(const struct lr_config *config) {
     char host[LR_ADDRESS_BYTES], port[6], why[LR_WHY_BYTES];
-    MUST((config->name[0] == 0) != (config->path[0] == 0));
+    MUST((config->name[0] != 0) + (config->path[0] != 0) + (config->memfd[0] != 0) == 1);
     MUST(memchr(config->name, 0, sizeof config->name) != NULL && memchr(config->path, 0, sizeof config->path) != NULL);
     MUST(config->size > 0 && config->mode != 0 && (config->mode & ~(mode_t)0777) == 0);
     MUST(config->clock_limit_ms >= 10 && config->tombstone_ms >= 1000 && config->tombstone_ms <= 86400000);
