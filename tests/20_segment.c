@@ -416,6 +416,22 @@ static int look_as_stranger(void *context) {
     return 0;
 }
 
+static int create_as_stranger(void *context) {
+    struct place *place = context;
+    struct lr_options elsewhere = place->options;
+    struct lr_cache *cache;
+    char why[LR_WHY_BYTES];
+    CHILD_EXPECT(as_stranger());
+    place->options.group = 0;
+    CHILD_EXPECT(lr_cache_create(&place->options, &cache, why) == LARDER_EPERMISSION);
+    CHILD_EXPECT(says(why, "cannot be given to group 0 by user 65534") && !exists(place->path));
+    elsewhere.name = NULL;
+    elsewhere.path = "/usr/larder.segment";
+    CHILD_EXPECT(lr_cache_create(&elsewhere, &cache, why) == LARDER_EPERMISSION);
+    CHILD_EXPECT(says(why, "user 65534 may not make files in /usr"));
+    return 0;
+}
+
 static int trust_as_stranger(void *context) {
     struct place *place = context;
     struct lr_cache *cache;
@@ -445,6 +461,7 @@ static void owner_and_mode_decide_who_attaches(void) {
     if (!is_root(__func__))
         return;
     new_place(&place);
+    CU_ASSERT_EQUAL(fixture_child(create_as_stranger, &place), 0);
     lr_cache_detach(create_at(&place));
     CU_ASSERT_EQUAL(fixture_child(attach_as_stranger, &place), 0);
     CU_ASSERT_EQUAL(chmod(place.path, 0644), 0);

@@ -592,6 +592,89 @@ static void a_lock_in_an_image_is_a_finding(void) {
     end(&v);
 }
 
+/* ---- a word on its way to its other bucket ----------------------------------------------------------------------- */
+
+struct mover {
+    struct lr_view view;
+    struct lr_found found;
+    sm_u64 *twin; /* an empty slot of the key's other bucket */
+    uint64_t number;
+};
+
+static void begin_move(struct victim *v, struct mover *mover) {
+    for (mover->number = 1000000, mover->twin = NULL; mover->twin == NULL; mover->number++) {
+        const uint64_t number = mover->number;
+        struct lr_key key = lr_key_of(v->fixture.one, &number, 8);
+        struct lr_put put = {.key = &number, .key_len = 8, .value = "moved", .value_len = 5};
+        CU_ASSERT_EQUAL_FATAL(lr_put(v->fixture.one, &put), 0);
+        mover->view = lr_view_of(v->fixture.one, lr_place_stripe(v->fixture.one, key.place));
+        mover->found = lr_index_find(&mover->view, &key);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(mover->found.slot);
+        const uint32_t buckets = lr_buckets(&mover->view), placing = lr_placing(key.place);
+        const uint32_t both[2] = {lr_bucket_of(placing, buckets), lr_bucket_of(lr_second(placing), buckets)};
+        sm_u64 *first = lr_bucket_at(mover->view.data, both[0]);
+        bool in_first = mover->found.slot >= first && mover->found.slot < first + SM_BUCKET_SLOTS;
+        sm_u64 *other = lr_bucket_at(mover->view.data, both[in_first]);
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS && both[0] != both[1]; i++)
+            if (lr_slot_is_empty(lr_load(&other[i])))
+                mover->twin = &other[i];
+    }
+    mover->number--;
+}
+
+static void a_move_that_a_death_cut_short_is_finished_or_has_not_happened(void) {
+    static const struct {
+        uint64_t old, copy; /* flags; the copy's 1: there is none */
+        bool stays;
+        bool at_twin;
+    } states[] = {{SM_SLOT_MOVED, 1, true, false},
+                  {SM_SLOT_MOVED, SM_SLOT_MOVED | SM_SLOT_DEAD, true, false},
+                  {SM_SLOT_MOVED, 0, true, true},
+                  {SM_SLOT_MOVED | SM_SLOT_DEAD, 0, true, true},
+                  {SM_SLOT_MOVED | SM_SLOT_DEAD, SM_SLOT_MOVED | SM_SLOT_DEAD, false, false}};
+    for (unsigned i = 0; i < sizeof states / sizeof *states; i++) {
+        struct victim v;
+        struct mover mover;
+        struct lr_check check;
+        begin(&v, false);
+        begin_move(&v, &mover);
+        struct lr_cache *cache = v.fixture.one;
+        lr_store(mover.found.slot, mover.found.word | states[i].old);
+        lr_store(mover.twin, states[i].copy == 1 ? 0 : mover.found.word | states[i].copy);
+        repair_all(cache);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        CU_ASSERT_EQUAL(lr_get(cache, &mover.number, 8, v.buf, v.cap, NULL, 0),
+                        states[i].stays ? 0 : LARDER_ENOT_FOUND);
+        CU_ASSERT_EQUAL(lr_slot_is_empty(lr_load(mover.twin)), !states[i].at_twin);
+        CU_ASSERT_EQUAL(lr_slot_is_empty(lr_load(mover.found.slot)), states[i].at_twin || !states[i].stays);
+        end(&v);
+    }
+}
+
+/* Its mover stands still with the lock, in the middle: a delete must kill the word and the copy that does not count
+ * yet. */
+static void a_delete_kills_the_copy_that_does_not_count_yet(void) {
+    for (unsigned old_stands = 0; old_stands < 2; old_stands++) {
+        struct victim v;
+        struct mover mover;
+        struct lr_check check;
+        begin(&v, false);
+        begin_move(&v, &mover);
+        struct lr_cache *cache = v.fixture.one;
+        lr_store(mover.twin, mover.found.word | SM_SLOT_MOVED | SM_SLOT_DEAD);
+        lr_store(mover.found.slot, old_stands ? mover.found.word | SM_SLOT_MOVED : 0);
+        lr_store(&mover.view.stripe->lock, lr_own_word(v.fixture.two));
+        CU_ASSERT_EQUAL(lr_delete(cache, &mover.number, 8), 0);
+        CU_ASSERT_EQUAL(lr_load(mover.twin) & (SM_SLOT_MOVED | SM_SLOT_DEAD), SM_SLOT_DEAD);
+        lr_store(&mover.view.stripe->lock, 0);
+        CU_ASSERT_EQUAL(lr_get(cache, &mover.number, 8, v.buf, v.cap, NULL, 0), LARDER_ENOT_FOUND);
+        repair_all(cache);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        CU_ASSERT_EQUAL(lr_get(cache, &mover.number, 8, v.buf, v.cap, NULL, 0), LARDER_ENOT_FOUND);
+        end(&v);
+    }
+}
+
 void larder_suite_75_corrupt(void) {
     CU_pSuite suite = CU_add_suite("75_corrupt", NULL, NULL);
     CU_ADD_TEST(suite, repair_of_a_healthy_stripe_changes_nothing_that_counts);
@@ -601,6 +684,8 @@ void larder_suite_75_corrupt(void) {
     CU_ADD_TEST(suite, repair_holds_what_a_pin_names);
     CU_ADD_TEST(suite, repair_waits_for_the_bitmap_and_gives_up);
     CU_ADD_TEST(suite, check_sees_a_named_block_that_is_free_or_held);
+    CU_ADD_TEST(suite, a_move_that_a_death_cut_short_is_finished_or_has_not_happened);
+    CU_ADD_TEST(suite, a_delete_kills_the_copy_that_does_not_count_yet);
     CU_ADD_TEST(suite, check_names_every_ailment_and_repair_cures_it);
     CU_ADD_TEST(suite, check_tells_a_dead_holder_from_a_busy_one);
     CU_ADD_TEST(suite, a_lock_in_an_image_is_a_finding);
