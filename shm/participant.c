@@ -112,8 +112,11 @@ static int open_kept_live(const struct lr_cache *cache, int *fd, char *why) {
 }
 
 int lr_participant_adopt_live(struct lr_cache *cache, int fd, char *why) {
-    if (lseek(fd, live_mark(cache), SEEK_SET) != live_mark(cache))
-        return lr_error_explain(LARDER_ESYSTEM, why, "the liveness file's position cannot be set: %s", strerror(errno));
+    struct stat file;
+    if (fstat(fd, &file) != 0 || lseek(fd, live_mark(cache), SEEK_SET) != live_mark(cache))
+        return lr_error_explain(LARDER_ESYSTEM, why, "the liveness file cannot be marked: %s", strerror(errno));
+    cache->live_dev = file.st_dev; /* known from here on: leaving closes only what is this file */
+    cache->live_ino = file.st_ino;
     cache->live_fd = fd;
     return 0;
 }

@@ -5,9 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -77,6 +80,21 @@ static void bad_names_paths_and_options_are_refused(void) {
     CU_ASSERT_EQUAL(lr_cache_open(&options, &cache, why), LARDER_EINVALID);
     options.path = "/dev/shm/larder.x.live";
     CU_ASSERT_EQUAL(lr_cache_open(&options, &cache, why), LARDER_EINVALID);
+    options.path = "/dev/shm/.";
+    CU_ASSERT_EQUAL(lr_cache_open(&options, &cache, why), LARDER_EINVALID);
+    CU_ASSERT(says(why, "does not end in a file name"));
+    options.path = "/dev/shm/..";
+    CU_ASSERT_EQUAL(lr_cache_open(&options, &cache, NULL), LARDER_EINVALID);
+    char longest[LR_PATH_BYTES + 8];
+    memset(longest, 'p', sizeof longest);
+    longest[0] = '/';
+    longest[sizeof longest - 1] = 0; /* no path is as long */
+    options.path = longest;
+    CU_ASSERT_EQUAL(lr_cache_open(&options, &cache, why), LARDER_EINVALID);
+    CU_ASSERT(says(why, "too long"));
+    longest[NAME_MAX] = 0; /* nor is a name, with .live behind it */
+    CU_ASSERT_EQUAL(lr_cache_open(&options, &cache, why), LARDER_EINVALID);
+    CU_ASSERT(says(why, "too long"));
     options.path = "/no/such/folder/segment";
     CU_ASSERT_EQUAL(lr_cache_open(&options, &cache, why), LARDER_EINVALID);
     CU_ASSERT(says(why, "/no/such/folder"));
@@ -98,6 +116,35 @@ static void bad_names_paths_and_options_are_refused(void) {
     CU_ASSERT_EQUAL(lr_cache_create(&place.options, &cache, why), LARDER_EINVALID);
     CU_ASSERT_EQUAL(lr_cache_open(&place.options, &cache, why), LARDER_ENO_SEGMENT);
     CU_ASSERT(!exists(place.path) && !exists(place.live));
+}
+
+static int open_in_a_removed_folder(void *context) {
+    struct place *place = context;
+    struct lr_cache *cache;
+    char why[LR_WHY_BYTES];
+    CHILD_EXPECT(mkdir(place->path, 0700) == 0 && chdir(place->path) == 0 && rmdir(place->path) == 0);
+    place->options.name = NULL;
+    place->options.path = "segment";
+    CHILD_EXPECT(lr_cache_open(&place->options, &cache, why) == LARDER_ESYSTEM);
+    CHILD_EXPECT(says(why, "the current folder has no path"));
+    return 0;
+}
+
+static void a_relative_path_needs_a_folder_that_is_there(void) {
+    struct place place;
+    new_place(&place);
+    CU_ASSERT_EQUAL(fixture_child(open_in_a_removed_folder, &place), 0);
+}
+
+/* No way to make a file without a name there: root as well as others. */
+static void a_file_system_without_nameless_files_is_refused(void) {
+    struct lr_options options = lr_options_default();
+    struct lr_cache *cache;
+    char why[LR_WHY_BYTES];
+    options.path = "/sys/larder";
+    int error = lr_cache_create(&options, &cache, why);
+    CU_ASSERT(error == LARDER_EINVALID || error == LARDER_EPERMISSION);
+    CU_ASSERT(says(why, error == LARDER_EINVALID ? "O_TMPFILE" : "may not make files in /sys"));
 }
 
 static void a_relative_path_survives_chdir(void) {
@@ -205,6 +252,18 @@ static void what_is_no_regular_file_is_refused_without_waiting(void) {
     CU_ASSERT_EQUAL(lr_cache_destroy(&place.options, NULL), LARDER_EFOREIGN);
     CU_ASSERT(exists(place.path) && !exists(place.live));
     unlink(place.path);
+
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, place.path, strlen(place.path));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CU_ASSERT_EQUAL_FATAL(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    expect_attach_refused(&place.options, LARDER_EFOREIGN, "socket or device", "not a segment");
+    close(fd);
+    unlink(place.path);
+
+    struct lr_options null = lr_options_default();
+    null.path = "/dev/null";
+    expect_attach_refused(&null, LARDER_EFOREIGN, "is a device", "regular file");
 
     CU_ASSERT_EQUAL_FATAL(mkdir(place.path, 0700), 0);
     expect_attach_refused(&place.options, LARDER_EFOREIGN, "directory", "segment");
@@ -357,6 +416,22 @@ static int look_as_stranger(void *context) {
     return 0;
 }
 
+static int create_as_stranger(void *context) {
+    struct place *place = context;
+    struct lr_options elsewhere = place->options;
+    struct lr_cache *cache;
+    char why[LR_WHY_BYTES];
+    CHILD_EXPECT(as_stranger());
+    place->options.group = 0;
+    CHILD_EXPECT(lr_cache_create(&place->options, &cache, why) == LARDER_EPERMISSION);
+    CHILD_EXPECT(says(why, "cannot be given to group 0 by user 65534") && !exists(place->path));
+    elsewhere.name = NULL;
+    elsewhere.path = "/usr/larder.segment";
+    CHILD_EXPECT(lr_cache_create(&elsewhere, &cache, why) == LARDER_EPERMISSION);
+    CHILD_EXPECT(says(why, "user 65534 may not make files in /usr"));
+    return 0;
+}
+
 static int trust_as_stranger(void *context) {
     struct place *place = context;
     struct lr_cache *cache;
@@ -386,6 +461,7 @@ static void owner_and_mode_decide_who_attaches(void) {
     if (!is_root(__func__))
         return;
     new_place(&place);
+    CU_ASSERT_EQUAL(fixture_child(create_as_stranger, &place), 0);
     lr_cache_detach(create_at(&place));
     CU_ASSERT_EQUAL(fixture_child(attach_as_stranger, &place), 0);
     CU_ASSERT_EQUAL(chmod(place.path, 0644), 0);
@@ -652,6 +728,8 @@ void larder_suite_20_segment(void);
 void larder_suite_20_segment(void) {
     CU_pSuite suite = CU_add_suite("20_segment", NULL, NULL);
     CU_ADD_TEST(suite, bad_names_paths_and_options_are_refused);
+    CU_ADD_TEST(suite, a_relative_path_needs_a_folder_that_is_there);
+    CU_ADD_TEST(suite, a_file_system_without_nameless_files_is_refused);
     CU_ADD_TEST(suite, a_relative_path_survives_chdir);
     CU_ADD_TEST(suite, a_new_segment_is_whole_healthy_and_aligned);
     CU_ADD_TEST(suite, all_memory_is_allocated_before_the_name_appears);

@@ -312,6 +312,17 @@ struct visitor {
     int expect_write, expect_read; /* results of attaching */
 };
 
+/* The group is that of the process itself, not one of its others. */
+static int visit_by_primary_group(void *context) {
+    struct kept *kept = context;
+    struct lr_cache *cache;
+    CHILD_EXPECT(setgroups(0, NULL) == 0 && setgid(GROUP) == 0 && setuid(NOBODY) == 0);
+    CHILD_EXPECT(lr_cache_attach(&kept->options, &cache, NULL) == 0);
+    CHILD_EXPECT(put_text(cache, "v", "w") == 0);
+    lr_cache_detach(cache);
+    return 0;
+}
+
 static int visit(void *context) {
     struct visitor *visitor = context;
     struct lr_options options = visitor->kept->options;
@@ -379,6 +390,7 @@ static void owner_group_and_mode_decide_who_gets_it(void) {
             printf("\n    mode %04o, %sin the group\n", (unsigned)rows[i].mode, rows[i].in_group ? "" : "not ");
         CU_ASSERT_EQUAL(status, 0);
         CU_ASSERT(rows[i].write != 0 || holds(one, "v", "w"));
+        CU_ASSERT(rows[i].mode != 0660 || fixture_child(visit_by_primary_group, &kept) == 0);
         lr_cache_detach(one);
         end(&kept);
     }
@@ -401,6 +413,32 @@ static int visit_nobody(void *context) {
     kept->options.owner = NOBODY;
     CHILD_EXPECT(lr_cache_attach(&kept->options, &cache, why) == 0);
     lr_cache_detach(cache);
+    CHILD_EXPECT(lr_cache_destroy(&kept->options, why) == LARDER_EPERMISSION);
+    CHILD_EXPECT(says(why, "user 1 may use but not remove it"));
+    return 0;
+}
+
+/* The keeper's own user, who is not root. */
+static int visit_as_keepers_user(void *context) {
+    struct kept *kept = context;
+    struct lr_cache *cache;
+    CHILD_EXPECT(setgroups(0, NULL) == 0 && setgid(1) == 0 && setuid(NOBODY) == 0);
+    CHILD_EXPECT(lr_cache_attach(&kept->options, &cache, NULL) == 0 && !cache->read_only);
+    CHILD_EXPECT(put_text(cache, "v", "w") == 0);
+    lr_cache_detach(cache);
+    return 0;
+}
+
+/* A group that is nobody's to give, by who is not root. */
+static int keep_for_a_foreign_group(void *context) {
+    struct kept *kept = context;
+    struct lr_keeper *keeper;
+    struct lr_cache *cache;
+    char why[LR_WHY_BYTES];
+    CHILD_EXPECT(setgroups(0, NULL) == 0 && setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
+    kept->options.group = GROUP;
+    CHILD_EXPECT(lr_keeper_create(&kept->options, &keeper, &cache, why) == LARDER_EPERMISSION);
+    CHILD_EXPECT(says(why, "cannot be given to group 4242 by user 65534") && keeper == NULL && cache == NULL);
     return 0;
 }
 
@@ -426,6 +464,8 @@ static void a_keeper_who_is_a_stranger_must_be_named(void) {
     CU_ASSERT_EQUAL_FATAL(error, 0);
     close(ends[0]);
     CU_ASSERT_EQUAL(fixture_child(visit_nobody, &kept), 0);
+    CU_ASSERT_EQUAL(fixture_child(visit_as_keepers_user, &kept), 0);
+    CU_ASSERT_EQUAL(fixture_child(keep_for_a_foreign_group, &kept), 0);
     CU_ASSERT_EQUAL(lr_cache_destroy(&kept.options, NULL), 0); /* root trusts all */
     CU_ASSERT_EQUAL(fixture_wait(keeper), 0);
 }
@@ -507,6 +547,15 @@ static void whoever_else_listens_is_refused(void) {
         CU_ASSERT(says(why, expected[lie].text) && cache == NULL);
     }
     CU_ASSERT_EQUAL(fixture_wait(liar), 0);
+    unlink(kept.socket);
+    CU_ASSERT_EQUAL(lr_cache_destroy(&kept.options, NULL), LARDER_ENO_SEGMENT);
+    struct sockaddr_un address;
+    CU_ASSERT_EQUAL(lr_handover_address(kept.path, &address, NULL), 0);
+    int stream = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CU_ASSERT_FATAL(bind(stream, (struct sockaddr *)&address, sizeof address) == 0 && listen(stream, 1) == 0);
+    CU_ASSERT_EQUAL(lr_cache_attach(&kept.options, &cache, why), LARDER_EFOREIGN);
+    CU_ASSERT(says(why, "is not the socket of a larderd"));
+    close(stream);
     unlink(kept.socket);
     FILE *file = fopen(kept.socket, "w");
     CU_ASSERT_PTR_NOT_NULL_FATAL(file);

@@ -5,6 +5,7 @@
  */
 #include "fixture.h"
 
+#include "bucket.h"
 #include "stripe.h"
 
 #include <string.h>
@@ -360,6 +361,320 @@ static void check_sees_a_named_block_that_is_free_or_held(void) {
     }
 }
 
+/* ---- check names what it finds ---------------------------------------------------------------------------------- */
+
+enum ailment {
+    BORDER_SMALL,
+    BORDER_LARGE,
+    BORDER_ODD,
+    NO_BUCKETS,
+    SPLITTING,
+    TOO_MANY_BUCKETS,
+    GAP_BELOW,
+    GAP_REVERSED,
+    GAP_BEYOND,
+    SLOT_BELOW,
+    OTHER_TAG,
+    MOVED,
+    TWICE,
+    VERSION_AHEAD,
+    NO_SIZE,
+    UNNAMED,
+    INSIDE,
+    BIN_EMPTIED,
+    BIN_FOREIGN,
+    BIN_OTHER,
+    NOT_HELD,
+    MISCOUNTED,
+    AILMENTS
+};
+
+static const char *const said[AILMENTS] = {[BORDER_SMALL] = "border 32 is outside",
+                                           [BORDER_LARGE] = "is outside 64..",
+                                           [BORDER_ODD] = "is outside 64..",
+                                           [NO_BUCKETS] = "split word 0 does not fit",
+                                           [SPLITTING] = "or a split is under way",
+                                           [TOO_MANY_BUCKETS] = "does not fit below border",
+                                           [GAP_BELOW] = "gap 64..",
+                                           [GAP_REVERSED] = "gap 40960..32768 is outside",
+                                           [GAP_BEYOND] = "gap 32768..",
+                                           [SLOT_BELOW] = "names 64, which is no such block",
+                                           [OTHER_TAG] = "does not belong there by its key's hash",
+                                           [MOVED] = "is marked as moved",
+                                           [TWICE] = "is named twice",
+                                           [VERSION_AHEAD] = "above the stripe's clock 1",
+                                           [NO_SIZE] = "has size 0",
+                                           [UNNAMED] = "is named by no slot",
+                                           [INSIDE] = "where no block begins",
+                                           [BIN_EMPTIED] = "stands in no bin",
+                                           [BIN_FOREIGN] = "which is no hole or listed before",
+                                           [BIN_OTHER] = "instead of",
+                                           [NOT_HELD] = "is listed as held and is not",
+                                           [MISCOUNTED] = "items is stored as"};
+
+/* The first bin that lists a hole. */
+static sm_u32 *used_bin(struct sm_stripe *stripe) {
+    for (unsigned row = 0; row < SM_BIN_ROWS; row++)
+        for (unsigned column = 0; column < SM_BIN_COLUMNS; column++)
+            if (atomic_load(&stripe->bins[row][column]) != 0)
+                return &stripe->bins[row][column];
+    CU_FAIL_FATAL("no hole stands in a bin");
+    return NULL;
+}
+
+static void ail_words(enum ailment ailment, struct sm_stripe *stripe, uint64_t end) {
+    const uint64_t border = lr_load(&stripe->border_off), split = lr_load(&stripe->split);
+    switch (ailment) {
+    case BORDER_SMALL:
+        lr_store(&stripe->border_off, 32);
+        break;
+    case BORDER_LARGE:
+        lr_store(&stripe->border_off, end);
+        break;
+    case BORDER_ODD:
+        lr_store(&stripe->border_off, border + 1);
+        break;
+    case NO_BUCKETS:
+        lr_store(&stripe->split, 0);
+        break;
+    case SPLITTING:
+        lr_store(&stripe->split, split | SM_SPLITTING);
+        break;
+    case TOO_MANY_BUCKETS:
+        lr_store(&stripe->split, border / SM_BUCKET_BYTES + 1);
+        break;
+    case GAP_BELOW:
+        lr_store(&stripe->gap, lr_gap_word(64, 32768));
+        break;
+    case GAP_REVERSED:
+        lr_store(&stripe->gap, lr_gap_word(40960, 32768));
+        break;
+    default:
+        lr_store(&stripe->gap, lr_gap_word(32768, end + SM_GRANULE));
+    }
+}
+
+/* `large` has room within for a copy of `small`. */
+static void ail_entry(enum ailment ailment, struct lr_view *view, const struct lr_found *small,
+                      const struct lr_found *large) {
+    struct sm_block *block = lr_block_at(view->data, small->head.off);
+    const uint64_t inside = large->head.off + 512;
+    sm_u64 *empty = small->slot;
+    switch (ailment) {
+    case SLOT_BELOW:
+        lr_store(small->slot, (small->word & ~SM_SLOT_OFF_MASK) | 64 / SM_GRANULE);
+        break;
+    case OTHER_TAG:
+        lr_store(small->slot, small->word ^ (UINT64_C(1) << SM_SLOT_TAG_SHIFT));
+        break;
+    case MOVED:
+        lr_store(small->slot, small->word | SM_SLOT_MOVED);
+        break;
+    case TWICE:
+        while (!lr_slot_is_empty(lr_load(empty)))
+            empty = lr_bucket_at(view->data, (uint32_t)((uintptr_t)((uint8_t *)empty - view->data) + 8) / 64) +
+                    (uintptr_t)((uint8_t *)empty - view->data + 8) % 64 / 8;
+        lr_store(empty, small->word);
+        break;
+    case VERSION_AHEAD:
+        lr_store(&view->stripe->clock, 1);
+        break;
+    case NO_SIZE:
+        lr_store(&block->word, small->head.word & ~SM_BLOCK_SIZE_MASK);
+        break;
+    case UNNAMED:
+        lr_store(small->slot, 0);
+        break;
+    default:
+        memcpy(view->data + inside, view->data + small->head.off, small->head.size);
+        lr_store(small->slot, (small->word & ~SM_SLOT_OFF_MASK) | inside / SM_GRANULE);
+    }
+}
+
+static void ail_derived(enum ailment ailment, struct sm_stripe *stripe) {
+    sm_u32 *bin = used_bin(stripe), *last = &stripe->bins[SM_BIN_ROWS - 1][SM_BIN_COLUMNS - 1];
+    switch (ailment) {
+    case BIN_EMPTIED:
+        atomic_store(bin, 0);
+        break;
+    case BIN_FOREIGN:
+        atomic_store(bin, UINT32_MAX);
+        break;
+    case BIN_OTHER:
+        atomic_store(last, atomic_load(bin));
+        atomic_store(bin, 0);
+        break;
+    case NOT_HELD:
+        atomic_store(&stripe->held[3], UINT32_MAX);
+        break;
+    default:
+        lr_store(&stripe->items, 1);
+    }
+}
+
+static bool found_by_check(const struct lr_check *check, const char *what) {
+    for (unsigned i = 0; i < check->findings && i < sizeof check->first / sizeof check->first[0]; i++)
+        if (strstr(check->first[i], what) != NULL)
+            return true;
+    printf("\n    not found: %s, but: %s\n   ", what, check->first[0]);
+    return false;
+}
+
+static void check_names_every_ailment_and_repair_cures_it(void) {
+    for (enum ailment ailment = 0; ailment < AILMENTS; ailment++) {
+        struct victim v;
+        struct lr_check check;
+        struct lr_found found[3];
+        char value[2000];
+        begin(&v, false);
+        struct lr_cache *cache = v.fixture.one;
+        struct lr_view view = lr_view_of(cache, 0);
+        memset(value, 0, sizeof value);
+        for (uint64_t i = 0, number = 1000000; i < 3; i++, number++) {
+            while (lr_place_stripe(cache, lr_key_of(cache, &number, 8).place) != 0)
+                number++;
+            struct lr_put put = {.key = &number, .key_len = 8, .value = value, .value_len = i == 2 ? 2000 : 100};
+            struct lr_key key = lr_key_of(cache, &number, 8);
+            CU_ASSERT_EQUAL(lr_put(cache, &put), 0);
+            found[i] = lr_index_find(&view, &key);
+            CU_ASSERT_PTR_NOT_NULL_FATAL(found[i].slot);
+        }
+        atomic_fetch_or(found[1].slot, SM_SLOT_DEAD); /* will be a hole between the others */
+        repair_all(cache);
+        CU_ASSERT_EQUAL_FATAL(lr_check(cache, &check), 0);
+        if (ailment < SLOT_BELOW)
+            ail_words(ailment, view.stripe, cache->geometry.stripe_bytes);
+        else if (ailment < BIN_EMPTIED)
+            ail_entry(ailment, &view, &found[0], &found[2]);
+        else
+            ail_derived(ailment, view.stripe);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), LARDER_ECORRUPT);
+        CU_ASSERT(found_by_check(&check, said[ailment]));
+        repair_all(cache);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        end(&v);
+    }
+}
+
+static void check_tells_a_dead_holder_from_a_busy_one(void) {
+    struct victim v;
+    struct lr_check check;
+    begin(&v, false);
+    struct lr_cache *cache = v.fixture.one;
+    struct sm_stripe *stripe = lr_stripe_at(cache, 0);
+    lr_store(&stripe->lock, lr_own_word(v.fixture.two));
+    CU_ASSERT_EQUAL(lr_check(cache, &check), LARDER_ETIMED_OUT);
+    CU_ASSERT(check.stripes_busy == 1 && check.findings == 0);
+    lr_store(&stripe->lock, lr_owner_word(5, 77)); /* a slot that nobody has */
+    CU_ASSERT_EQUAL(lr_check(cache, &check), LARDER_ECORRUPT);
+    CU_ASSERT(check.stripes_busy == 0 && found_by_check(&check, "locked by slot 5, generation 77, who is dead"));
+    end(&v);
+}
+
+/* Nobody lives in a copy. */
+static void a_lock_in_an_image_is_a_finding(void) {
+    struct victim v;
+    struct lr_check check;
+    struct lr_cache *image;
+    char file[200];
+    begin(&v, false);
+    snprintf(file, sizeof file, "%.150s/image", fixture_folder());
+    lr_store(&lr_stripe_at(v.fixture.one, 1)->lock, lr_own_word(v.fixture.two));
+    FILE *copy = fopen(file, "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(copy);
+    const size_t bytes = v.fixture.one->geometry.segment_bytes;
+    CU_ASSERT_EQUAL(fwrite(v.fixture.one->base, 1, bytes, copy), bytes);
+    fclose(copy);
+    CU_ASSERT_EQUAL_FATAL(lr_cache_attach_image(file, &image, NULL), 0);
+    CU_ASSERT_EQUAL(lr_check(image, &check), LARDER_ECORRUPT);
+    CU_ASSERT(check.findings == 1 && found_by_check(&check, "when the image was made"));
+    lr_cache_detach(image);
+    end(&v);
+}
+
+/* ---- a word on its way to its other bucket ----------------------------------------------------------------------- */
+
+struct mover {
+    struct lr_view view;
+    struct lr_found found;
+    sm_u64 *twin; /* an empty slot of the key's other bucket */
+    uint64_t number;
+};
+
+static void begin_move(struct victim *v, struct mover *mover) {
+    for (mover->number = 1000000, mover->twin = NULL; mover->twin == NULL; mover->number++) {
+        const uint64_t number = mover->number;
+        struct lr_key key = lr_key_of(v->fixture.one, &number, 8);
+        struct lr_put put = {.key = &number, .key_len = 8, .value = "moved", .value_len = 5};
+        CU_ASSERT_EQUAL_FATAL(lr_put(v->fixture.one, &put), 0);
+        mover->view = lr_view_of(v->fixture.one, lr_place_stripe(v->fixture.one, key.place));
+        mover->found = lr_index_find(&mover->view, &key);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(mover->found.slot);
+        const uint32_t buckets = lr_buckets(&mover->view), placing = lr_placing(key.place);
+        const uint32_t both[2] = {lr_bucket_of(placing, buckets), lr_bucket_of(lr_second(placing), buckets)};
+        sm_u64 *first = lr_bucket_at(mover->view.data, both[0]);
+        bool in_first = mover->found.slot >= first && mover->found.slot < first + SM_BUCKET_SLOTS;
+        sm_u64 *other = lr_bucket_at(mover->view.data, both[in_first]);
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS && both[0] != both[1]; i++)
+            if (lr_slot_is_empty(lr_load(&other[i])))
+                mover->twin = &other[i];
+    }
+    mover->number--;
+}
+
+static void a_move_that_a_death_cut_short_is_finished_or_has_not_happened(void) {
+    static const struct {
+        uint64_t old, copy; /* flags; the copy's 1: there is none */
+        bool stays;
+        bool at_twin;
+    } states[] = {{SM_SLOT_MOVED, 1, true, false},
+                  {SM_SLOT_MOVED, SM_SLOT_MOVED | SM_SLOT_DEAD, true, false},
+                  {SM_SLOT_MOVED, 0, true, true},
+                  {SM_SLOT_MOVED | SM_SLOT_DEAD, 0, true, true},
+                  {SM_SLOT_MOVED | SM_SLOT_DEAD, SM_SLOT_MOVED | SM_SLOT_DEAD, false, false}};
+    for (unsigned i = 0; i < sizeof states / sizeof *states; i++) {
+        struct victim v;
+        struct mover mover;
+        struct lr_check check;
+        begin(&v, false);
+        begin_move(&v, &mover);
+        struct lr_cache *cache = v.fixture.one;
+        lr_store(mover.found.slot, mover.found.word | states[i].old);
+        lr_store(mover.twin, states[i].copy == 1 ? 0 : mover.found.word | states[i].copy);
+        repair_all(cache);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        CU_ASSERT_EQUAL(lr_get(cache, &mover.number, 8, v.buf, v.cap, NULL, 0),
+                        states[i].stays ? 0 : LARDER_ENOT_FOUND);
+        CU_ASSERT_EQUAL(lr_slot_is_empty(lr_load(mover.twin)), !states[i].at_twin);
+        CU_ASSERT_EQUAL(lr_slot_is_empty(lr_load(mover.found.slot)), states[i].at_twin || !states[i].stays);
+        end(&v);
+    }
+}
+
+/* Its mover stands still with the lock, in the middle: a delete must kill the word and the copy that does not count
+ * yet. */
+static void a_delete_kills_the_copy_that_does_not_count_yet(void) {
+    for (unsigned old_stands = 0; old_stands < 2; old_stands++) {
+        struct victim v;
+        struct mover mover;
+        struct lr_check check;
+        begin(&v, false);
+        begin_move(&v, &mover);
+        struct lr_cache *cache = v.fixture.one;
+        lr_store(mover.twin, mover.found.word | SM_SLOT_MOVED | SM_SLOT_DEAD);
+        lr_store(mover.found.slot, old_stands ? mover.found.word | SM_SLOT_MOVED : 0);
+        lr_store(&mover.view.stripe->lock, lr_own_word(v.fixture.two));
+        CU_ASSERT_EQUAL(lr_delete(cache, &mover.number, 8), 0);
+        CU_ASSERT_EQUAL(lr_load(mover.twin) & (SM_SLOT_MOVED | SM_SLOT_DEAD), SM_SLOT_DEAD);
+        lr_store(&mover.view.stripe->lock, 0);
+        CU_ASSERT_EQUAL(lr_get(cache, &mover.number, 8, v.buf, v.cap, NULL, 0), LARDER_ENOT_FOUND);
+        repair_all(cache);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        CU_ASSERT_EQUAL(lr_get(cache, &mover.number, 8, v.buf, v.cap, NULL, 0), LARDER_ENOT_FOUND);
+        end(&v);
+    }
+}
+
 void larder_suite_75_corrupt(void) {
     CU_pSuite suite = CU_add_suite("75_corrupt", NULL, NULL);
     CU_ADD_TEST(suite, repair_of_a_healthy_stripe_changes_nothing_that_counts);
@@ -369,4 +684,9 @@ void larder_suite_75_corrupt(void) {
     CU_ADD_TEST(suite, repair_holds_what_a_pin_names);
     CU_ADD_TEST(suite, repair_waits_for_the_bitmap_and_gives_up);
     CU_ADD_TEST(suite, check_sees_a_named_block_that_is_free_or_held);
+    CU_ADD_TEST(suite, a_move_that_a_death_cut_short_is_finished_or_has_not_happened);
+    CU_ADD_TEST(suite, a_delete_kills_the_copy_that_does_not_count_yet);
+    CU_ADD_TEST(suite, check_names_every_ailment_and_repair_cures_it);
+    CU_ADD_TEST(suite, check_tells_a_dead_holder_from_a_busy_one);
+    CU_ADD_TEST(suite, a_lock_in_an_image_is_a_finding);
 }

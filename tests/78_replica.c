@@ -505,6 +505,123 @@ static void hosts_that_evict_never_serve_an_older_value(void) {
     run_cluster("hosts that evict", 64 << 10, 1900, false);
 }
 
+/* Somebody lives and does not let go: every call that needs the stripe says so, in time, and changes nothing. */
+static void every_call_on_a_busy_stripe_says_so(void) {
+    struct fixture f;
+    struct lr_options options = lr_options_default();
+    struct lr_digest before, after;
+    struct lr_change change = change_of("new", "value", V(9));
+    uint32_t epoch;
+    uint64_t head;
+    int64_t number;
+    options.size = 1 << 20;
+    options.stripes = 1;
+    options.wait_ms = 2;
+    f = (struct fixture){0};
+    fixture_create_with(&f, &options);
+    lr_set_replicating(f.one, true);
+    put(f.one, "key", "1", 0);
+    CU_ASSERT_EQUAL(lr_digest(f.one, &before), 0);
+    struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+    const uint64_t hash = lr_cluster_hash("key", 3), clock = lr_load(&stripe->clock);
+    struct lr_put again = {.key = "key", .key_len = 3, .value = "2", .value_len = 1};
+    lr_store(&stripe->lock, lr_own_word(f.two));
+    CU_ASSERT_EQUAL(lr_put(f.one, &again), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_touch(f.one, "key", 3, 1000), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_increment(f.one, "key", 3, 1, 0, 0, &number), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, hash, V(9)), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_drop(f.one, hash, V(9)), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_raise_clock(f.one, UINT64_MAX), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_raise_void(f.one, 1, V(9)), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_epoch_begin(f.one, 0, &epoch, &head), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_sweep(f.one, 0, 64, 0), LARDER_EBUSY);
+    CU_ASSERT(has(f.two, "key", "1")); /* readers do not care */
+    lr_store(&stripe->lock, 0);
+    CU_ASSERT_EQUAL(lr_load(&stripe->clock), clock);
+    CU_ASSERT_EQUAL(lr_digest(f.one, &after), 0);
+    CU_ASSERT(before.sum == after.sum && before.items == after.items);
+    fixture_destroy(&f);
+}
+
+static void what_is_out_of_range_is_refused(void) {
+    struct fixture f;
+    struct lr_range range;
+    struct lr_stripe_info info;
+    struct lr_digest before, after;
+    int64_t number;
+    char key[SM_MAX_KEY + 1] = {0};
+    host(&f, 1 << 20, 2);
+    put(f.one, "key", "1", 0);
+    CU_ASSERT_EQUAL(lr_digest(f.one, &before), 0);
+    struct lr_change change = change_of("", "value", V(5));
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LARDER_EINVALID);
+    change = change_of("key", "value", 0);
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LARDER_EINVALID);
+    change = change_of("key", "value", V(5));
+    change.key = key;
+    change.key_len = sizeof key;
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LARDER_EINVALID);
+    CU_ASSERT_EQUAL(lr_raise_void(f.one, SM_RANGES, V(5)), LARDER_EINVALID);
+    CU_ASSERT_EQUAL(lr_sweep(f.one, 2, 1, 0), LARDER_EINVALID);
+    CU_ASSERT_EQUAL(lr_stripe_info(f.one, 2, &info), LARDER_EINVALID);
+    memset(&range, 1, sizeof range);
+    lr_range_get(f.one, SM_RANGES, &range);
+    CU_ASSERT(range.sum == 0 && range.floor == 0 && range.void_version == 0);
+    struct lr_put odd = {.key = "key", .key_len = 3, .value = "2", .value_len = 1, .mode = (enum lr_put_mode)99};
+    CU_ASSERT_EQUAL(lr_put(f.one, &odd), LARDER_EINVALID);
+    CU_ASSERT_EQUAL(lr_increment(f.one, key, sizeof key, 1, 0, 0, &number), LARDER_EINVALID);
+    CU_ASSERT_EQUAL(lr_digest(f.one, &after), 0);
+    CU_ASSERT(before.sum == after.sum && before.items == after.items);
+    fixture_destroy(&f);
+}
+
+/* Asked with too little room, a scan says so and stays where it is. */
+static void a_scan_with_too_little_room_says_so_and_stays(void) {
+    struct fixture f;
+    struct lr_entry entry;
+    char room[16], one[1];
+    host(&f, 1 << 20, 1);
+    put(f.one, "key", "value", 0);
+    struct lr_scan scan = lr_scan_all(f.one);
+    CU_ASSERT_EQUAL(lr_scan_next(f.one, &scan, one, sizeof one, &entry), LARDER_ETOO_SMALL);
+    CU_ASSERT(entry.key_len == 3 && entry.value_len == 5);
+    CU_ASSERT_EQUAL(lr_entry_by_hash(f.one, lr_cluster_hash("key", 3), one, sizeof one, &entry), LARDER_ETOO_SMALL);
+    CU_ASSERT_EQUAL(lr_scan_next(f.one, &scan, room, sizeof room, &entry), 0);
+    CU_ASSERT(memcmp(entry.key, "key", 3) == 0 && memcmp(entry.value, "value", 5) == 0);
+    CU_ASSERT_EQUAL(lr_scan_next(f.one, &scan, room, sizeof room, &entry), LARDER_ENOT_FOUND);
+    fixture_destroy(&f);
+}
+
+static int be_a_sidecar(void *context) {
+    struct fixture *f = context;
+    struct lr_sidecar_state state;
+    CHILD_EXPECT(lr_sidecar_claim(f->one) == 0 && lr_sidecar_claim(f->one) == 0);
+    lr_sidecar_report(f->one, 3, 2, 10, 20);
+    lr_sidecar_state(f->one, &state);
+    CHILD_EXPECT(state.alive && state.peers == 3 && state.connected == 2);
+    return 0; /* without a word */
+}
+
+static void a_dead_sidecar_is_seen_and_followed(void) {
+    struct fixture f;
+    struct lr_sidecar_state state;
+    host(&f, 1 << 20, 1);
+    lr_sidecar_state(f.one, &state);
+    CU_ASSERT(!state.alive && state.connected == 0);
+    CU_ASSERT_EQUAL(fixture_child(be_a_sidecar, &f), 0);
+    lr_sidecar_state(f.one, &state);
+    CU_ASSERT(!state.alive && state.peers == 3 && state.connected == 0);
+    CU_ASSERT_EQUAL(lr_sidecar_claim(f.one), 0);
+    CU_ASSERT_EQUAL(lr_sidecar_claim(f.two), LARDER_EEXISTS);
+    lr_sidecar_report(f.one, 1, 1, 10, 20);
+    lr_sidecar_state(f.two, &state);
+    CU_ASSERT(state.alive && state.connected == 1);
+    lr_sidecar_release(f.one);
+    CU_ASSERT_EQUAL(lr_sidecar_claim(f.two), 0);
+    fixture_destroy(&f);
+}
+
 void larder_suite_78_replica(void) {
     CU_pSuite suite = CU_add_suite("78_replica", NULL, NULL);
     CU_ADD_TEST(suite, the_newer_version_wins_in_any_order);
@@ -528,4 +645,8 @@ void larder_suite_78_replica(void) {
     CU_ADD_TEST(suite, an_overrun_ring_says_so);
     CU_ADD_TEST(suite, hosts_with_room_end_equal_whatever_the_order);
     CU_ADD_TEST(suite, hosts_that_evict_never_serve_an_older_value);
+    CU_ADD_TEST(suite, every_call_on_a_busy_stripe_says_so);
+    CU_ADD_TEST(suite, what_is_out_of_range_is_refused);
+    CU_ADD_TEST(suite, a_scan_with_too_little_room_says_so_and_stays);
+    CU_ADD_TEST(suite, a_dead_sidecar_is_seen_and_followed);
 }

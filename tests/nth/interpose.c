@@ -97,6 +97,8 @@ struct statfs;
 int fstatfs(int fd, struct statfs *out);
 FORWARD(fstatfs, fstatfs, int, -1, (int fd, struct statfs *out), (fd, out))
 FORWARD(fchmod, fchmod, int, -1, (int fd, mode_t mode), (fd, mode))
+FORWARD(chmod, chmod, int, -1, (const char *path, mode_t mode), (path, mode))
+FORWARD(memfd_create, memfd_create, int, -1, (const char *label, unsigned flags), (label, flags))
 FORWARD(linkat, linkat, int, -1, (int from_dir, const char *from, int to_dir, const char *to, int flags),
         (from_dir, from, to_dir, to, flags))
 FORWARD(unlink, unlink, int, -1, (const char *path), (path))

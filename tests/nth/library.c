@@ -6,14 +6,18 @@
  */
 #include "cases.h"
 
+#include "keeper.h"
 #include "stripe.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 
 bool case_fails(struct bench *bench, const char *format, ...) {
     va_list arguments;
@@ -38,6 +42,9 @@ enum verb {
     FORKED,
     TAKE_OVER,
     PROBE_CLOSED,
+    KEEP,
+    TAKE,
+    ANSWER,
     VERBS
 };
 
@@ -46,6 +53,9 @@ struct client {
     enum verb verb;
     struct lr_cache *cache;
     struct lr_options options;
+    struct lr_keeper *keeper; /* ours */
+    pid_t other;              /* TAKE: who keeps; ANSWER: who asks */
+    char socket[160];
 };
 
 /* ---- what a process has ------------------------------------------------------------------------------------------ */
@@ -235,6 +245,91 @@ static void take_over(struct client *client) {
         case_fails(client->bench, "a delete behind a dead holder says %s", lr_error_name(error));
 }
 
+/* ---- a segment without a name ------------------------------------------------------------------------------------ */
+
+static void answer_once(const struct client *client) {
+    struct pollfd ready = {.fd = lr_keeper_fd(client->keeper), .events = POLLIN};
+    if (poll(&ready, 1, 5) > 0)
+        lr_keeper_answer(client->keeper);
+}
+
+/* Whoever is forked here ends with us, and its calls do not fail. */
+static pid_t fork_other(void) {
+    pid_t other = fork();
+    if (other == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return other;
+}
+
+static void start_keeper(struct client *client) {
+    client->other = fork_other();
+    if (client->other == 0) {
+        if (lr_keeper_create(&client->options, &client->keeper, &client->cache, NULL) == 0)
+            while (lr_enter(client->cache) == 0)
+                answer_once(client);
+        lr_keeper_close(client->keeper);
+        lr_cache_detach(client->cache);
+        _exit(0);
+    }
+    for (unsigned ms = 0; ms < 5000 && lr_cache_attach(&client->options, &client->cache, NULL) != 0; ms++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    if (client->cache == NULL)
+        case_fails(client->bench, "the case cannot be set up");
+    lr_cache_detach(client->cache);
+    client->cache = NULL;
+}
+
+static void start_asking(struct client *client) {
+    if (lr_keeper_create(&client->options, &client->keeper, &client->cache, NULL) != 0) {
+        case_fails(client->bench, "the case cannot be set up");
+        return;
+    }
+    client->other = fork_other();
+    if (client->other == 0) {
+        struct lr_cache *cache;
+        char why[LR_WHY_BYTES] = "";
+        int error = lr_cache_attach(&client->options, &cache, why);
+        expect_proper(client, "who asks", error);
+        if ((error == 0) != (cache != NULL) || (error != 0 && why[0] == 0))
+            case_fails(client->bench, "who asks: %s, and %s", lr_error_name(error), why);
+        lr_cache_detach(cache);
+        _exit(0);
+    }
+}
+
+/* While calls fail for a tenth of a second at most, then as it should be: who asks gets an answer. */
+static void answer(struct client *client) {
+    pid_t ended = 0;
+    for (unsigned i = 0; i < 4000 && ended == 0; i++) {
+        if (i == 20)
+            nth_activate(false);
+        answer_once(client);
+        ended = waitpid(client->other, NULL, WNOHANG);
+    }
+    nth_activate(false);
+    if (ended != client->other)
+        case_fails(client->bench, "who asks gets no answer");
+}
+
+static void end_keeping(struct client *client) {
+    if (client->verb == TAKE) {
+        if (lr_cache_destroy(&client->options, NULL) != 0)
+            case_fails(client->bench, "what a keeper keeps cannot be destroyed");
+        (void)waitpid(client->other, NULL, 0);
+    }
+    lr_keeper_close(client->keeper);
+    /* A name that cannot be looked at is not removed: it may be another's by now. */
+    if (spot_exists(client->socket) && !fails_here(client->bench, NTH_lstat))
+        case_fails(client->bench, "a socket is left");
+    unlink(client->socket);
+}
+
+static bool is_kept(enum verb verb) {
+    return verb == KEEP || verb == TAKE || verb == ANSWER;
+}
+
+/* ---- what fails -------------------------------------------------------------------------------------------------- */
+
 static void do_verb(struct client *client) {
     char why[LR_WHY_BYTES] = "";
     int error = 0;
@@ -277,6 +372,15 @@ static void do_verb(struct client *client) {
     case PROBE_CLOSED:
         expect_proper(client, "reap", lr_reap(client->cache));
         return;
+    case KEEP:
+        error = lr_keeper_create(&client->options, &client->keeper, &client->cache, why);
+        break;
+    case TAKE:
+        error = lr_cache_attach(&client->options, &client->cache, why);
+        break;
+    case ANSWER:
+        answer(client);
+        return;
     case VERBS:
         return;
     }
@@ -299,6 +403,16 @@ static void set_up(struct client *client) {
     client->options.wait_ms = 30;
     if (client->verb == CREATE || client->verb == OPEN_ABSENT)
         return;
+    if (is_kept(client->verb)) {
+        static char path[sizeof client->socket + 8];
+        snprintf(client->socket, sizeof client->socket, "%.140s.socket", spot->path);
+        snprintf(path, sizeof path, "unix:%s", client->socket);
+        client->options.name = NULL;
+        client->options.path = path;
+        if (client->verb == TAKE)
+            start_keeper(client);
+        return;
+    }
     if (lr_cache_create(&spot->options, &cache, NULL) != 0 || lr_put(cache, &put) != 0) {
         case_fails(client->bench, "the case cannot be set up");
         _exit(1);
@@ -318,6 +432,8 @@ static void do_case(struct client *client) {
         case_fails(client->bench, "the case cannot be set up");
     if (client->verb == TAKE_OVER)
         leave_locked(client);
+    if (client->verb == ANSWER)
+        start_asking(client);
     if (client->verb == PROBE_CLOSED)
         close(client->cache->probe_fd);
     if (client->bench->fault[0] != 0)
@@ -327,6 +443,8 @@ static void do_case(struct client *client) {
     nth_activate(false);
     if (client->cache != NULL && client->verb != ATTACH_READ_ONLY && client->verb != ATTACH_IMAGE)
         expect_usable(client);
+    if (is_kept(client->verb))
+        end_keeping(client);
     lr_cache_detach(client->cache);
     expect_same(client->bench, before);
     _exit(0);
@@ -366,5 +484,8 @@ const struct nth_scenario library_scenarios[] = {
     {"forked child", run_library, FORKED, NULL, NULL, false},
     {"take-over", run_library, TAKE_OVER, NULL, NULL, false},
     {"probe closed by the application", run_library, PROBE_CLOSED, NULL, NULL, false},
+    {"keep", run_library, KEEP, NULL, NULL, false},
+    {"take from a keeper", run_library, TAKE, NULL, NULL, false},
+    {"answer as a keeper", run_library, ANSWER, NULL, NULL, false},
 };
 const unsigned library_scenario_count = sizeof library_scenarios / sizeof library_scenarios[0];

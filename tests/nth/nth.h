@@ -25,6 +25,8 @@
     X(lstat, EACCES)                                                                                                   \
     X(fstatfs, EIO)                                                                                                    \
     X(fchmod, EPERM)                                                                                                   \
+    X(chmod, EPERM)                                                                                                    \
+    X(memfd_create, EINVAL)                                                                                            \
     X(linkat, EIO)                                                                                                     \
     X(unlink, EIO)                                                                                                     \
     X(lseek, EINVAL)                                                                                                   \
