@@ -83,7 +83,10 @@ uint64_t lr_entry_fill(struct lr_view *view, const struct lr_room *room, const s
         lr_store((sm_u64 *)(void *)at, key->hash);
     } else {
         lr_bytes_in(at, key->bytes, key->len);
-        lr_bytes_in(at + key->len, making->value, making->value_len);
+        if (making->keep_value)
+            lr_bytes_move(at + key->len, making->value, making->value_len);
+        else
+            lr_bytes_in(at + key->len, making->value, making->value_len);
     }
     return lr_place_tag(key->place) | ((uint64_t)(incarnation & 0xffu) << SM_SLOT_INC_SHIFT) |
            (room->off / SM_GRANULE) | ((uint64_t)making->recency << SM_SLOT_RECENCY_SHIFT);
@@ -176,7 +179,8 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
     if (making->keep_value) {
         if (view->hand_moved)
             *old = lr_index_find(view, making->key);
-        if (old->slot == NULL || old->head.tombstone)
+        /* Another length: a damaged stripe had the key twice. */
+        if (old->slot == NULL || old->head.tombstone || old->head.value_len != making->value_len)
             return LARDER_ENOT_FOUND;
         view->hand_moved = false;
         placed.value = view->data + old->head.off + old->head.key_at + old->head.key_len;
