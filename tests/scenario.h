@@ -3,7 +3,7 @@
  * Somebody dies in the middle of something: in what state was the stripe, what were they doing, and is the survivors'
  * segment right?
  *
- * The harnesses that kill (73_steps and larder-steps after every instruction, larder-crash at every crash point and
+ * The harnesses that kill (larder-steps after every instruction, larder-crash at every crash point and
  * store) share the states, the operations and the judgement here. A scenario has one small segment of one stripe and
  * handles of it in this process: the victim's, which does the operation, and the survivor's, which judges.
  *

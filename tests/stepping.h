@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One operation, executed instruction by instruction under ptrace, and the segment as it was after each: what others
- * would find if its process had been killed right there. For 73_steps and larder-steps.
+ * would find if its process had been killed right there. For larder-steps.
  */
 #ifndef STEPPING_H
 #define STEPPING_H
