@@ -11,15 +11,19 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+static void lift(__rlimit_resource_t which) {
+    struct rlimit limit;
+    if (getrlimit(which, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(which, &limit);
+}
+
 /* Also where a test has forbidden itself to write files. */
 static void dump(void) {
-    struct rlimit limit;
     (void)sigaction(SIGXFSZ, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
-    for (int which = RLIMIT_FSIZE; which >= 0; which = which == RLIMIT_FSIZE ? RLIMIT_NOFILE : -1)
-        if (getrlimit(which, &limit) == 0) {
-            limit.rlim_cur = limit.rlim_max;
-            (void)setrlimit(which, &limit);
-        }
+    lift(RLIMIT_FSIZE);
+    lift(RLIMIT_NOFILE);
     __gcov_dump();
 }
 
