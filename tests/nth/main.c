@@ -13,8 +13,8 @@
 #include <time.h>
 
 #define MAX_JOBS 256u
-#define JOBS_PER_CORE 4u  /* a case mostly waits: for the programs' timers and the peer */
-#define FAULTS_TOLD 3u /* of one call in one scenario */
+#define JOBS_PER_CORE 4u /* a case mostly waits: for the programs' timers and the peer */
+#define FAULTS_TOLD 3u   /* of one call in one scenario */
 
 static const char *const call_names[NTH_CALL_COUNT] = {
 #define X(call, error) [NTH_##call] = #call,
@@ -260,7 +260,8 @@ int main(int argc, char **argv) {
         {"pairs", no_argument, NULL, 'p'},
         {NULL, 0, NULL, 0},
     };
-    struct work work = {.jobs = JOBS_PER_CORE * (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .call = -1, .count = UINT64_MAX};
+    struct work work = {
+        .jobs = JOBS_PER_CORE * (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .call = -1, .count = UINT64_MAX};
     const uint64_t started_ns = now_ns();
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (option) {

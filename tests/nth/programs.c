@@ -20,7 +20,7 @@
 #define LAST_STATUS 7    /* larder's and larderd's exit statuses are 0 to 7 */
 #define EXCHANGE_MS 150u /* a change that has not come by then is not waited for */
 #define START_MS 300u
-#define PATIENT 30u /* times as long where nothing fails */
+#define PATIENT 30u    /* times as long where nothing fails */
 #define END_MS 12000u  /* the daemon drains for some seconds at most */
 #define PATIENCE_S 30u /* a program that runs longer hangs */
 
@@ -312,8 +312,8 @@ static bool has_started(const struct bench *bench, struct lr_cache **here) {
     return state.alive;
 }
 
-/* One that never starts ends by itself; one that starts late is told as soon as it listens, and again when it drains for
- * too long. */
+/* One that never starts ends by itself; one that starts late is told as soon as it listens, and again when it drains
+ * for too long. */
 static int stop_daemon(struct bench *bench, pid_t daemon, struct lr_cache **here) {
     char words[16000];
     int status = 0;
