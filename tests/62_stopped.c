@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 
 static void begin(struct fixture *fixture, bool replicating) {
@@ -146,6 +147,68 @@ static void read_under_the_lock_judges_like_any_other(void) {
     fixture_destroy(&f);
 }
 
+static void offset_that_leads_outside_is_not_followed(void) {
+    struct fixture f;
+    int status = -1;
+    begin(&f, false);
+    put(f.one, "key", 0);
+    sm_u64 *slot = slot_of(f.one, "key");
+    const uint64_t word = atomic_fetch_or(slot, SM_SLOT_OFF_MASK);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        char buf[16];
+        _exit(lr_get(f.two, "key", 3, buf, sizeof buf, NULL, 0) == LARDER_ENOT_FOUND ? 0 : 1);
+    }
+    CU_ASSERT_EQUAL(waitpid(child, &status, 0), child);
+    CU_ASSERT_EQUAL(status, 0);
+    atomic_store(slot, word);
+    fixture_destroy(&f);
+}
+
+/* A header whose length changes between any two looks. */
+static void *resize_all_the_time(void *context) {
+    struct restless *restless = context;
+    while (!atomic_load(&restless->enough)) {
+        atomic_fetch_add(restless->slot, 1);
+        atomic_fetch_sub(restless->slot, 1);
+    }
+    return NULL;
+}
+
+/* What was judged against the caller's room is what is copied there, whatever the header says by then. */
+static void length_is_looked_at_once(void) {
+    struct fixture f;
+    struct restless restless = {0};
+    pthread_t thread;
+    unsigned overrun = 0;
+    static char key[40001]; /* takes a while to compare */
+    begin(&f, false);
+    memset(key, 'k', sizeof key - 1);
+    put(f.one, key, 0);
+    const uint64_t until = fixture_now_ns() + UINT64_C(6000000000);
+    uint64_t retries = 0;
+    restless.slot = &lr_block_at(lr_data_at(f.one, 0), lr_slot_off(lr_load(slot_of(f.one, key))))->word;
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, resize_all_the_time, &restless), 0);
+    while (fixture_now_ns() < until && retries < 300) { /* as often was the header another one at a later look */
+        char buf[64];
+        memset(buf, 'b', sizeof buf);
+        lr_get(f.two, key, sizeof key - 1, buf, 5, NULL, 0);
+        for (unsigned at = 5; at < sizeof buf; at++)
+            overrun += buf[at] != 'b';
+        lr_get(f.two, key, sizeof key - 1, buf, 21, NULL, 0);
+        for (unsigned at = 21; at < sizeof buf; at++)
+            overrun += buf[at] != 'b';
+        retries = lr_load(&f.two->me->counters[LR_C_retries]);
+    }
+    atomic_store(&restless.enough, true);
+    pthread_join(thread, NULL);
+    CU_ASSERT_EQUAL(overrun, 0);
+    if (retries < 300)
+        fixture_skip("length_is_looked_at_once", "the machine is too busy for two threads at once");
+    fixture_destroy(&f);
+}
+
 static void deadlines_follow_the_boot_clock(void) {
     struct fixture f;
     struct timespec boot;
@@ -220,6 +283,8 @@ void larder_suite_62_stopped(void) {
     CU_ADD_TEST(suite, deletes_without_a_free_note_raise_the_void);
     CU_ADD_TEST(suite, word_that_is_being_moved_is_read_and_not_pinned);
     CU_ADD_TEST(suite, read_under_the_lock_judges_like_any_other);
+    CU_ADD_TEST(suite, offset_that_leads_outside_is_not_followed);
+    CU_ADD_TEST(suite, length_is_looked_at_once);
     CU_ADD_TEST(suite, deadlines_follow_the_boot_clock);
     CU_ADD_TEST(suite, every_filling_of_a_block_has_a_number_of_its_own);
     CU_ADD_TEST(suite, what_is_freed_behind_the_gap_joins_it);

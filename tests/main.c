@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * larder-tests [--list] [SUITE...]
+ * larder-tests [--list] [--first] [SUITE...]
  *
  * Runs the suites in the order of their numbers, or those that were named, in full ("80_client") or by number ("80").
  * A suite is a file NN_name.c that defines `void larder_suite_NN_name(void)`, which adds one CUnit suite with its
- * tests; the build makes the table below from the files it finds. Ends with CUnit's summary. Exit status: 0 all passed,
- * 1 a test failed, 2 the runner could not do its work.
+ * tests; the build makes the table below from the files it finds. Ends with CUnit's summary, or with --first after the
+ * first test that fails (larder-plant wants to know no more). Exit status: 0 all passed, 1 a test failed, 2 the runner
+ * could not do its work.
  */
 #include "fixture.h"
 
@@ -32,6 +33,7 @@ static const struct suite {
 };
 
 static uint64_t test_started_ns;
+static bool first_only;
 
 static void print_suite(const CU_pSuite suite) {
     printf("\n%s\n", suite->pName);
@@ -54,6 +56,8 @@ static void print_result(const CU_pTest test, const CU_pSuite suite, const CU_pF
     for (CU_pFailureRecord f = failures; f != NULL; f = f->pNext)
         printf("    %s:%u: %s\n", f->strFileName, f->uiLineNumber, f->strCondition);
     fflush(stdout);
+    if (failures != NULL && first_only)
+        exit(1);
 }
 
 static bool is_named(const struct suite *suite, char **names, int count) {
@@ -91,8 +95,13 @@ int main(int argc, char **argv) {
             puts(suite->name);
         return 0;
     }
+    if (argc > 1 && strcmp(argv[1], "--first") == 0) {
+        first_only = true;
+        argv++;
+        argc--;
+    }
     if (argc > 1 && argv[1][0] == '-') {
-        fprintf(stderr, "usage: larder-tests [--list] [SUITE...]\n");
+        fprintf(stderr, "usage: larder-tests [--list] [--first] [SUITE...]\n");
         return 2;
     }
     open_standard_files();

@@ -13,7 +13,8 @@
 #include <time.h>
 
 #define MAX_JOBS 256u
-#define FAULTS_TOLD 3u /* of one call in one scenario */
+#define JOBS_PER_CORE 4u /* a case mostly waits: for the programs' timers and the peer */
+#define FAULTS_TOLD 3u   /* of one call in one scenario */
 
 static const char *const call_names[NTH_CALL_COUNT] = {
 #define X(call, error) [NTH_##call] = #call,
@@ -231,6 +232,7 @@ static int usage(int status) {
     fputs("usage: larder-nth [--count N] [--jobs N] [--scenario NAME] [--call NAME] [--k K] [--pairs] | --list\n"
           "G12: the k-th call of one kind fails, once and from then on, for every k that a scenario reaches.\n"
           "  --count N   at most so many k of one call in one scenario (default: all)\n"
+          "  --jobs N    at a time (default: four for each core)\n"
           "  --pairs     in the library's scenarios also every pair of two calls that fail, each once\n"
           "  --scenario, --call, --k   one of them alone, as a failure says\n"
           "Exit status: 0 all held, 1 something broke, 2 usage.\n",
@@ -258,7 +260,8 @@ int main(int argc, char **argv) {
         {"pairs", no_argument, NULL, 'p'},
         {NULL, 0, NULL, 0},
     };
-    struct work work = {.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .call = -1, .count = UINT64_MAX};
+    struct work work = {
+        .jobs = JOBS_PER_CORE * (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .call = -1, .count = UINT64_MAX};
     const uint64_t started_ns = now_ns();
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (option) {
