@@ -2,14 +2,16 @@
 /*
  * Damaged segments, by the million: does every call return, touch nothing outside, and does repair mend the rest?
  *
- *   pristine copy --restore--> segment --damage--> calls --(one in four)--> take-over, repair, check: healthy
+ *   pristine copy --restore--> segment --damage--> calls --(one in eight)--> take-over, repair, check: healthy
  *
  * Everything that happens to image n follows from seed and n alone, so an image is replayed alone with --image. Built
  * with AddressSanitizer and UndefinedBehaviorSanitizer whatever the rest of the build has: the mapping lies between
  * pages without access (segment.c), all private buffers are of the exact size. A worker that dies, or is in one image
  * for longer than LONGEST_S, has its image named by the parent.
  *
- * Segments are of the least size, 64 KiB in one stripe, so that restoring costs as little as a few calls do.
+ * Segments are of the least size, 64 KiB in one stripe, so that restoring costs as little as a few calls do. The ring
+ * of hints is four times as large: of it only what was damaged or written since is restored. Most images do not wait
+ * for a lock whose word was damaged, nor for `check` to give up on it: sleeping for that would take most of the time.
  */
 #include "stripe.h"
 
@@ -28,6 +30,15 @@
 #define KEYS UINT64_C(220)
 #define SLOTS_USED 3u /* participants that are damaged and restored */
 #define MAX_JOBS 64u
+#define MAX_TOUCHED 64u /* words of the ring that one image's damage can hit */
+#define WAITS_IN 128u   /* one image in so many waits for locks, and lets check wait for them */
+#define REPAIRS_IN 8u
+#define LOOKS_IN 4u /* ... and of those one in so many is checked before as well */
+#define COPIES_IN 512u
+#define CHAINS_IN                                                                                                      \
+    16u /* one image in so many gets up to CHAIN calls: what one call makes of the damage meets the next */
+#define CHAIN 12u
+#define MAX_HOLES 64u
 
 struct random {
     uint64_t state;
@@ -52,16 +63,27 @@ struct victim {
     struct random random;
     uint8_t *buf;
     size_t cap;
-    char file[64];      /* copies of the segment for lr_cache_attach_image */
+    char file[64];                  /* copies of the segment for lr_cache_attach_image */
+    uint64_t ring_from;             /* ring_head as the damage left it: hints from there on are the calls' */
+    uint64_t *touched[MAX_TOUCHED]; /* words of the ring that were damaged */
+    unsigned touched_count;
+    uint64_t holes[MAX_HOLES]; /* offsets, in the pristine segment */
+    uint64_t hole_count;
     uint64_t unhealthy; /* images in which check found something before repair */
+    uint64_t looked_at; /* before repair */
     uint64_t repaired;
 };
 
 /* Shared with the parent: what each worker is at. */
 struct progress {
     _Atomic uint64_t image;
-    _Atomic uint64_t done, unhealthy, repaired, attached;
+    _Atomic uint64_t done, unhealthy, looked_at, repaired, attached;
 };
+
+static _Noreturn void fail(const char *what) {
+    fprintf(stderr, "larder-corrupt: %s\n", what);
+    abort();
+}
 
 /* ---- the segment ------------------------------------------------------------------------------------------------ */
 
@@ -79,6 +101,21 @@ static void fill(struct victim *v) {
         if (i % 7 == 0)
             (void)lr_delete(v->cache, &i, 8);
     }
+    for (uint64_t i = 1; i < KEYS; i += 9) /* holes, which the gap has not swallowed yet */
+        (void)lr_delete(v->cache, &i, 8);
+}
+
+/* The holes at the heads of the bins. */
+static void list_holes(struct victim *v) {
+    struct sm_stripe *stripe = lr_stripe_at(v->cache, 0);
+    for (unsigned i = 0; i < SM_BIN_ROWS * SM_BIN_COLUMNS && v->hole_count < MAX_HOLES; i++) {
+        uint64_t granules =
+            atomic_load_explicit(&stripe->bins[i / SM_BIN_COLUMNS][i % SM_BIN_COLUMNS], memory_order_relaxed);
+        if (granules != 0)
+            v->holes[v->hole_count++] = granules * SM_GRANULE;
+    }
+    if (v->hole_count == 0)
+        fail("the segment has no holes that could be damaged");
 }
 
 static void begin(struct victim *v, uint64_t seed, unsigned job) {
@@ -96,6 +133,7 @@ static void begin(struct victim *v, uint64_t seed, unsigned job) {
     }
     lr_set_replicating(v->cache, job % 2 == 1);
     fill(v);
+    list_holes(v);
     const uint64_t bytes = v->cache->geometry.segment_bytes;
     v->pristine = malloc(bytes);
     v->cap = lr_entry_bytes(v->cache);
@@ -112,11 +150,34 @@ static void end(struct victim *v) {
     free(v->buf);
 }
 
+/* Where the same bytes lie in the pristine copy. */
+static const uint8_t *pristine_of(const struct victim *v, const void *bytes) {
+    return v->pristine + ((const uint8_t *)bytes - v->cache->base);
+}
+
+static void restore_bytes(struct victim *v, void *bytes, size_t len) {
+    memcpy(bytes, pristine_of(v, bytes), len);
+}
+
+static void restore_ring(struct victim *v) {
+    struct sm_stripe *stripe = lr_stripe_at(v->cache, 0);
+    const uint64_t ring_len = v->cache->geometry.ring_len, written = lr_load(&stripe->ring_head) - v->ring_from;
+    for (uint64_t i = 0; i < written && i < ring_len; i++) {
+        struct sm_hint *hint = &stripe->ring[(v->ring_from + i) % ring_len];
+        restore_bytes(v, hint, sizeof *hint);
+    }
+    while (v->touched_count > 0) {
+        uint64_t *word = v->touched[--v->touched_count];
+        restore_bytes(v, word, sizeof *word);
+    }
+}
+
 static void restore(struct victim *v) {
     struct lr_cache *cache = v->cache;
-    memcpy(cache->base, v->pristine, SM_HEADER_BYTES + SLOTS_USED * sizeof(struct sm_participant));
-    memcpy(cache->controls, v->pristine + cache->geometry.control_off,
-           cache->geometry.segment_bytes - cache->geometry.control_off);
+    restore_ring(v);
+    restore_bytes(v, cache->base, SM_HEADER_BYTES + SLOTS_USED * sizeof(struct sm_participant));
+    restore_bytes(v, cache->controls, SM_STRIPE_FIXED);
+    restore_bytes(v, cache->data, cache->geometry.stripe_bytes);
 }
 
 /* ---- damage ----------------------------------------------------------------------------------------------------- */
@@ -198,7 +259,8 @@ static uint64_t *somewhere(struct victim *v) {
         return word_in(v, (uint8_t *)&cache->participants[below(random, SLOTS_USED)],
                        &participant_fields[below(random, COUNT(participant_fields))]);
     case 2:
-        return (uint64_t *)(void *)(cache->controls + below(random, cache->geometry.control_bytes / 8) * 8);
+        return v->touched[v->touched_count++] =
+                   (uint64_t *)(void *)(cache->controls + below(random, cache->geometry.control_bytes / 8) * 8);
     case 3:
     case 4:
     case 5:
@@ -208,7 +270,8 @@ static uint64_t *somewhere(struct victim *v) {
     case 8:
     case 9:
         return (uint64_t *)(void *)(data + below(random, border / 8) * 8);
-    case 10:
+    case 10: /* a hole's size or links */
+        return (uint64_t *)(void *)(data + v->holes[below(random, v->hole_count)] + below(random, 2) * 8);
     case 11:
     case 12: { /* a header that a slot names */
         for (unsigned i = 0; i < 16; i++) {
@@ -280,15 +343,11 @@ static void damage(struct victim *v) {
     }
     /* The process's own slot is its alone; with another generation in it, it is dead to itself. */
     if (below(&v->random, 32) != 0)
-        memcpy(v->cache->me, v->pristine + SM_HEADER_BYTES + v->cache->slot * sizeof(struct sm_participant), 64);
+        restore_bytes(v, v->cache->me, 64);
+    v->ring_from = lr_load(&lr_stripe_at(v->cache, 0)->ring_head);
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------------------ */
-
-static _Noreturn void fail(const char *what) {
-    fprintf(stderr, "larder-corrupt: %s\n", what);
-    abort();
-}
 
 static void inside(const struct victim *v, const struct lr_pin *pin) {
     const uint8_t *from = pin->value, *base = v->cache->base;
@@ -402,11 +461,15 @@ static void call_once(struct victim *v) {
 }
 
 /* As after the death of a holder: the lock is taken over and the stripe repaired, then it is healthy. */
-static void take_over(struct victim *v) {
+static void take_over(struct victim *v, bool waits) {
     struct lr_cache *cache = v->cache;
     struct lr_view view = lr_view_of(cache, 0);
     struct lr_check check;
-    v->unhealthy += lr_check(cache, &check) != 0;
+    if (below(&v->random, LOOKS_IN) == 0) {
+        bool busy = (lr_load(&view.stripe->lock) & SM_LOCK_OWNER_MASK) != 0 || lr_load(&view.stripe->sequence) % 2 != 0;
+        v->unhealthy += (busy && !waits) || lr_check(cache, &check) != 0;
+        v->looked_at++;
+    }
     lr_store(&view.stripe->lock, lr_own_word(cache) | SM_LOCK_RECOVER);
     if (!lr_repair_claim(cache))
         fail("the bitmap of repair is taken");
@@ -417,6 +480,14 @@ static void take_over(struct victim *v) {
         fail("repair has not mended it");
     }
     v->repaired++;
+}
+
+/* Writes part of the segment to its place in a file of `size` bytes. */
+static bool write_part(const struct victim *v, int fd, uint64_t size, const void *bytes, uint64_t len) {
+    uint64_t at = (uint64_t)((const uint8_t *)bytes - v->cache->base);
+    if (at >= size)
+        return true;
+    return pwrite(fd, bytes, len < size - at ? len : size - at, (off_t)at) > 0;
 }
 
 /* The same bytes as a file, its head damaged too. */
@@ -437,10 +508,9 @@ static bool attach_copy(struct victim *v) {
     uint64_t size = below(&v->random, 4) == 0 ? below(&v->random, bytes + 4096) : bytes;
     bool written = ftruncate(fd, 0) == 0 && ftruncate(fd, (off_t)size) == 0 &&
                    pwrite(fd, head, size < sizeof head ? size : sizeof head, 0) >= 0;
-    for (uint64_t at = SM_HEADER_BYTES; written && at < size && at < bytes; at += 1u << 20) {
-        uint64_t piece = size < bytes ? size - at : bytes - at;
-        written = pwrite(fd, v->cache->base + at, piece < 1u << 20 ? piece : 1u << 20, (off_t)at) > 0;
-    }
+    written = written && write_part(v, fd, size, v->cache->participants, SLOTS_USED * sizeof(struct sm_participant)) &&
+              write_part(v, fd, size, v->cache->controls, v->cache->geometry.control_bytes) &&
+              write_part(v, fd, size, v->cache->data, v->cache->geometry.stripe_bytes);
     close(fd);
     options.path = v->file;
     bool attached = false;
@@ -460,17 +530,20 @@ static bool attach_copy(struct victim *v) {
 static void run_image(struct victim *v, uint64_t seed, uint64_t image, struct progress *progress) {
     v->random.state = seed ^ (image * UINT64_C(0xd1342543de82ef95));
     atomic_store_explicit(&progress->image, image, memory_order_relaxed);
+    const bool waits = below(&v->random, WAITS_IN) == 0;
+    v->cache->wait_ms = waits ? 1 : 0;
     restore(v);
     damage(v);
-    for (uint64_t n = 1 + below(&v->random, 3); n > 0; n--)
+    const uint64_t most = below(&v->random, CHAINS_IN) == 0 ? CHAIN : 3;
+    for (uint64_t n = 1 + below(&v->random, most); n > 0; n--)
         call_once(v);
     if (memcmp(v->cache->base, v->pristine, sizeof(struct sm_constants)) != 0)
         fail("the constants have changed");
-    if (below(&v->random, 4) == 0)
-        take_over(v);
-    if (below(&v->random, 256) == 0 && attach_copy(v))
-        atomic_fetch_add_explicit(&progress->attached, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&progress->done, 1, memory_order_relaxed);
+    if (below(&v->random, REPAIRS_IN) == 0)
+        take_over(v, waits);
+    if (below(&v->random, COPIES_IN) == 0 && attach_copy(v))
+        progress->attached++;
+    atomic_store_explicit(&progress->done, progress->done + 1, memory_order_relaxed);
 }
 
 static int work(uint64_t seed, unsigned job, unsigned jobs, uint64_t count, uint64_t seconds,
@@ -485,6 +558,7 @@ static int work(uint64_t seed, unsigned job, unsigned jobs, uint64_t count, uint
         run_image(&v, seed, image, progress);
     }
     progress->unhealthy = v.unhealthy;
+    progress->looked_at = v.looked_at;
     progress->repaired = v.repaired;
     restore(&v);
     end(&v);
@@ -562,7 +636,7 @@ int main(int argc, char **argv) {
         if (children[job] == 0)
             exit(work(request.seed, job, (unsigned)request.jobs, request.count, request.seconds, &progress[job]));
     }
-    uint64_t done = 0, unhealthy = 0, repaired = 0, attached = 0;
+    uint64_t done = 0, unhealthy = 0, looked_at = 0, repaired = 0, attached = 0;
     unsigned failures = 0, skipped = 0;
     for (unsigned job = 0; job < request.jobs; job++) {
         int status = 0;
@@ -579,6 +653,7 @@ int main(int argc, char **argv) {
         }
         done += progress[job].done;
         unhealthy += progress[job].unhealthy;
+        looked_at += progress[job].looked_at;
         repaired += progress[job].repaired;
         attached += progress[job].attached;
     }
@@ -588,10 +663,10 @@ int main(int argc, char **argv) {
     }
     clock_gettime(CLOCK_MONOTONIC, &to);
     double seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
-    printf("%" PRIu64 " images: %" PRIu64 " repaired and healthy, %" PRIu64 " of them found damaged before, %" PRIu64
-           " copies attached\n",
-           done, repaired, unhealthy, attached);
-    if (failures == 0 && repaired > 1000 && unhealthy < repaired / 8) {
+    printf("%" PRIu64 " images: %" PRIu64 " repaired and healthy; of %" PRIu64 " checked before, %" PRIu64
+           " were found damaged; %" PRIu64 " copies attached\n",
+           done, repaired, looked_at, unhealthy, attached);
+    if (failures == 0 && looked_at > 1000 && unhealthy < looked_at / 8) {
         puts("check hardly ever saw the damage: this run proves nothing");
         failures++;
     }
