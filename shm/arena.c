@@ -529,7 +529,7 @@ static bool clear_live(struct lr_view *view, const struct lr_head *head, uint64_
         room.off = gap.start;
         room.from_gap = true;
     } else {
-        return view->cache->geometry.policy != LR_POLICY_none && !head->tombstone &&
+        return view->cache->geometry.policy != LR_POLICY_none && !view->keep_all && !head->tombstone &&
                lr_entry_forget(view, slot, word, head, LR_FORGET_EVICT, false);
     }
     if (move_block(view, slot, word, head, &room, 0))

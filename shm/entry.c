@@ -167,6 +167,7 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
     struct lr_room room;
     view->hand_moved = false;
     /* First of all, since making way for the index may evict: what is stored below must not be what goes. */
+    view->keep_all = how == LR_ROOM_FREE;
     lr_index_grow(view);
     if (old->slot == NULL)
         lr_index_prepare(view, making->key->place);

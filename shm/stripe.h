@@ -27,6 +27,7 @@ struct lr_view {
     struct sm_stripe *stripe;
     uint8_t *data;
     uint32_t number;
+    bool keep_all;     /* the index may grow over free room only: what is stored may not evict */
     bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
     bool damaged;      /* something impossible was met: repair before unlocking */
     bool ring_bell;    /* hints were written */
