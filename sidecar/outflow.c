@@ -19,6 +19,11 @@
  * finished before the next stripe's turn, however far the ring runs ahead meanwhile: a slow peer lags, but every walk
  * brings it nearer.
  *
+ * What was there when the walk of everything began is for the peer's free room only, however it comes to travel: by
+ * that walk, by one that follows because the ring ran over meanwhile, or by a hint, since a third host joined and sent
+ * us what it had. Only what is newer may evict at the peer. Otherwise a small host that joins a large one loses its own
+ * entries to old ones, and since nobody had heard of those, its voids make the large host forget.
+ *
  * `known` remembers what the peer sent us, or was sent on this link, so that changes do not echo, and a hot key's many
  * hints cost one frame. It is a cache: a row lost means a frame more.
  */
@@ -153,11 +158,13 @@ bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence) {
 /* NO_ROOM: in the window, in memory, or the entry is changing just now: try again later. */
 enum given { GIVEN, NO_ROOM };
 
-/* Appends the entry to the batch, unless the peer has it. NO_ROOM: nothing was done. */
-static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsigned flags) {
+/* Appends the entry, of this stripe, to the batch, unless the peer has it. NO_ROOM: nothing was done. */
+static enum given give(struct lr_peer *peer, uint32_t stripe, const struct lr_entry *entry, unsigned flags) {
     struct lr_outflow *out = &peer->out;
     if (knows(peer, entry))
         return GIVEN;
+    if (entry->version <= out->cursors[stripe].joined)
+        flags |= WIRE_FREE_ROOM;
     bool oversize = (uint64_t)entry->key_len + entry->value_len > peer->max_entry;
     bool value = !entry->tombstone && !oversize;
     size_t bytes = value ? wire_put_bytes(entry->key_len, entry->value_len) : WIRE_HEADER + 16;
@@ -186,7 +193,7 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
 }
 
 /* The entry that a hint names, as it is now. */
-static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
+static enum given give_hint(struct lr_peer *peer, uint32_t stripe, const struct lr_hint *hint) {
     struct lr_node *node = peer->node;
     const struct lr_known *row = known_row(peer, hint->hash);
     if (row->hash == hint->hash && row->version > hint->version)
@@ -195,7 +202,7 @@ static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, node->entry_cap, &entry);
     if (result == LARDER_EBUSY)
         return NO_ROOM;
-    return result == 0 ? give(peer, &entry, 0) : GIVEN; /* gone */
+    return result == 0 ? give(peer, stripe, &entry, 0) : GIVEN; /* gone */
 }
 
 /* ---- hints ------------------------------------------------------------------------------------------------------ */
@@ -226,7 +233,7 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     uint64_t before = cursor->read;
     unsigned done = 0;
     for (; got > 0 && done < (unsigned)got; done++) {
-        enum given given = give_hint(peer, &hints[done]);
+        enum given given = give_hint(peer, stripe, &hints[done]);
         *full = given != GIVEN;
         if (*full)
             break;
@@ -257,6 +264,12 @@ static bool pump_hints(struct lr_peer *peer, bool *full) {
 
 /* ---- walks ------------------------------------------------------------------------------------------------------ */
 
+/* The highest version that the stripe has met. UINT64_MAX: the segment is retired. */
+static uint64_t clock_of(struct lr_node *node, uint32_t stripe) {
+    struct lr_stripe_info info;
+    return lr_stripe_info(node->cache, stripe, &info) == 0 ? info.clock : UINT64_MAX;
+}
+
 static bool begin_walk(struct lr_peer *peer) {
     struct lr_node *node = peer->node;
     struct lr_outflow *out = &peer->out;
@@ -274,6 +287,8 @@ static bool begin_walk(struct lr_peer *peer) {
         out->scan_epoch = lr_epoch_get_acked(node->cache, stripe);
         out->scan_head = lr_feed_head(node->cache, stripe);
         out->scan = lr_scan_stripe(stripe);
+        if (out->scan_full)
+            cursor->joined = clock_of(node, stripe);
         cursor->scan = LR_SCAN_NONE; /* what is asked for from now on is another walk */
         cursor->unacked_scan = out->scan_full ? LR_SCAN_FULL : LR_SCAN_NEWER;
         return true;
@@ -298,7 +313,6 @@ static bool pump_walk(struct lr_peer *peer, bool *full) {
     struct lr_outflow *out = &peer->out;
     if (!out->scanning && !begin_walk(peer))
         return false;
-    unsigned flags = WIRE_SCAN | (out->scan_full ? WIRE_FREE_ROOM : 0);
     for (unsigned i = 0; i < SLICE_WALK && !*full; i++) {
         struct lr_scan before = out->scan;
         struct lr_entry entry;
@@ -319,7 +333,7 @@ static bool pump_walk(struct lr_peer *peer, bool *full) {
         }
         if (!out->scan_full && !lr_epoch_after(node->cache, out->scan_stripe, entry.epoch, out->scan_filter))
             continue;
-        if (give(peer, &entry, flags) != GIVEN) {
+        if (give(peer, out->scan_stripe, &entry, WIRE_SCAN) != GIVEN) {
             out->scan = before;
             *full = true;
         }

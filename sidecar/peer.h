@@ -112,6 +112,7 @@ enum lr_scan_kind { LR_SCAN_NONE, LR_SCAN_NEWER, LR_SCAN_FULL };
 struct lr_cursor {        /* one stripe */
     uint64_t read;        /* everything below this feed position has been sent */
     uint64_t acked;       /* ... and acknowledged */
+    uint64_t joined;      /* the stripe's clock when the last full walk began: versions up to it are for free room */
     uint32_t acked_epoch; /* everything that arrived up to this epoch is acknowledged */
     uint8_t scan;         /* the stripe is to be walked: enum lr_scan_kind */
     uint8_t unacked_scan; /* it was walked, but that is not acknowledged yet */

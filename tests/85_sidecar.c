@@ -564,14 +564,12 @@ static void a_small_host_neither_empties_a_large_one_nor_makes_room_for_it(void)
     CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[0].node, sim->hosts[2].address), 0);
     CU_ASSERT(sim_settle(sim, 60000));
     sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
-    /* Voids of its own, for what it evicted before it was acknowledged, cost 1/256 of the others each: seldom up to
-     * three quarters of them, which is too much (shm/README.md, weak spots), but never all. */
     lr_stat(sim->hosts[0].cache, &after);
-    CU_ASSERT(after.items >= before.items / 8);
+    CU_ASSERT(after.items >= before.items / 2);
     lr_stat(sim->hosts[2].cache, &after);
-    CU_ASSERT(after.items >= before.items / 8); /* the third host has not been emptied either */
+    CU_ASSERT(after.items >= before.items / 2); /* the third host has not been emptied either */
     lr_stat(sim->hosts[1].cache, &small);
-    CU_ASSERT(small.stripe_counters[LR_S_evictions] - evicted < before.items / 10);
+    CU_ASSERT(small.stripe_counters[LR_S_evictions] - evicted < small.items / 10); /* for tombstones */
     sim_destroy(sim);
 }
 
