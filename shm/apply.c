@@ -153,6 +153,15 @@ int lr_apply_flush(struct lr_cache *cache, uint64_t version) {
     return LR_STALE;
 }
 
+bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, void *buf, size_t cap) {
+    struct lr_entry entry;
+    int result = lr_entry_by_hash(cache, hash, buf, cap, &entry);
+    if (result != LARDER_ENOT_FOUND)
+        return result == 0 && entry.version < version; /* busy: it is being replaced, and hints will tell */
+    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, lr_place(cache, hash)));
+    return version > floor_of(&view, hash) && version > lr_flush_version(cache);
+}
+
 int lr_drop(struct lr_cache *cache, uint64_t hash, uint64_t version) {
     struct lr_view view;
     struct lr_key key = lr_key_of_hash(cache, hash);

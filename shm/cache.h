@@ -303,6 +303,9 @@ int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigne
 int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version);
 /* Merged by maximum. */
 int lr_apply_flush(struct lr_cache *cache, uint64_t version);
+/* Whether a peer's entry would be of use here: it is newer than ours, or ours is missing and was not forgotten since.
+ * buf[0, cap): room for one entry. */
+bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, void *buf, size_t cap);
 /* Forgets the entry with this hash if its version is at most `version`; raises the floor. Used for a peer's voids. */
 int lr_drop(struct lr_cache *cache, uint64_t hash, uint64_t version);
 
@@ -313,6 +316,9 @@ struct lr_range {
 void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range *out);
 /* Raises the void (and floor) of a range on this host: merged from a peer, so that it is passed on. */
 int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version);
+
+/* What an entry adds to the sum of its range, the same on every host. */
+uint64_t lr_entry_term(uint64_t hash, uint64_t version);
 
 struct lr_hint {
     uint64_t hash, version;

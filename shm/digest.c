@@ -5,6 +5,10 @@
 
 #include <sys/mman.h>
 
+uint64_t lr_entry_term(uint64_t hash, uint64_t version) {
+    return lr_range_term(hash, version);
+}
+
 static int digest_stripe(struct lr_cache *cache, uint32_t number, void *buf, size_t cap, struct lr_digest *digest) {
     struct lr_scan scan = lr_scan_stripe(number);
     struct lr_entry entry;

@@ -81,6 +81,22 @@ uint8_t *lr_outflow_reserve(struct lr_peer *peer, size_t bytes) {
     return out->batch + out->batch_len;
 }
 
+/* The comparison in place of the full walks is acknowledged. */
+static void joined(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    out->joining = LR_JOIN_NONE;
+    for (uint32_t i = 0; i < peer->node->stripes; i++) {
+        struct lr_cursor *cursor = &out->cursors[i];
+        if (cursor->unacked_scan != LR_SCAN_FULL)
+            continue;
+        if (out->joined[i].head > cursor->acked)
+            cursor->acked = out->joined[i].head;
+        cursor->unacked_scan = LR_SCAN_NONE;
+        cursor->acked_epoch = out->joined[i].epoch;
+        lr_node_acked(peer->node, i);
+    }
+}
+
 static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
     struct lr_outflow *out = &peer->out;
     struct lr_cursor *cursor = &out->cursors[sent->stripe];
@@ -96,6 +112,9 @@ static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
         if (sent->full)
             cursor->acked_epoch = sent->epoch;
         break;
+    case LR_SENT_JOINED:
+        joined(peer);
+        return;
     case LR_SENT_SETTLED:
         lr_settle_finished(peer);
         return;
@@ -158,12 +177,12 @@ bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence) {
 /* NO_ROOM: in the window, in memory, or the entry is changing just now: try again later. */
 enum given { GIVEN, NO_ROOM };
 
-/* Appends the entry, of this stripe, to the batch, unless the peer has it. NO_ROOM: nothing was done. */
-static enum given give(struct lr_peer *peer, uint32_t stripe, const struct lr_entry *entry, unsigned flags) {
+/* Appends the entry to the batch, unless the peer has it. NO_ROOM: nothing was done. */
+static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsigned flags) {
     struct lr_outflow *out = &peer->out;
     if (knows(peer, entry))
         return GIVEN;
-    if (entry->version <= out->cursors[stripe].joined)
+    if (entry->version <= out->cursors[entry->stripe].joined)
         flags |= WIRE_FREE_ROOM;
     bool oversize = (uint64_t)entry->key_len + entry->value_len > peer->max_entry;
     bool value = !entry->tombstone && !oversize;
@@ -192,8 +211,32 @@ static enum given give(struct lr_peer *peer, uint32_t stripe, const struct lr_en
     return GIVEN;
 }
 
+bool lr_outflow_give_hash(struct lr_peer *peer, uint64_t hash) {
+    struct lr_node *node = peer->node;
+    struct lr_entry entry;
+    if (peer->out.batch_len >= LR_BATCH)
+        lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES});
+    int result = lr_entry_by_hash(node->cache, hash, node->entry, node->entry_cap, &entry);
+    if (result != 0)
+        return result != LARDER_EBUSY;
+    *known_row(peer, hash) = (struct lr_known){0};
+    return give(peer, &entry, WIRE_SCAN | WIRE_FREE_ROOM) == GIVEN;
+}
+
+bool lr_outflow_compared(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    uint8_t *at = lr_outflow_room(peer, WIRE_HEADER) ? lr_outflow_reserve(peer, WIRE_HEADER) : NULL;
+    if (at == NULL)
+        return false;
+    out->batch_len += wire_encode_words(at, WIRE_HEADER, WIRE_COMPARED, 0, NULL, 0);
+    lr_outflow_mark(peer, (struct lr_sent){.kind = out->joining == LR_JOIN_UNDER_WAY ? LR_SENT_JOINED : LR_SENT_BYTES});
+    if (out->joining == LR_JOIN_UNDER_WAY)
+        out->joining = LR_JOIN_SENT;
+    return true;
+}
+
 /* The entry that a hint names, as it is now. */
-static enum given give_hint(struct lr_peer *peer, uint32_t stripe, const struct lr_hint *hint) {
+static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     struct lr_node *node = peer->node;
     const struct lr_known *row = known_row(peer, hint->hash);
     if (row->hash == hint->hash && row->version > hint->version)
@@ -202,7 +245,7 @@ static enum given give_hint(struct lr_peer *peer, uint32_t stripe, const struct 
     int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, node->entry_cap, &entry);
     if (result == LARDER_EBUSY)
         return NO_ROOM;
-    return result == 0 ? give(peer, stripe, &entry, 0) : GIVEN; /* gone */
+    return result == 0 ? give(peer, &entry, 0) : GIVEN; /* gone */
 }
 
 /* ---- hints ------------------------------------------------------------------------------------------------------ */
@@ -233,7 +276,7 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     uint64_t before = cursor->read;
     unsigned done = 0;
     for (; got > 0 && done < (unsigned)got; done++) {
-        enum given given = give_hint(peer, stripe, &hints[done]);
+        enum given given = give_hint(peer, &hints[done]);
         *full = given != GIVEN;
         if (*full)
             break;
@@ -333,7 +376,7 @@ static bool pump_walk(struct lr_peer *peer, bool *full) {
         }
         if (!out->scan_full && !lr_epoch_after(node->cache, out->scan_stripe, entry.epoch, out->scan_filter))
             continue;
-        if (give(peer, out->scan_stripe, &entry, WIRE_SCAN) != GIVEN) {
+        if (give(peer, &entry, WIRE_SCAN) != GIVEN) {
             out->scan = before;
             *full = true;
         }
@@ -359,6 +402,8 @@ bool lr_goal_reached(const struct lr_peer *peer, struct lr_goal *goal) {
     while (goal->reached < peer->node->stripes) {
         const struct lr_cursor *cursor = &peer->out.cursors[goal->reached];
         /* A full walk that is due is part of any goal, even in a stripe without a single hint. */
+        if (peer->out.joining == LR_JOIN_DUE || peer->out.joining == LR_JOIN_UNDER_WAY)
+            return false;
         if (cursor->read < goal->positions[goal->reached] || cursor->scan == LR_SCAN_FULL ||
             (peer->out.scanning && peer->out.scan_full && peer->out.scan_stripe == goal->reached))
             return false;
@@ -403,12 +448,17 @@ bool lr_outflow_pump(struct lr_peer *peer) {
     if (peer->link == NULL || !peer->link->timed || out->sent_count == LR_SENT_ROWS)
         return false;
     send_flush(peer);
+    if (out->joining == LR_JOIN_DUE && lr_compare_tell(peer, true))
+        out->joining = LR_JOIN_UNDER_WAY;
     bool full = false;
     bool more = pump_hints(peer, &full);
     if (!full && peer->link != NULL)
         more |= pump_walk(peer, &full);
     if (full || peer->link == NULL || out->sent_count == LR_SENT_ROWS)
         return false;
+    if (lr_compare_due(peer))
+        lr_compare_tell(peer, false);
+    more |= lr_compare_step(peer);
     if (out->settle != LR_SETTLE_NONE)
         return lr_settle_step(peer) || more;
     if (!out->sync_reached && lr_goal_reached(peer, &out->sync_goal)) {
@@ -432,10 +482,11 @@ int lr_outflow_create(struct lr_peer *peer) {
     out->cursors = calloc(stripes, sizeof *out->cursors);
     out->known = calloc(LR_KNOWN_ROWS, sizeof *out->known);
     out->sent = calloc(LR_SENT_ROWS, sizeof *out->sent);
+    out->joined = calloc(stripes, sizeof *out->joined);
     out->sync_goal.positions = calloc(stripes, sizeof(uint64_t));
     out->settle_goal.positions = calloc(stripes, sizeof(uint64_t));
-    if (out->cursors == NULL || out->known == NULL || out->sent == NULL || out->sync_goal.positions == NULL ||
-        out->settle_goal.positions == NULL) {
+    if (out->cursors == NULL || out->known == NULL || out->sent == NULL || out->joined == NULL ||
+        out->sync_goal.positions == NULL || out->settle_goal.positions == NULL) {
         lr_outflow_free(peer);
         return -1;
     }
@@ -449,6 +500,7 @@ void lr_outflow_free(struct lr_peer *peer) {
     free(out->cursors);
     free(out->known);
     free(out->sent);
+    free(out->joined);
     free(out->batch);
     free(out->sync_goal.positions);
     free(out->settle_goal.positions);
@@ -460,6 +512,23 @@ void lr_outflow_forget(struct lr_peer *peer) {
         peer->out.cursors[i] =
             (struct lr_cursor){.scan = LR_SCAN_FULL, .acked_epoch = lr_epoch_get_acked(peer->node->cache, i)};
     memset(peer->out.settled, 0, sizeof peer->out.settled);
+}
+
+void lr_outflow_join(struct lr_peer *peer) {
+    struct lr_node *node = peer->node;
+    for (uint32_t i = 0; i < node->stripes; i++) {
+        struct lr_cursor *cursor = &peer->out.cursors[i];
+        if (cursor->scan != LR_SCAN_FULL)
+            continue;
+        /* As begin_walk: epoch, head and clock before anything is looked at. */
+        peer->out.joined[i] =
+            (struct lr_joined){.epoch = lr_epoch_get_acked(node->cache, i), .head = lr_feed_head(node->cache, i)};
+        cursor->joined = clock_of(node, i);
+        cursor->read = peer->out.joined[i].head;
+        cursor->scan = LR_SCAN_NONE;
+        cursor->unacked_scan = LR_SCAN_FULL;
+        peer->out.joining = LR_JOIN_DUE;
+    }
 }
 
 void lr_outflow_restart(struct lr_peer *peer) {
@@ -477,6 +546,7 @@ void lr_outflow_restart(struct lr_peer *peer) {
     out->in_flight = 0;
     out->batch_len = 0;
     out->scanning = false;
+    out->joining = LR_JOIN_NONE;
     out->sync_reached = out->synced_sent = out->synced = false;
     out->settle_next_ms = 0;
     lr_settle_abandon(peer);

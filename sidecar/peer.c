@@ -114,6 +114,7 @@ void lr_peer_destroy(struct lr_peer *peer, enum wire_reason reason) {
     if (peer->link != NULL)
         lr_link_close(peer->link, reason, wire_reason_text(reason));
     lr_outflow_free(peer);
+    lr_compare_free(peer);
     free(peer);
 }
 
@@ -127,7 +128,8 @@ struct lr_peer *lr_peer_create(struct lr_node *node, const char *address) {
     peer->backoff_ms = LR_BACKOFF_LEAST_MS;
     snprintf(peer->address, sizeof peer->address, "%s", address);
     lr_peer_resolved(peer, address);
-    if (lr_outflow_create(peer) != 0) {
+    if (lr_compare_create(peer) != 0 || lr_outflow_create(peer) != 0) {
+        lr_compare_free(peer);
         free(peer);
         return NULL;
     }
@@ -162,6 +164,12 @@ void lr_link_send(struct lr_link *link, const uint8_t *bytes, size_t len) {
         link->node->world->send(link->node->world->self, link->connection, bytes, len);
 }
 
+static uint64_t items_of(const struct lr_node *node) {
+    struct lr_stat stat;
+    lr_stat(node->cache, &stat);
+    return stat.items;
+}
+
 static void say_hello(struct lr_link *link) {
     struct lr_node *node = link->node;
     struct wire_hello hello = {.protocol = WIRE_PROTOCOL,
@@ -170,7 +178,9 @@ static void say_hello(struct lr_link *link) {
                                .highest = lr_highest_version(node->cache),
                                .flush = lr_flush_version(node->cache),
                                .wall_ms = lr_node_wall(node),
-                               .max_entry = node->entry_cap};
+                               .max_entry = node->entry_cap,
+                               .features = WIRE_CAN_COMPARE,
+                               .items = items_of(node)};
     snprintf(hello.node, sizeof hello.node, "%s", node->name);
     snprintf(hello.listen, sizeof hello.listen, "%s", node->listen);
     uint8_t frame[WIRE_HEADER + WIRE_HELLO_LIMIT];
@@ -322,6 +332,7 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     peer->incarnation[1] = hello->incarnation[1];
     peer->origin = hello->origin;
     peer->max_entry = hello->max_entry;
+    peer->features = hello->features;
     snprintf(peer->name, sizeof peer->name, "%s", hello->node);
     if (peer->dial == link)
         peer->dial = NULL;
@@ -335,9 +346,15 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
         lr_log(LR_WARN, "peer %s: clock or flush version could not be merged at once", peer->address);
     if (hello->origin == lr_origin(node->cache) && less(node->incarnation, hello->incarnation))
         redraw_origin(node);
-    if (!resumed)
+    if (!resumed) {
         lr_outflow_forget(peer);
+        lr_compare_forget(peer);
+    }
     lr_outflow_restart(peer);
+    lr_compare_restart(peer);
+    /* Comparing costs a row for each entry that differs: not worth it for a peer that has next to nothing. */
+    if ((hello->features & WIRE_CAN_COMPARE) != 0 && hello->items >= items_of(node) / 2)
+        lr_outflow_join(peer);
     peer->out.flush_sent = lr_flush_version(node->cache);
     char why[64];
     snprintf(why, sizeof why, "%s, %s", link->dialled ? "we dialled" : "it dialled",
@@ -383,7 +400,9 @@ static void judge_clock(struct lr_link *link, uint64_t echo_ms, uint64_t wall_ms
 }
 
 static enum lr_taken take_frame(struct lr_link *link, const struct wire_frame *frame) {
-    if (!link->greeted && frame->type != WIRE_HELLO && frame->type != WIRE_BYE && (frame->type & WIRE_OPTIONAL) == 0) {
+    const bool known_optional = frame->type >= WIRE_SUMS && frame->type <= WIRE_COMPARED;
+    if (!link->greeted && frame->type != WIRE_HELLO && frame->type != WIRE_BYE &&
+        ((frame->type & WIRE_OPTIONAL) == 0 || known_optional)) {
         refuse(link, WIRE_BYE_GARBAGE, LR_WARN, "the first frame is not HELLO");
         return LR_TAKE_REFUSED;
     }
@@ -419,6 +438,14 @@ static enum lr_taken take_frame(struct lr_link *link, const struct wire_frame *f
     case WIRE_LIST:
     case WIRE_SETTLE:
         return lr_settle_take(link, frame);
+    case WIRE_SUMS:
+    case WIRE_ASK:
+    case WIRE_SUBS:
+    case WIRE_PICK:
+    case WIRE_ROWS:
+    case WIRE_PULL:
+    case WIRE_COMPARED:
+        return lr_compare_take(link, frame);
     case WIRE_MARK:
         link->in.mark = frame->as.ack.sequence;
         break;

@@ -43,12 +43,14 @@
 #define LR_HELLO_MS 2000u   /* from the connection to HELLO */
 #define LR_BACKOFF_LEAST_MS 100u
 #define LR_BACKOFF_MOST_MS 5000u
-#define LR_BUSY_MS 1000u         /* an entry that cannot be applied for so long is declined */
-#define LR_SETTLE_EVERY_MS 5000u /* between two settlements of a live link */
+#define LR_BUSY_MS 1000u           /* an entry that cannot be applied for so long is declined */
+#define LR_SETTLE_EVERY_MS 5000u   /* between two settlements of a live link */
+#define LR_COMPARE_EVERY_MS 10000u /* between two comparisons of a live link */
 #define LR_ADDRESSES 8u
 
 struct lr_node;
 struct lr_peer;
+struct lr_compare;
 
 /* Rows: X(name, sentence). */
 #define LR_PEER_STATES(X)                                                                                              \
@@ -115,10 +117,10 @@ struct lr_cursor {        /* one stripe */
     uint64_t joined;      /* the stripe's clock when the last full walk began: versions up to it are for free room */
     uint32_t acked_epoch; /* everything that arrived up to this epoch is acknowledged */
     uint8_t scan;         /* the stripe is to be walked: enum lr_scan_kind */
-    uint8_t unacked_scan; /* it was walked, but that is not acknowledged yet */
+    uint8_t unacked_scan; /* it was walked or compared, but that is not acknowledged yet */
 };
 
-enum lr_sent_kind { LR_SENT_BYTES, LR_SENT_HINTS, LR_SENT_WALK, LR_SENT_SETTLED, LR_SENT_SYNCED };
+enum lr_sent_kind { LR_SENT_BYTES, LR_SENT_HINTS, LR_SENT_WALK, LR_SENT_JOINED, LR_SENT_SETTLED, LR_SENT_SYNCED };
 
 struct lr_sent { /* a batch on its way: what its acknowledgement will mean */
     uint64_t sequence;
@@ -139,6 +141,9 @@ struct lr_goal { /* positions that were the heads of all stripes at one moment *
     uint32_t reached; /* stripes [0, reached) are past theirs */
 };
 
+/* DUE: it is to be begun. UNDER_WAY: not all is sent. SENT: not all is acknowledged. */
+enum lr_joining { LR_JOIN_NONE, LR_JOIN_DUE, LR_JOIN_UNDER_WAY, LR_JOIN_SENT };
+
 enum lr_settle_state { LR_SETTLE_NONE, LR_SETTLE_COLLECT, LR_SETTLE_LIST, LR_SETTLE_SHIP, LR_SETTLE_WAIT };
 
 struct lr_outflow {
@@ -158,6 +163,13 @@ struct lr_outflow {
     struct lr_scan scan;
     uint32_t scan_stripe, scan_filter, scan_epoch;
     uint64_t scan_head;
+
+    /* A comparison that takes the place of the full walks (compare.c). */
+    enum lr_joining joining;
+    struct lr_joined {
+        uint64_t head; /* of the stripe when it began */
+        uint32_t epoch;
+    } * joined;
 
     uint64_t flush_sent;
     struct lr_goal sync_goal;
@@ -188,11 +200,13 @@ struct lr_peer {
 
     bool known; /* the rest was learnt from a HELLO */
     uint64_t incarnation[2];
-    uint64_t max_entry;
+    uint64_t max_entry, features;
     uint32_t origin;
     char name[WIRE_MAX_TEXT + 1];
     uint64_t lost_ms; /* when the last link ended */
     struct lr_outflow out;
+    struct lr_compare *compare;
+    uint64_t comparisons, pulled; /* that we asked for; entries that they found to be lacking here */
 };
 
 /* ---- peer.c: the outside's side -----------------------------------------------------------------------------------
@@ -241,6 +255,12 @@ bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence);
 void lr_outflow_know(struct lr_peer *peer, uint64_t hash, uint64_t version, uint64_t deadline_ms);
 /* All stripes whose hints may be incomplete are walked again. */
 void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe);
+/* The stripes that were to be walked from the beginning are compared instead. */
+void lr_outflow_join(struct lr_peer *peer);
+/* The entry with this hash, for the peer's free room, whatever it is known to have. False: there is no room now. */
+bool lr_outflow_give_hash(struct lr_peer *peer, uint64_t hash);
+/* COMPARED, behind all that was given. False: there is no room now. */
+bool lr_outflow_compared(struct lr_peer *peer);
 /* Whether a frame of `bytes` may go out now, behind what waits for its mark. */
 bool lr_outflow_room(const struct lr_peer *peer, size_t bytes);
 /* Room for a frame of `bytes` in the batch, or NULL without memory. */
@@ -260,6 +280,24 @@ enum lr_taken { LR_TAKEN, LR_TAKE_LATER, LR_TAKE_REFUSED };
 enum lr_taken lr_inflow_take(struct lr_link *link, const struct wire_frame *frame);
 /* False, with the link closed: `version` is further ahead of our wall clock than allowed. */
 bool lr_inflow_believes(struct lr_link *link, uint64_t version, const char *what);
+
+/* ---- compare.c ------------------------------------------------------------------------------------------------- */
+
+/* -1 without memory. */
+int lr_compare_create(struct lr_peer *peer);
+void lr_compare_free(struct lr_peer *peer);
+/* Another incarnation: no comparison was ever settled. */
+void lr_compare_forget(struct lr_peer *peer);
+/* A new link: no comparison is under way. */
+void lr_compare_restart(struct lr_peer *peer);
+/* Whether the peer is to be told our sums. */
+bool lr_compare_due(const struct lr_peer *peer);
+/* Tells them; joins: the peer is to compare everything at once. False: there is no room now. */
+bool lr_compare_tell(struct lr_peer *peer, bool joins);
+/* A bounded piece. True: more could be done at once. */
+bool lr_compare_step(struct lr_peer *peer);
+/* SUMS to COMPARED. */
+enum lr_taken lr_compare_take(struct lr_link *link, const struct wire_frame *frame);
 
 /* ---- settle.c -------------------------------------------------------------------------------------------------- */
 

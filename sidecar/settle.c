@@ -218,7 +218,7 @@ static enum lr_taken take_list(struct lr_link *link, const struct wire_frame *fr
     if (in->hashes == NULL || in->hash_count + frame->as.rows.count > LR_LIST_MOST)
         return refuse(link, in->hashes == NULL ? "out of memory" : "a list is longer than a list may be");
     for (uint32_t i = 0; i < frame->as.rows.count; i++) {
-        uint64_t hash = wire_hash_at(frame, i);
+        uint64_t hash = wire_word_at(frame, i);
         if (in->hash_count > 0 && hash < in->hashes[in->hash_count - 1])
             return refuse(link, "a list is not ascending");
         in->hashes[in->hash_count++] = hash;

@@ -67,7 +67,8 @@ static enum wire_fault take_hello(const uint8_t *at, uint32_t len, struct wire_h
     out->wall_ms = load(at + 52, 8);
     out->max_entry = load(at + 60, 8);
     out->origin = (uint32_t)load(at + 68, 4);
-    /* 72 to 91: for later versions of this protocol, ignored */
+    out->items = load(at + 72, 8);
+    /* 80 to 91: for later versions of this protocol, ignored */
     uint32_t used = take_text(at + 92, len - 92, out->node);
     if (used == 0 || take_text(at + 92 + used, len - 92 - used, out->listen) == 0)
         return WIRE_FAULT_MALFORMED;
@@ -136,7 +137,15 @@ static enum wire_fault take_payload(const uint8_t *at, uint32_t len, struct wire
         return WIRE_FAULT_OK;
     case WIRE_VOIDS:
         return take_rows(at, len, 16, WIRE_RANGES, out);
+    case WIRE_SUMS:
+        return len == WIRE_RANGES * 8 ? take_rows(at, len, 8, WIRE_RANGES, out) : WIRE_FAULT_MALFORMED;
+    case WIRE_ASK:
+        return len == 40 ? take_rows(at, len, 8, 5, out) : WIRE_FAULT_MALFORMED;
     case WIRE_LIST:
+    case WIRE_SUBS:
+    case WIRE_PICK:
+    case WIRE_ROWS:
+    case WIRE_PULL:
         return take_rows(at, len, 8, WIRE_MAX_HASHES, out);
     case WIRE_SETTLE:
         out->as.settle.low = load(at, 8);
@@ -181,7 +190,7 @@ enum wire_fault wire_decode(const uint8_t *bytes, size_t len, uint64_t max_paylo
     return take_payload(bytes + WIRE_HEADER, payload, out);
 }
 
-uint64_t wire_hash_at(const struct wire_frame *frame, uint32_t i) {
+uint64_t wire_word_at(const struct wire_frame *frame, uint32_t i) {
     return load(frame->as.rows.rows + (size_t)i * 8, 8);
 }
 
@@ -224,6 +233,7 @@ size_t wire_encode_hello(uint8_t *out, size_t cap, const struct wire_hello *hell
     store(at + 52, hello->wall_ms, 8);
     store(at + 60, hello->max_entry, 8);
     store(at + 68, hello->origin, 4);
+    store(at + 72, hello->items, 8);
     uint32_t len = 92;
     len += give_text(at + len, hello->node);
     len += give_text(at + len, hello->listen);

@@ -39,7 +39,7 @@
 #define WIRE_SMALL_LIMIT 65536u /* payload of any frame but PUT */
 #define WIRE_HELLO_LIMIT 512u
 #define WIRE_MAX_TEXT 127u
-#define WIRE_MAX_HASHES 4096u /* of one LIST */
+#define WIRE_MAX_HASHES 4096u /* of one LIST; words of any frame of words */
 #define WIRE_RANGES 256u
 #define WIRE_NEVER UINT64_MAX /* ttl_left_ms: does not expire */
 
@@ -58,7 +58,14 @@
     X(VOIDS, 11, 0, 16, "begins a settlement: ranges, and up to where I forgot entries that you may not have")         \
     X(LIST, 12, 0, 8, "hashes of the entries that I do hold there, ascending")                                         \
     X(SETTLE, 13, WIRE_LAST, 16, "the list is complete for this interval of hashes: forget what is not on it")         \
-    X(SYNCED, 14, 0, 0, "all that I held when the link opened has been sent")
+    X(SYNCED, 14, 0, 0, "all that I held when the link opened has been sent")                                          \
+    X(SUMS, 128, WIRE_JOIN, 2048, "what I hold: a sum for each range")                                                 \
+    X(ASK, 129, 0, 40, "these ranges differ: give me finer sums")                                                      \
+    X(SUBS, 130, WIRE_LAST, 8, "finer sums: number of the first, sums")                                                \
+    X(PICK, 131, WIRE_LAST, 8, "these parts differ: number of the first word of the bitmap, words")                    \
+    X(ROWS, 132, 0, 0, "what I hold in those parts: hash, version")                                                    \
+    X(PULL, 133, 0, 0, "of those rows I lack these hashes")                                                            \
+    X(COMPARED, 134, 0, 0, "you have been sent all that you lacked")
 
 enum wire_type {
 #define X(name, number, flags, least, sentence) WIRE_##name = (number),
@@ -69,7 +76,11 @@ enum wire_type {
 /* Flags of a frame. */
 #define WIRE_SCAN 1u      /* comes from a scan: old news, says nothing about lag */
 #define WIRE_FREE_ROOM 2u /* bootstrap: store it only into free room */
-#define WIRE_LAST 4u      /* the last interval of a settlement: the voids now count at the receiver too */
+#define WIRE_LAST 4u      /* the last frame of several; of a settlement: the voids now count at the receiver too */
+#define WIRE_JOIN 8u      /* nothing is known about you: compare everything now */
+
+/* Features, as HELLO announces them. Frames of one that the other side lacks are not sent. */
+#define WIRE_CAN_COMPARE 1u /* SUMS to COMPARED */
 
 /* Why a frame is refused. Rows: X(name, text). */
 #define WIRE_FAULTS(X)                                                                                                 \
@@ -109,12 +120,13 @@ enum wire_reason {
 
 struct wire_hello {
     uint32_t protocol;
-    uint64_t features; /* none are defined yet */
+    uint64_t features; /* WIRE_CAN_... */
     uint64_t incarnation[2];
     uint64_t highest;   /* highest version seen */
     uint64_t flush;     /* flush version */
     uint64_t wall_ms;   /* Unix */
     uint64_t max_entry; /* bytes of the largest key and value that are of use to me */
+    uint64_t items;     /* that I hold; 0 from releases that do not compare */
     uint32_t origin;
     char node[WIRE_MAX_TEXT + 1];
     char listen[WIRE_MAX_TEXT + 1]; /* address:port at which I can be dialled */
@@ -167,7 +179,7 @@ struct wire_frame {
         struct {
             const uint8_t *rows;
             uint32_t count;
-        } rows; /* LIST: wire_hash_at; VOIDS: wire_void_at */
+        } rows; /* wire_word_at; VOIDS: wire_void_at */
     } as;
 };
 
@@ -178,7 +190,7 @@ struct wire_frame {
  */
 enum wire_fault wire_decode(const uint8_t *bytes, size_t len, uint64_t max_payload, struct wire_frame *out,
                             size_t *need);
-uint64_t wire_hash_at(const struct wire_frame *frame, uint32_t i);
+uint64_t wire_word_at(const struct wire_frame *frame, uint32_t i);
 struct wire_void wire_void_at(const struct wire_frame *frame, uint32_t i);
 
 /*

@@ -2,8 +2,8 @@
 /*
  * What replication needs of the outside: connections, two clocks, dice.
  *
- * Two implementors: link.c (libuv, TCP, the host's clocks) and the simulated network of the tests (virtual time, one
- * seed). Nothing in node.c, peer.c, outflow.c, inflow.c or settle.c knows which one it runs on.
+ * Two implementors: tcp.c (libuv, TCP, the host's clocks) and the simulated network of the tests (virtual time, one
+ * seed). Nothing in node.c, peer.c, outflow.c, inflow.c, settle.c or compare.c knows which one it runs on.
  *
  * A connection carries bytes in order, or is lost. The outside calls lr_link_connected, lr_link_received and
  * lr_link_lost (peer.h); it never does so from within one of the calls below.

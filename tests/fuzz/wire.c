@@ -73,10 +73,16 @@ static size_t encode(uint8_t *out, size_t cap, const struct wire_frame *frame) {
         for (uint32_t i = 0; i < frame->as.rows.count; i++)
             voids[i] = wire_void_at(frame, i);
         return wire_encode_voids(out, cap, voids, frame->as.rows.count);
+    case WIRE_SUMS:
+    case WIRE_ASK:
     case WIRE_LIST:
+    case WIRE_SUBS:
+    case WIRE_PICK:
+    case WIRE_ROWS:
+    case WIRE_PULL:
         for (uint32_t i = 0; i < frame->as.rows.count; i++)
-            words[i] = wire_hash_at(frame, i);
-        return wire_encode_words(out, cap, WIRE_LIST, frame->flags, words, frame->as.rows.count);
+            words[i] = wire_word_at(frame, i);
+        return wire_encode_words(out, cap, (enum wire_type)frame->type, frame->flags, words, frame->as.rows.count);
     case WIRE_TOMB:
     case WIRE_DROP:
         words[0] = frame->as.entry.hash;

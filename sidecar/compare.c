@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Anti-entropy: do two hosts hold the same, and if not, what does one lack?
+ *
+ * Changes travel by hints; this is for what they cannot tell: a larderd that was started anew and knows nothing of its
+ * peers, a host that was away for longer than the rings reach back, an error of ours. Who lacks something pulls it:
+ *
+ *   asks                                                        answers
+ *      <------------------------------------------------ SUMS     one sum for each of 256 ranges of hashes
+ *   ranges that differ         ASK ----------------------->       walks its segment
+ *   walks its own as well    <--------------------------- SUBS    2^bits finer sums for each of those ranges
+ *   parts that differ         PICK ----------------------->       walks again, that much
+ *   looks each up            <--------------------------- ROWS    {hash, version} of what it holds there
+ *   what it lacks             PULL ----------------------->       sends those entries, for free room only
+ *                            <----------------------- COMPARED
+ *
+ * So what is sent is 2 KiB if all is equal, and else half a byte to a byte for each entry held, some 200 bytes for each
+ * part that differs, and the entries that are lacking. (The idea of hash trees, R. Merkle, 1987, on sums, which can be
+ * kept up to date without a tree; as in G. DeCandia et al., "Dynamo", 2007.)
+ *
+ * Rules:
+ *  1. Lacking is: held in an older version, or absent and above the range's floor. What this host has evicted lies at
+ *     or below its floor, so it is not fetched again and again.
+ *  2. Hosts under memory pressure differ for ever. A range whose two sums are those of its last comparison is left
+ *     alone; so is one that is just changing, for STILL_ROUNDS: the hints will tell.
+ *  3. Each side does one comparison at a time in each role. ROWS come one frame at a time, answered by one PULL.
+ *  4. Walks take no lock. What changes meanwhile is reported as a difference at worst, and then found to be none.
+ *  5. A comparison that the link's end cuts off has done no harm. The next link begins anew.
+ *
+ * A host joins (a peer of whom nothing is known): if it says that it holds much, everything is not sent to it. The
+ * comparison takes the place of the walk, and what the acknowledgement of the walk would mean, that of the
+ * comparison's last batch means.
+ */
+#include "log.h"
+#include "node.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLICE_ENTRIES 2048u
+#define STILL_ROUNDS 6u /* a range that changes all the time is compared in every sixth round nevertheless */
+#define MOST_BITS 12u
+#define PART_ENTRIES 16u /* entries of a part, about */
+#define FRAME_WORDS WIRE_MAX_HASHES
+
+enum asking { ASK_NOTHING, ASK_SUMMING, ASK_PICKING, ASK_PULLING };
+enum answering {
+    ANSWER_NOTHING,
+    ANSWER_SUMMING,
+    ANSWER_SUBS,
+    ANSWER_PICK,
+    ANSWER_LISTING,
+    ANSWER_ROWS,
+    ANSWER_WAITING,
+    ANSWER_PULL
+};
+
+/* Which ranges, and how finely each is divided. */
+struct parts {
+    uint64_t ranges[WIRE_RANGES / 64];
+    unsigned bits;
+    uint32_t count; /* of all parts */
+};
+
+struct lr_compare {
+    struct {
+        enum asking state;
+        struct parts parts;
+        uint64_t *mine, *theirs; /* a sum for each part */
+        bool summed, heard;      /* ours are complete, theirs are */
+        uint32_t sent;           /* words of the bitmap of parts that differ */
+        struct lr_scan scan;
+        uint64_t rows, pulled;
+    } ask;
+    struct {
+        enum answering state;
+        struct parts parts;
+        uint64_t *sums; /* a sum for each part, then a bit for each */
+        uint32_t sent;
+        struct lr_scan scan;
+        uint64_t words[FRAME_WORDS]; /* rows that are to be sent, then hashes that are asked for */
+        uint32_t count, at;
+        bool last;
+    } answer;
+    uint64_t next_ms;
+    uint64_t told[WIRE_RANGES], mine[WIRE_RANGES];                 /* of the last round */
+    uint64_t settled_told[WIRE_RANGES], settled_mine[WIRE_RANGES]; /* of the last comparison */
+    uint8_t changing[WIRE_RANGES];                                 /* rounds */
+};
+
+/* ---- parts ------------------------------------------------------------------------------------------------------ */
+
+static unsigned range_of(uint64_t hash) {
+    return (unsigned)(hash >> 56);
+}
+
+static bool has_range(const struct parts *parts, unsigned range) {
+    return (parts->ranges[range / 64] >> (range % 64) & 1) != 0;
+}
+
+static void set_parts(struct parts *parts, const uint64_t ranges[WIRE_RANGES / 64], unsigned bits) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < WIRE_RANGES / 64; i++)
+        count += (unsigned)__builtin_popcountll(parts->ranges[i] = ranges[i]);
+    parts->bits = bits;
+    parts->count = count << bits;
+}
+
+/* The number of the hash's part; its range must be among the parts. */
+static uint32_t part_of(const struct parts *parts, uint64_t hash) {
+    const unsigned range = range_of(hash);
+    unsigned before = 0;
+    for (unsigned i = 0; i < range / 64; i++)
+        before += (unsigned)__builtin_popcountll(parts->ranges[i]);
+    before += (unsigned)__builtin_popcountll(parts->ranges[range / 64] & ((UINT64_C(1) << (range % 64)) - 1));
+    return (before << parts->bits) + (uint32_t)(hash << 8 >> 8 >> (56 - parts->bits));
+}
+
+static uint32_t bitmap_words(const struct parts *parts) {
+    return (parts->count + 63) / 64;
+}
+
+/* A bounded piece of a walk that adds up what is held. True: done. */
+static bool add_up(struct lr_node *node, const struct parts *parts, struct lr_scan *scan, uint64_t *sums) {
+    for (unsigned i = 0; i < SLICE_ENTRIES; i++) {
+        struct lr_entry entry;
+        int result = lr_scan_next(node->cache, scan, node->entry, node->entry_cap, &entry);
+        if (result == LARDER_EBUSY)
+            continue;
+        if (result != 0)
+            return true;
+        if (!entry.tombstone && has_range(parts, range_of(entry.hash)))
+            sums[part_of(parts, entry.hash)] += lr_entry_term(entry.hash, entry.version);
+    }
+    return false;
+}
+
+/* Part of the outflow's window, and not acknowledged but by the marks around it. False: there is no room now. */
+static bool send_words(struct lr_peer *peer, enum wire_type type, unsigned flags, const uint64_t *words,
+                       uint32_t count) {
+    size_t bytes = WIRE_HEADER + (size_t)count * 8;
+    uint8_t *at = lr_outflow_room(peer, bytes) ? lr_outflow_reserve(peer, bytes) : NULL;
+    if (at == NULL)
+        return false;
+    peer->out.batch_len += wire_encode_words(at, bytes, type, flags, words, count);
+    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES});
+    return true;
+}
+
+/* Sends words[*sent, all) in frames that begin with the number of their first word. False: not all yet. */
+static bool send_array(struct lr_peer *peer, enum wire_type type, const uint64_t *words, uint32_t all, uint32_t *sent) {
+    uint64_t frame[FRAME_WORDS];
+    bool last;
+    do {
+        uint32_t count = all - *sent < FRAME_WORDS - 1 ? all - *sent : FRAME_WORDS - 1;
+        last = *sent + count == all;
+        frame[0] = *sent;
+        memcpy(frame + 1, words + *sent, count * sizeof *words);
+        if (!send_words(peer, type, last ? WIRE_LAST : 0, frame, count + 1))
+            return false;
+        *sent += count;
+    } while (!last);
+    return true;
+}
+
+/* Takes such a frame into words[0, all), which were filled up to *filled. False: it does not fit there. */
+static bool take_array(const struct wire_frame *frame, uint64_t *words, uint32_t all, uint32_t *filled) {
+    const uint32_t count = frame->as.rows.count - 1;
+    if (wire_word_at(frame, 0) != *filled || count > all - *filled)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        words[(*filled)++] = wire_word_at(frame, i + 1);
+    return (frame->flags & WIRE_LAST) == 0 || *filled == all;
+}
+
+/* ---- asking ----------------------------------------------------------------------------------------------------- */
+
+static void stop_asking(struct lr_compare *compare) {
+    free(compare->ask.mine);
+    free(compare->ask.theirs);
+    memset(&compare->ask, 0, sizeof compare->ask);
+}
+
+static unsigned bits_for(uint64_t items) {
+    unsigned bits = 0;
+    while (bits < MOST_BITS && (UINT64_C(1) << bits) * WIRE_RANGES * PART_ENTRIES < items)
+        bits++;
+    return bits;
+}
+
+static void begin_asking(struct lr_peer *peer, const uint64_t ranges[WIRE_RANGES / 64]) {
+    struct lr_compare *compare = peer->compare;
+    struct lr_stat stat;
+    stop_asking(compare);
+    lr_stat(peer->node->cache, &stat);
+    set_parts(&compare->ask.parts, ranges, bits_for(stat.items));
+    compare->ask.mine = calloc(compare->ask.parts.count + 1, sizeof(uint64_t));
+    compare->ask.theirs = calloc(compare->ask.parts.count + 1, sizeof(uint64_t));
+    uint8_t frame[WIRE_HEADER + 40];
+    uint64_t words[5] = {ranges[0], ranges[1], ranges[2], ranges[3], compare->ask.parts.bits};
+    if (compare->ask.mine == NULL || compare->ask.theirs == NULL) {
+        lr_log(LR_ERROR, "peer %s: not compared: out of memory", peer->address);
+        stop_asking(compare);
+        return;
+    }
+    compare->ask.scan = lr_scan_all(peer->node->cache);
+    compare->ask.state = ASK_SUMMING;
+    peer->comparisons++;
+    lr_link_send(peer->link, frame, wire_encode_words(frame, sizeof frame, WIRE_ASK, 0, words, 5));
+}
+
+/* Rule 2. */
+static bool is_worth_it(struct lr_compare *compare, unsigned range, uint64_t told, uint64_t mine) {
+    if (told == mine || (told == compare->settled_told[range] && mine == compare->settled_mine[range])) {
+        compare->changing[range] = 0;
+        return false;
+    }
+    bool still = told == compare->told[range] && mine == compare->mine[range];
+    return still || ++compare->changing[range] % STILL_ROUNDS == 0;
+}
+
+static void take_sums(struct lr_peer *peer, const struct wire_frame *frame) {
+    struct lr_compare *compare = peer->compare;
+    const bool joins = (frame->flags & WIRE_JOIN) != 0;
+    uint64_t ranges[WIRE_RANGES / 64] = {0};
+    bool any = false;
+    if (!joins && (compare->ask.state != ASK_NOTHING || peer->state != LR_PEER_LIVE))
+        return;
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        struct lr_range range;
+        lr_range_get(peer->node->cache, i, &range);
+        const uint64_t told = wire_word_at(frame, i);
+        if (joins ? told != range.sum : is_worth_it(compare, i, told, range.sum)) {
+            ranges[i / 64] |= UINT64_C(1) << (i % 64);
+            any = true;
+        }
+        compare->told[i] = told;
+        compare->mine[i] = range.sum;
+    }
+    if (joins || any)
+        begin_asking(peer, ranges);
+}
+
+/* The bitmap of the parts that differ, in place of our sums. */
+static void mark_differing(struct lr_compare *compare) {
+    uint64_t *bitmap = compare->ask.mine; /* word i / 64 is not behind sum i */
+    for (uint32_t i = 0; i < compare->ask.parts.count; i++) {
+        bool differs = compare->ask.mine[i] != compare->ask.theirs[i];
+        if (i % 64 == 0)
+            bitmap[i / 64] = 0;
+        bitmap[i / 64] |= (uint64_t)differs << (i % 64);
+    }
+}
+
+static bool ask_step(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    switch (compare->ask.state) {
+    case ASK_SUMMING:
+        if (!compare->ask.summed) {
+            compare->ask.summed = add_up(peer->node, &compare->ask.parts, &compare->ask.scan, compare->ask.mine);
+            return true;
+        }
+        if (!compare->ask.heard)
+            return false;
+        mark_differing(compare);
+        compare->ask.sent = 0;
+        compare->ask.state = ASK_PICKING;
+        return true;
+    case ASK_PICKING:
+        if (send_array(peer, WIRE_PICK, compare->ask.mine, bitmap_words(&compare->ask.parts), &compare->ask.sent))
+            compare->ask.state = ASK_PULLING;
+        return false;
+    default:
+        return false;
+    }
+}
+
+static void take_rows(struct lr_peer *peer, const struct wire_frame *frame) {
+    struct lr_compare *compare = peer->compare;
+    struct lr_node *node = peer->node;
+    uint64_t words[FRAME_WORDS / 2];
+    uint8_t bytes[WIRE_HEADER + sizeof words];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i + 1 < frame->as.rows.count; i += 2) {
+        const uint64_t hash = wire_word_at(frame, i), version = wire_word_at(frame, i + 1);
+        compare->ask.rows++;
+        if (lr_lacks(node->cache, hash, version, node->entry, node->entry_cap))
+            words[count++] = hash;
+    }
+    compare->ask.pulled += count;
+    lr_link_send(peer->link, bytes, wire_encode_words(bytes, sizeof bytes, WIRE_PULL, 0, words, count));
+}
+
+static void take_compared(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        struct lr_range range;
+        if (!has_range(&compare->ask.parts, i))
+            continue;
+        lr_range_get(peer->node->cache, i, &range);
+        compare->settled_told[i] = compare->told[i];
+        compare->settled_mine[i] = range.sum;
+        compare->changing[i] = 0;
+    }
+    peer->pulled += compare->ask.pulled;
+    lr_log(compare->ask.pulled > 0 ? LR_INFO : LR_DEBUG,
+           "peer %s: compared parts=%u entries looked at=%llu lacking=%llu", peer->address, compare->ask.parts.count,
+           (unsigned long long)compare->ask.rows, (unsigned long long)compare->ask.pulled);
+    stop_asking(compare);
+}
+
+/* ---- answering -------------------------------------------------------------------------------------------------- */
+
+static void stop_answering(struct lr_compare *compare) {
+    free(compare->answer.sums);
+    memset(&compare->answer, 0, sizeof compare->answer);
+}
+
+static bool take_ask(struct lr_peer *peer, const struct wire_frame *frame) {
+    struct lr_compare *compare = peer->compare;
+    uint64_t ranges[WIRE_RANGES / 64];
+    for (unsigned i = 0; i < WIRE_RANGES / 64; i++)
+        ranges[i] = wire_word_at(frame, i);
+    const uint64_t bits = wire_word_at(frame, WIRE_RANGES / 64);
+    if (bits > MOST_BITS)
+        return false;
+    stop_answering(compare);
+    set_parts(&compare->answer.parts, ranges, (unsigned)bits);
+    compare->answer.sums = calloc(compare->answer.parts.count + 1, sizeof(uint64_t));
+    if (compare->answer.sums == NULL)
+        return false;
+    compare->answer.scan = lr_scan_all(peer->node->cache);
+    compare->answer.state = ANSWER_SUMMING;
+    return true;
+}
+
+static void begin_listing(struct lr_compare *compare) {
+    compare->answer.count = 0;
+    compare->answer.state = ANSWER_LISTING;
+}
+
+static bool take_pick(struct lr_peer *peer, const struct wire_frame *frame) {
+    struct lr_compare *compare = peer->compare;
+    if (!take_array(frame, compare->answer.sums, bitmap_words(&compare->answer.parts), &compare->answer.sent))
+        return false;
+    if ((frame->flags & WIRE_LAST) != 0) {
+        compare->answer.scan = lr_scan_all(peer->node->cache);
+        begin_listing(compare);
+    }
+    return true;
+}
+
+static bool take_pull(struct lr_compare *compare, const struct wire_frame *frame) {
+    if (frame->as.rows.count > FRAME_WORDS / 2)
+        return false;
+    compare->answer.count = frame->as.rows.count;
+    compare->answer.at = 0;
+    for (uint32_t i = 0; i < frame->as.rows.count; i++)
+        compare->answer.words[i] = wire_word_at(frame, i);
+    compare->answer.state = ANSWER_PULL;
+    return true;
+}
+
+/* A bounded piece of the walk that gathers one frame of rows. True: it is ready. */
+static bool list(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    struct lr_node *node = peer->node;
+    for (unsigned i = 0; i < SLICE_ENTRIES && compare->answer.count < FRAME_WORDS; i++) {
+        struct lr_entry entry;
+        int result = lr_scan_next(node->cache, &compare->answer.scan, node->entry, node->entry_cap, &entry);
+        if (result == LARDER_EBUSY)
+            continue;
+        compare->answer.last = result != 0;
+        if (result != 0)
+            return true;
+        if (!has_range(&compare->answer.parts, range_of(entry.hash)))
+            continue;
+        uint32_t part = part_of(&compare->answer.parts, entry.hash);
+        if ((compare->answer.sums[part / 64] >> (part % 64) & 1) == 0)
+            continue;
+        compare->answer.words[compare->answer.count++] = entry.hash;
+        compare->answer.words[compare->answer.count++] = entry.version;
+    }
+    return compare->answer.count == FRAME_WORDS;
+}
+
+/* Sends what was asked for. True: all of it. */
+static bool serve(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    while (compare->answer.at < compare->answer.count) {
+        if (!lr_outflow_give_hash(peer, compare->answer.words[compare->answer.at]))
+            return false;
+        compare->answer.at++;
+    }
+    return true;
+}
+
+static bool answer_step(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    switch (compare->answer.state) {
+    case ANSWER_SUMMING:
+        if (add_up(peer->node, &compare->answer.parts, &compare->answer.scan, compare->answer.sums))
+            compare->answer.state = ANSWER_SUBS;
+        return true;
+    case ANSWER_SUBS:
+        if (send_array(peer, WIRE_SUBS, compare->answer.sums, compare->answer.parts.count, &compare->answer.sent)) {
+            compare->answer.sent = 0;
+            compare->answer.state = ANSWER_PICK;
+        }
+        return false;
+    case ANSWER_LISTING:
+        if (list(peer))
+            compare->answer.state = ANSWER_ROWS;
+        return true;
+    case ANSWER_ROWS:
+        if (send_words(peer, WIRE_ROWS, 0, compare->answer.words, compare->answer.count))
+            compare->answer.state = ANSWER_WAITING;
+        return false;
+    case ANSWER_PULL:
+        if (!serve(peer) || (compare->answer.last && !lr_outflow_compared(peer)))
+            return false;
+        if (compare->answer.last)
+            stop_answering(compare);
+        else
+            begin_listing(compare);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* ---- for its siblings ------------------------------------------------------------------------------------------- */
+
+bool lr_compare_due(const struct lr_peer *peer) {
+    return peer->state == LR_PEER_LIVE && (peer->features & WIRE_CAN_COMPARE) != 0 &&
+           lr_node_now(peer->node) >= peer->compare->next_ms;
+}
+
+bool lr_compare_tell(struct lr_peer *peer, bool joins) {
+    uint64_t sums[WIRE_RANGES];
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        struct lr_range range;
+        lr_range_get(peer->node->cache, i, &range);
+        sums[i] = range.sum;
+    }
+    peer->compare->next_ms = lr_node_now(peer->node) + LR_COMPARE_EVERY_MS;
+    return send_words(peer, WIRE_SUMS, joins ? WIRE_JOIN : 0, sums, WIRE_RANGES);
+}
+
+bool lr_compare_step(struct lr_peer *peer) {
+    bool more = ask_step(peer);
+    return answer_step(peer) || more;
+}
+
+enum lr_taken lr_compare_take(struct lr_link *link, const struct wire_frame *frame) {
+    struct lr_peer *peer = link->peer;
+    struct lr_compare *compare = peer->compare;
+    bool fits = true;
+    switch (frame->type) {
+    case WIRE_SUMS:
+        take_sums(peer, frame);
+        break;
+    case WIRE_ASK:
+        fits = take_ask(peer, frame);
+        break;
+    case WIRE_SUBS:
+        fits = compare->ask.state == ASK_SUMMING && !compare->ask.heard &&
+               take_array(frame, compare->ask.theirs, compare->ask.parts.count, &compare->ask.sent);
+        compare->ask.heard = fits && (frame->flags & WIRE_LAST) != 0;
+        break;
+    case WIRE_PICK:
+        fits = compare->answer.state == ANSWER_PICK && take_pick(peer, frame);
+        break;
+    case WIRE_ROWS:
+        fits = compare->ask.state == ASK_PULLING && frame->as.rows.count % 2 == 0;
+        if (fits)
+            take_rows(peer, frame);
+        break;
+    case WIRE_PULL:
+        fits = compare->answer.state == ANSWER_WAITING && take_pull(compare, frame);
+        break;
+    default: /* COMPARED */
+        fits = compare->ask.state == ASK_PULLING;
+        if (fits)
+            take_compared(peer);
+    }
+    if (fits)
+        return LR_TAKEN;
+    char text[96];
+    snprintf(text, sizeof text, "%s fits no comparison under way", wire_type_name(frame->type));
+    lr_log(LR_WARN, "peer %s: link refused: %s", peer->address, text);
+    lr_link_close(link, WIRE_BYE_GARBAGE, text);
+    return LR_TAKE_REFUSED;
+}
+
+int lr_compare_create(struct lr_peer *peer) {
+    peer->compare = calloc(1, sizeof *peer->compare);
+    return peer->compare != NULL ? 0 : -1;
+}
+
+void lr_compare_restart(struct lr_peer *peer) {
+    stop_asking(peer->compare);
+    stop_answering(peer->compare);
+    peer->compare->next_ms = 0;
+}
+
+void lr_compare_forget(struct lr_peer *peer) {
+    memset(peer->compare->settled_told, 0, sizeof peer->compare->settled_told);
+    memset(peer->compare->settled_mine, 0, sizeof peer->compare->settled_mine);
+}
+
+void lr_compare_free(struct lr_peer *peer) {
+    if (peer->compare != NULL)
+        lr_compare_restart(peer);
+    free(peer->compare);
+    peer->compare = NULL;
+}

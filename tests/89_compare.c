@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/* Anti-entropy (sidecar/compare.c) between real segments over the simulated network: what no hint tells is found, and
+ * what is equal is not sent. */
+#include "simnet.h"
+
+#include <string.h>
+
+#define SEGMENT (UINT64_C(8) << 20)
+#define ROUNDS(n) ((n) * (LR_COMPARE_EVERY_MS + 1000u))
+
+static uint64_t entries_sent(const struct sim *sim) {
+    uint64_t sent = 0;
+    for (unsigned i = 0; i < sim->host_count; i++)
+        for (unsigned k = 0; sim->hosts[i].node != NULL && k < sim->hosts[i].node->peer_count; k++)
+            sent += sim->hosts[i].node->peers[k]->out.entries_sent;
+    return sent;
+}
+
+static void put_all(struct sim_host *host, unsigned first, unsigned count, const char *text) {
+    for (unsigned key = first; key < first + count; key++)
+        CU_ASSERT_EQUAL(sim_put(host, key, text, 0), 0);
+}
+
+/* Changes that leave no hint: nothing but a comparison can find them. */
+static void put_unhinted(struct sim_host *host, unsigned first, unsigned count, const char *text) {
+    lr_set_replicating(host->cache, false);
+    put_all(host, first, count, text);
+    lr_set_replicating(host->cache, true);
+}
+
+static uint64_t comparisons(const struct sim *sim) {
+    return sim->hosts[0].node->peers[0]->comparisons + sim->hosts[1].node->peers[0]->comparisons;
+}
+
+static unsigned holds(struct sim_host *host, unsigned first, unsigned count, const char *text) {
+    unsigned found = 0;
+    char got[64];
+    for (unsigned key = first; key < first + count; key++)
+        found += sim_get(host, key, got) != 0 && strcmp(got, text) == 0;
+    return found;
+}
+
+static void what_no_hint_tells_is_found_and_sent_once(void) {
+    struct sim *sim = sim_create("unhinted", 2, SEGMENT);
+    put_all(&sim->hosts[0], 0, 5000, "first");
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 0, 5000, "first"), 5000);
+    put_unhinted(&sim->hosts[0], 100, 50, "second");     /* newer here */
+    put_unhinted(&sim->hosts[1], 6000, 70, "elsewhere"); /* absent there */
+    for (unsigned key = 100; key < 150; key++) { /* the sender's belief that they were sent counts for nothing */
+        char name[24], text[64];
+        size_t len = (size_t)snprintf(name, sizeof name, "key %u", key);
+        lr_outflow_know(sim->hosts[0].node->peers[0], lr_cluster_hash(name, len), sim_get(&sim->hosts[0], key, text),
+                        UINT64_MAX);
+    }
+    uint64_t sent = entries_sent(sim);
+    sim_run(sim, 1000);
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 100, 50, "second"), 0); /* or this test would prove nothing */
+    CU_ASSERT_EQUAL(holds(&sim->hosts[0], 6000, 70, "elsewhere"), 0);
+    sim_run(sim, ROUNDS(3));
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 100, 50, "second"), 50);
+    CU_ASSERT_EQUAL(holds(&sim->hosts[0], 6000, 70, "elsewhere"), 70);
+    CU_ASSERT(sim_digests_equal(sim));
+    CU_ASSERT_EQUAL(sim->hosts[1].node->peers[0]->pulled, 50);
+    CU_ASSERT_EQUAL(sim->hosts[0].node->peers[0]->pulled, 70);
+    CU_ASSERT(entries_sent(sim) - sent >= 120 && entries_sent(sim) - sent < 140); /* an echo here and there */
+    sent = entries_sent(sim);
+    sim_run(sim, ROUNDS(3));
+    CU_ASSERT_EQUAL(entries_sent(sim), sent);
+    sim_destroy(sim);
+}
+
+static void a_missed_delete_is_found(void) {
+    struct sim *sim = sim_create("missed delete", 2, SEGMENT);
+    put_all(&sim->hosts[0], 0, 1000, "text");
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_cut(sim, 0, 1, true);
+    for (unsigned key = 0; key < 30; key++)
+        CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], key), 0);
+    /* As if the peer had acknowledged them. */
+    struct lr_peer *peer = sim->hosts[0].node->peers[0];
+    for (uint32_t i = 0; i < sim->hosts[0].node->stripes; i++)
+        peer->out.cursors[i].acked = peer->out.cursors[i].read = lr_feed_head(sim->hosts[0].cache, i);
+    sim_cut(sim, 0, 1, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 0, 30, "text"), 30);
+    sim->hosts[0].node->tombstone_ms = UINT64_MAX; /* they are still there when the comparison comes */
+    sim_run(sim, ROUNDS(3));
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 0, 1000, "text"), 970);
+    CU_ASSERT(sim_digests_equal(sim));
+    sim_destroy(sim);
+}
+
+static void a_daemon_that_knows_nothing_sends_what_is_lacking(void) {
+    struct sim *sim = sim_create("started anew", 2, SEGMENT);
+    put_all(&sim->hosts[0], 0, 20000, "text");
+    CU_ASSERT(sim_settle(sim, 30000));
+    sim_kill(&sim->hosts[0]);
+    sim_kill(&sim->hosts[1]);
+    put_all(&sim->hosts[0], 30000, 100, "while away");
+    put_all(&sim->hosts[1], 40000, 100, "while away");
+    sim_start(&sim->hosts[0], NULL, true);
+    sim_start(&sim->hosts[1], NULL, true);
+    CU_ASSERT(sim_settle(sim, 30000));
+    CU_ASSERT(sim_digests_equal(sim));
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 30000, 100, "while away"), 100);
+    CU_ASSERT_EQUAL(holds(&sim->hosts[0], 40000, 100, "while away"), 100);
+    CU_ASSERT(entries_sent(sim) >= 200 && entries_sent(sim) < 300);
+    sim_destroy(sim);
+}
+
+/* One that lost nearly everything is sent everything, without being asked what it has. */
+static void an_empty_host_is_sent_everything(void) {
+    struct sim *sim = sim_create("wiped", 2, SEGMENT);
+    put_all(&sim->hosts[0], 0, 5000, "text");
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_kill(&sim->hosts[1]);
+    sim_wipe(&sim->hosts[1]);
+    put_all(&sim->hosts[1], 9000, 10, "new");
+    sim_start(&sim->hosts[1], NULL, true);
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(sim_digests_equal(sim));
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 0, 5000, "text"), 5000);
+    CU_ASSERT(sim->hosts[0].node->peers[0]->out.scans_done >= sim->hosts[0].node->stripes);
+    CU_ASSERT_EQUAL(sim->hosts[1].node->peers[0]->out.scans_done, 0); /* what it holds is compared */
+    sim_destroy(sim);
+}
+
+static void a_join_that_is_cut_off_begins_anew(void) {
+    struct sim *sim = sim_create("cut joins", 2, SEGMENT);
+    put_all(&sim->hosts[0], 0, 20000, "text");
+    CU_ASSERT(sim_settle(sim, 30000));
+    for (unsigned round = 0; round < 30; round++) {
+        sim_kill(&sim->hosts[round % 2]);
+        put_all(&sim->hosts[0], 100 * round, 50, "changed");
+        put_unhinted(&sim->hosts[1], 50000 + 10 * round, 10, "unhinted");
+        sim_start(&sim->hosts[round % 2], NULL, true);
+        for (unsigned i = 0; i < 3; i++) {
+            sim_run(sim, fixture_below(&sim->random, 400));
+            sim_reset(sim, 0, 1);
+        }
+    }
+    CU_ASSERT(sim_settle(sim, 30000));
+    sim_run(sim, ROUNDS(3));
+    CU_ASSERT(sim_digests_equal(sim));
+    CU_ASSERT_EQUAL(holds(&sim->hosts[0], 50000, 300, "unhinted"), 300);
+    for (unsigned round = 0; round < 30; round++)
+        CU_ASSERT_EQUAL(holds(&sim->hosts[1], 100 * round, 50, "changed"), 50);
+    sim_destroy(sim);
+}
+
+/* What a small host has evicted is not pushed on it in every round. */
+static void hosts_of_unequal_size_come_to_rest(void) {
+    uint64_t sizes[2] = {UINT64_C(512) << 10, SEGMENT};
+    struct sim *sim = sim_create_idle("unequal", 2, sizes);
+    sim_start(&sim->hosts[0], NULL, true);
+    sim_start(&sim->hosts[1], NULL, true);
+    for (unsigned i = 0; i < 40; i++) {
+        put_all(&sim->hosts[1], i * 1000, 1000, "of the large host");
+        sim_run(sim, 100);
+    }
+    CU_ASSERT(sim_settle(sim, 60000));
+    sim_run(sim, ROUNDS(4));
+    CU_ASSERT(!sim_digests_equal(sim));
+    uint64_t sent = entries_sent(sim), compared = comparisons(sim);
+    CU_ASSERT(compared > 0);
+    sim_run(sim, ROUNDS(4));
+    CU_ASSERT_EQUAL(entries_sent(sim), sent);
+    CU_ASSERT_EQUAL(comparisons(sim), compared);
+    sim_destroy(sim);
+}
+
+static void writers_do_not_make_it_compare_in_every_round(void) {
+    struct sim *sim = sim_create("busy", 2, SEGMENT);
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim->delay_ms = 100;
+    const uint64_t compared = comparisons(sim);
+    for (unsigned i = 0; i < 6000; i++) {
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[i % 2], i % 3000, "busy", 0), 0);
+        sim_run(sim, SIM_STEP_MS);
+    }
+    CU_ASSERT_EQUAL(comparisons(sim), compared);
+    sim->delay_ms = 1;
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_run(sim, ROUNDS(2));
+    CU_ASSERT(sim_digests_equal(sim));
+    sim_destroy(sim);
+}
+
+static void a_release_that_does_not_compare_is_sent_everything(void) {
+    struct sim *sim = sim_create("older release", 2, SEGMENT);
+    put_all(&sim->hosts[0], 0, 3000, "text");
+    put_all(&sim->hosts[1], 0, 3000, "text");
+    for (unsigned i = 0; i < 200; i++) { /* before its HELLO counts */
+        sim_run(sim, SIM_STEP_MS);
+        for (unsigned host = 0; host < 2; host++) {
+            struct lr_peer *peer = sim->hosts[host].node->peers[0];
+            if (peer->features == 0)
+                continue;
+            peer->features = 0;
+            lr_outflow_forget(peer);
+            lr_outflow_restart(peer);
+        }
+    }
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_run(sim, ROUNDS(2));
+    CU_ASSERT(sim_digests_equal(sim));
+    CU_ASSERT(sim->hosts[0].node->peers[0]->out.scans_done > 0);
+    sim_destroy(sim);
+}
+
+static void frames_of_no_comparison_end_the_link(void) {
+    static const enum wire_type types[] = {WIRE_SUBS, WIRE_PICK, WIRE_ROWS, WIRE_PULL, WIRE_COMPARED};
+    struct sim *sim = sim_create("out of turn", 2, SEGMENT);
+    for (unsigned i = 0; i < sizeof types / sizeof *types; i++) {
+        uint8_t frame[64];
+        uint64_t words[2] = {0, 0};
+        CU_ASSERT(sim_settle(sim, 20000));
+        struct lr_link *link = sim->hosts[0].node->peers[0]->link;
+        lr_link_send(link, frame,
+                     wire_encode_words(frame, sizeof frame, types[i], 0, words, types[i] == WIRE_COMPARED ? 0 : 2));
+        sim_run(sim, 50);
+        CU_ASSERT_NOT_EQUAL(sim->hosts[1].node->peers[0]->state, LR_PEER_LIVE);
+    }
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_destroy(sim);
+}
+
+void larder_suite_89_compare(void);
+void larder_suite_89_compare(void) {
+    CU_pSuite suite = CU_add_suite("89_compare", NULL, NULL);
+    CU_ADD_TEST(suite, what_no_hint_tells_is_found_and_sent_once);
+    CU_ADD_TEST(suite, a_missed_delete_is_found);
+    CU_ADD_TEST(suite, a_daemon_that_knows_nothing_sends_what_is_lacking);
+    CU_ADD_TEST(suite, an_empty_host_is_sent_everything);
+    CU_ADD_TEST(suite, a_join_that_is_cut_off_begins_anew);
+    CU_ADD_TEST(suite, hosts_of_unequal_size_come_to_rest);
+    CU_ADD_TEST(suite, writers_do_not_make_it_compare_in_every_round);
+    CU_ADD_TEST(suite, a_release_that_does_not_compare_is_sent_everything);
+    CU_ADD_TEST(suite, frames_of_no_comparison_end_the_link);
+}
