@@ -161,6 +161,10 @@ static bool take_option(const char *name, const char *value, struct lr_config *o
         out->tombstone_ms = number * 1000;
         return true;
     }
+    if (strcmp(name, "compress") == 0) {
+        out->compress = 0;
+        return strcmp(value, "off") == 0 || take_size(value, &out->compress, why);
+    }
     if (strcmp(name, "policy") == 0) {
         int policy = lr_policy_number(value);
         out->policy = (uint32_t)policy;

@@ -29,7 +29,9 @@
     X(node, "TEXT", "host name", "What this host is called in the peers' logs")                                        \
     X(log, "LEVEL", "info", "Least important lines to write: error, warn, info, debug")                                \
     X(clock_limit_ms, "MS", "2000", "Largest difference to a peer's wall clock; beyond it the link is down")           \
-    X(tombstone_s, "SECONDS", "30", "A deleted key is remembered at least this long after every peer has heard of it")
+    X(tombstone_s, "SECONDS", "30", "A deleted key is remembered at least this long after every peer has heard of it") \
+    X(compress, "BYTES", "off",                                                                                        \
+      "Values of at least so many bytes travel compressed (LZ4), where that saves an eighth; off: none")
 
 struct lr_config {
     char name[65];
@@ -46,6 +48,7 @@ struct lr_config {
     int log_level;
     uint64_t clock_limit_ms;
     uint64_t tombstone_ms;
+    uint64_t compress; /* 0: off */
 };
 
 enum lr_config_outcome { LR_CONFIG_RUN, LR_CONFIG_HELP, LR_CONFIG_VERSION, LR_CONFIG_WRONG };

@@ -56,6 +56,12 @@ static int apply_put(struct lr_link *link, const struct wire_frame *frame) {
                                .deadline_ms = UINT64_MAX,
                                .flags = put->user_flags};
     uint64_t hash = lr_cluster_hash(put->key, put->key_len);
+    if ((frame->flags & WIRE_PACKED) != 0) {
+        int64_t len = lr_unpack(node->pack, put->value, put->value_len, &change.value);
+        if (len < 0)
+            return LARDER_EINVALID;
+        change.value_len = (uint32_t)len;
+    }
     if (put->ttl_left_ms != WIRE_NEVER) {
         change.deadline_ms = deadline_of(node, put->ttl_left_ms);
         if (is_old_news(node, hash, put->version, change.deadline_ms))

@@ -41,11 +41,13 @@ struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *wo
     lr_incarnation(cache, node->incarnation);
     node->clock_limit_ms = options->clock_limit_ms;
     node->tombstone_ms = options->tombstone_ms;
+    node->pack_least = options->pack_least;
     node->stripes = lr_stripe_count(cache);
     node->entry_cap = lr_entry_bytes(cache);
     node->entry = malloc(node->entry_cap);
+    node->pack = lr_pack_create(node->entry_cap);
     node->epochs = calloc(node->stripes, sizeof *node->epochs);
-    if (node->entry == NULL || node->epochs == NULL) {
+    if (node->entry == NULL || node->pack == NULL || node->epochs == NULL) {
         lr_node_destroy(node);
         return NULL;
     }
@@ -76,6 +78,7 @@ void lr_node_destroy(struct lr_node *node) {
         lr_link_close(link, WIRE_BYE_SHUTDOWN, wire_reason_text(WIRE_BYE_SHUTDOWN));
     sweep_links(node);
     free(node->entry);
+    lr_pack_free(node->pack);
     free(node->epochs);
     free(node->drain_heads);
     free(node);

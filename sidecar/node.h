@@ -16,6 +16,7 @@
 #define LR_NODE_H
 
 #include "lag.h"
+#include "pack.h"
 #include "peer.h"
 #include "world.h"
 
@@ -27,6 +28,7 @@ struct lr_node_options {
     const char *listen;      /* address:port, as the peers know it */
     uint64_t clock_limit_ms; /* largest difference of wall clocks */
     uint64_t tombstone_ms;   /* least life of a tombstone */
+    uint64_t pack_least;     /* values of so many bytes are compressed; 0: none */
 };
 
 struct lr_stripe_epoch {
@@ -43,7 +45,7 @@ struct lr_node {
     char name[WIRE_MAX_TEXT + 1];
     char listen[WIRE_MAX_TEXT + 1];
     uint64_t incarnation[2];
-    uint64_t clock_limit_ms, tombstone_ms;
+    uint64_t clock_limit_ms, tombstone_ms, pack_least;
     uint32_t stripes;
     struct lr_stripe_epoch *epochs;
     struct lr_peer *peers[LR_MAX_PEERS];
@@ -51,6 +53,7 @@ struct lr_node {
     struct lr_link *links;
     uint8_t *entry; /* where scans and reads put one entry */
     size_t entry_cap;
+    struct lr_pack *pack;
     struct lr_lag lag;
     uint64_t refused; /* incoming connections turned away */
     uint64_t aged_ms, reported_ms, reaped_ms, swept_ms;

@@ -186,7 +186,15 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
         flags |= WIRE_FREE_ROOM;
     bool oversize = (uint64_t)entry->key_len + entry->value_len > peer->max_entry;
     bool value = !entry->tombstone && !oversize;
-    size_t bytes = value ? wire_put_bytes(entry->key_len, entry->value_len) : WIRE_HEADER + 16;
+    uint32_t len = entry->value_len;
+    const void *bytes_of_value = entry->value;
+    if (value && (peer->features & WIRE_CAN_UNPACK) != 0 && peer->node->pack_least != 0 &&
+        len >= peer->node->pack_least) {
+        uint32_t packed = lr_pack(peer->node->pack, entry->value, len, &bytes_of_value);
+        flags |= packed != 0 ? WIRE_PACKED : 0;
+        len = packed != 0 ? packed : len;
+    }
+    size_t bytes = value ? wire_put_bytes(entry->key_len, len) : WIRE_HEADER + 16;
     if (!lr_outflow_room(peer, bytes))
         return NO_ROOM;
     uint8_t *at = lr_outflow_reserve(peer, bytes);
@@ -197,9 +205,9 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
                                .ttl_left_ms = now_left(peer->node, entry->deadline_ms),
                                .user_flags = entry->flags,
                                .key_len = entry->key_len,
-                               .value_len = entry->value_len,
+                               .value_len = len,
                                .key = entry->key,
-                               .value = entry->value};
+                               .value = bytes_of_value};
         out->batch_len += wire_encode_put(at, bytes, &put, flags);
     } else {
         uint64_t words[2] = {entry->hash, entry->version};

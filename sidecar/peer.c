@@ -179,7 +179,7 @@ static void say_hello(struct lr_link *link) {
                                .flush = lr_flush_version(node->cache),
                                .wall_ms = lr_node_wall(node),
                                .max_entry = node->entry_cap,
-                               .features = WIRE_CAN_COMPARE,
+                               .features = WIRE_CAN_COMPARE | WIRE_CAN_UNPACK,
                                .items = items_of(node)};
     snprintf(hello.node, sizeof hello.node, "%s", node->name);
     snprintf(hello.listen, sizeof hello.listen, "%s", node->listen);

@@ -50,7 +50,7 @@
     X(PONG, 3, 0, 16, "answer: your wall clock, mine")                                                                 \
     X(BYE, 4, 0, 5, "I close the link: reason")                                                                        \
     X(FLUSH, 5, 0, 8, "entries up to this version are gone")                                                           \
-    X(PUT, 6, WIRE_SCAN | WIRE_FREE_ROOM, 25, "an entry as it is now")                                                 \
+    X(PUT, 6, WIRE_SCAN | WIRE_FREE_ROOM | WIRE_PACKED, 25, "an entry as it is now")                                   \
     X(TOMB, 7, WIRE_SCAN, 16, "a deleted key")                                                                         \
     X(DROP, 8, WIRE_SCAN, 16, "an entry too large for you: forget what you have up to this version")                   \
     X(MARK, 9, 0, 8, "acknowledge when all before this is applied: link sequence number")                              \
@@ -78,9 +78,11 @@ enum wire_type {
 #define WIRE_FREE_ROOM 2u /* bootstrap: store it only into free room */
 #define WIRE_LAST 4u      /* the last frame of several; of a settlement: the voids now count at the receiver too */
 #define WIRE_JOIN 8u      /* nothing is known about you: compare everything now */
+#define WIRE_PACKED 16u   /* the value is its length, 4 bytes, and an LZ4 block */
 
 /* Features, as HELLO announces them. Frames of one that the other side lacks are not sent. */
 #define WIRE_CAN_COMPARE 1u /* SUMS to COMPARED */
+#define WIRE_CAN_UNPACK 2u  /* PUT with WIRE_PACKED */
 
 /* Why a frame is refused. Rows: X(name, text). */
 #define WIRE_FAULTS(X)                                                                                                 \
