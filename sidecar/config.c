@@ -128,7 +128,7 @@ static bool take_peer(const char *value, struct lr_config *out, char *why) {
         if (strcmp(out->peers[i], address) == 0)
             return true;
     if (out->peer_count == LR_MAX_PEERS)
-        return say(why, value, "one of at most 32 peers: there are 32 already");
+        return say(why, value, "one of at most 128 peers: there are 128 already");
     strcpy(out->peers[out->peer_count++], address);
     return true;
 }
@@ -160,6 +160,10 @@ static bool take_option(const char *name, const char *value, struct lr_config *o
             return false;
         out->tombstone_ms = number * 1000;
         return true;
+    }
+    if (strcmp(name, "relay") == 0) {
+        out->relay = strcmp(value, "yes") == 0;
+        return out->relay || strcmp(value, "no") == 0 || say(why, value, "yes or no");
     }
     if (strcmp(name, "compress") == 0) {
         out->compress = 0;

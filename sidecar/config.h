@@ -30,6 +30,8 @@
     X(log, "LEVEL", "info", "Least important lines to write: error, warn, info, debug")                                \
     X(clock_limit_ms, "MS", "2000", "Largest difference to a peer's wall clock; beyond it the link is down")           \
     X(tombstone_s, "SECONDS", "30", "A deleted key is remembered at least this long after every peer has heard of it") \
+    X(relay, "YES-OR-NO", "no",                                                                                        \
+      "Some peers of this host are not peers of each other: pass on between them what one has forgotten")              \
     X(compress, "BYTES", "off",                                                                                        \
       "Values of at least so many bytes travel compressed (LZ4), where that saves an eighth; off: none")
 
@@ -49,6 +51,7 @@ struct lr_config {
     uint64_t clock_limit_ms;
     uint64_t tombstone_ms;
     uint64_t compress; /* 0: off */
+    bool relay;
 };
 
 enum lr_config_outcome { LR_CONFIG_RUN, LR_CONFIG_HELP, LR_CONFIG_VERSION, LR_CONFIG_WRONG };

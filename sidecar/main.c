@@ -253,7 +253,8 @@ static int start_node(struct daemon *daemon) {
                                       .listen = daemon->config.listen,
                                       .clock_limit_ms = daemon->config.clock_limit_ms,
                                       .tombstone_ms = daemon->config.tombstone_ms,
-                                      .pack_least = daemon->config.compress};
+                                      .pack_least = daemon->config.compress,
+                                      .relay = daemon->config.relay};
     daemon->node = lr_node_create(daemon->cache, &daemon->tcp.world, &options);
     if (daemon->node == NULL)
         return refuse(3, "out of memory", "");

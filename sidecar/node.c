@@ -42,6 +42,7 @@ struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *wo
     node->clock_limit_ms = options->clock_limit_ms;
     node->tombstone_ms = options->tombstone_ms;
     node->pack_least = options->pack_least;
+    node->relay = options->relay;
     node->stripes = lr_stripe_count(cache);
     node->entry_cap = lr_entry_bytes(cache);
     node->entry = malloc(node->entry_cap);

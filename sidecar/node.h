@@ -20,7 +20,7 @@
 #include "peer.h"
 #include "world.h"
 
-#define LR_MAX_PEERS 32u
+#define LR_MAX_PEERS 128u /* some 400 KiB each */
 #define LR_MAX_GUESTS 64u /* incoming links that have not said HELLO */
 
 struct lr_node_options {
@@ -29,6 +29,7 @@ struct lr_node_options {
     uint64_t clock_limit_ms; /* largest difference of wall clocks */
     uint64_t tombstone_ms;   /* least life of a tombstone */
     uint64_t pack_least;     /* values of so many bytes are compressed; 0: none */
+    bool relay;              /* some peers are no peers of each other: pass on what one of them has forgotten */
 };
 
 struct lr_stripe_epoch {
@@ -53,6 +54,7 @@ struct lr_node {
     struct lr_link *links;
     uint8_t *entry; /* where scans and reads put one entry */
     size_t entry_cap;
+    bool relay;
     struct lr_pack *pack;
     struct lr_lag lag;
     uint64_t refused; /* incoming connections turned away */

@@ -20,7 +20,8 @@
  * that turns out to hold more is halved, and the rest comes in the next one.
  *  3. The follower raises its voids at the end, and with them its floor: it will not take from a third host what it
  *     has just dropped. It does not lead the merged void on, neither back nor to others: it may have evicted much of
- *     what others rightly hold, and the host that forgot settles with each of them itself.
+ *     what others rightly hold, and the host that forgot settles with each of them itself. A relay, whose peers are no
+ *     peers of each other, does lead it on: a miss too many is better than a value from the past.
  *  4. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
  */
 #include "log.h"
@@ -245,10 +246,13 @@ static bool is_listed(const struct lr_inflow *in, uint64_t hash) {
     return in->hash_count > 0 && bsearch(&hash, in->hashes, in->hash_count, sizeof hash, compare) != NULL;
 }
 
-/* Whatever void we led with so far, a higher one that was merged from a peer is not led on (rule 3). */
-static void merged(struct lr_node *node, unsigned range, uint64_t before, uint64_t version) {
+/* Whatever void we led with so far, a higher one that was merged from a peer is not led on (rule 3), but by a relay. */
+static void merged(struct lr_link *link, unsigned range, uint64_t before, uint64_t version) {
+    struct lr_node *node = link->node;
     for (unsigned i = 0; i < node->peer_count; i++) {
         uint64_t *settled = &node->peers[i]->out.settled[range];
+        if (node->relay && node->peers[i] != link->peer)
+            continue;
         if (*settled >= before && *settled < version)
             *settled = version;
     }
@@ -263,7 +267,7 @@ static bool raise_voids(struct lr_link *link) {
         if (version == 0)
             continue;
         lr_range_get(link->node->cache, in->raise_range, &range);
-        merged(link->node, in->raise_range, range.void_version, version);
+        merged(link, in->raise_range, range.void_version, version);
         if (lr_raise_void(link->node->cache, in->raise_range, version) == LARDER_EBUSY)
             return false;
     }

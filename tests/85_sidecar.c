@@ -573,6 +573,53 @@ static void a_small_host_neither_empties_a_large_one_nor_makes_room_for_it(void)
     sim_destroy(sim);
 }
 
+/* A chain of three: the ends are no peers of each other, and one forgets unshipped what the other still holds. */
+static void a_relay_passes_on_what_was_forgotten(void) {
+    uint64_t sizes[3] = {UINT64_C(1) << 20, UINT64_C(8) << 20, UINT64_C(8) << 20};
+    struct sim *sim = sim_create_idle("a relay", 3, sizes);
+    for (unsigned i = 0; i < 3; i++) {
+        struct lr_node_options options = {.name = sim->hosts[i].address,
+                                          .listen = sim->hosts[i].address,
+                                          .clock_limit_ms = 2000,
+                                          .tombstone_ms = 500,
+                                          .relay = i == 1};
+        sim_start(&sim->hosts[i], &options, false);
+    }
+    for (unsigned end = 0; end < 3; end += 2) {
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[1].node, sim->hosts[end].address), 0);
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[end].node, sim->hosts[1].address), 0);
+    }
+    char text[64];
+    for (unsigned key = 0; key < 1000; key++)
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], key, "old", 0), 0);
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_run(sim, 1000);
+    for (unsigned key = 0; key < 1000; key++)
+        CU_ASSERT_NOT_EQUAL(sim_get(&sim->hosts[2], key, text), 0);
+    sim_cut(sim, 0, 1, true);
+    sim_run(sim, 5000);
+    for (unsigned key = 0; key < 1000; key++)
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], key, "new", 0), 0);
+    for (unsigned i = 0; i < 4000; i++) {
+        put_ballast(&sim->hosts[0], i);
+        if (i % 100 == 0)
+            sim_run(sim, 300);
+    }
+    struct lr_stat stat;
+    lr_stat(sim->hosts[0].cache, &stat);
+    CU_ASSERT(stat.stripe_counters[LR_S_voids_raised] > 0);
+    sim_cut(sim, 0, 1, false);
+    CU_ASSERT(sim_settle(sim, 60000));
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    unsigned left[3] = {0, 0, 0};
+    for (unsigned host = 0; host < 3; host++)
+        for (unsigned key = 0; key < 1000; key++)
+            left[host] += sim_get(&sim->hosts[host], key, text) != 0 && strcmp(text, "old") == 0;
+    CU_ASSERT_EQUAL(left[1], 0);
+    CU_ASSERT_EQUAL(left[2], 0);
+    sim_destroy(sim);
+}
+
 /* Changes that were evicted before they were shipped, more than tombstones can hold: voids. */
 static void what_was_forgotten_unshipped_is_forgotten_everywhere(void) {
     uint64_t sizes[2] = {UINT64_C(1) << 20, UINT64_C(8) << 20};
@@ -733,6 +780,7 @@ void larder_suite_85_sidecar(void) {
     CU_ADD_TEST(suite, restarts_do_not_prolong_a_life);
     CU_ADD_TEST(suite, a_small_host_neither_empties_a_large_one_nor_makes_room_for_it);
     CU_ADD_TEST(suite, with_eviction_on_both_sides_no_host_goes_back);
+    CU_ADD_TEST(suite, a_relay_passes_on_what_was_forgotten);
     CU_ADD_TEST(suite, what_was_forgotten_unshipped_is_forgotten_everywhere);
     CU_ADD_TEST(suite, a_slow_peer_costs_no_memory_and_catches_up);
     CU_ADD_TEST(suite, a_record_too_large_for_a_peer_stops_nobody);
