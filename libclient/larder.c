@@ -163,6 +163,10 @@ int larder_touch(larder *cache, const void *key, size_t key_len, uint64_t ttl_ms
     return lr_touch(engine(cache), key, key_len, ttl_ms);
 }
 
+int larder_await(larder *cache, const void *key, size_t key_len, unsigned peers, unsigned timeout_ms) {
+    return lr_await(engine(cache), key, key_len, peers, timeout_ms);
+}
+
 int larder_increment(larder *cache, const void *key, size_t key_len, int64_t delta, int64_t initial, uint64_t ttl_ms,
                      int64_t *result) {
     return lr_increment(engine(cache), key, key_len, delta, initial, ttl_ms, result);

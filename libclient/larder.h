@@ -264,6 +264,17 @@ LARDER_API int larder_cas(larder *cache, const void *key, size_t key_len, const 
 LARDER_API int larder_delete(larder *cache, const void *key, size_t key_len);
 
 /*
+ * Waits until `peers` other hosts (1 to 8) have applied what was changed under this key before the call, at most
+ * timeout_ms. Call it after a put, a delete or any other change that shall outlive this host.
+ *   Returns  how many hosts had it by then, which may be fewer than asked for, or more (8 at most); 0 where larderd has
+ *            no peers. Or EBUSY, EINVALID. The change itself stands in any case: nothing is taken back.
+ *   Means    the peer holds this version or a newer one, or, if it has no room for it, nothing older.
+ *   Blocks   on the network, unlike every other call. Changes of other keys in the same part of the cache that were
+ * made before are waited for, too.
+ */
+LARDER_API int larder_await(larder *cache, const void *key, size_t key_len, unsigned peers, unsigned timeout_ms);
+
+/*
  * Gives an item a new deadline, ttl_ms from now; 0: never. A later one leaves the version as it is; an earlier one is
  * stored like a put of the same value, with a new version. Returns 0, ENOT_FOUND, or the errors of larder_put.
  */

@@ -343,6 +343,16 @@ uint32_t lr_epoch_now(const struct lr_cache *cache, uint32_t stripe);
 uint32_t lr_epoch_get_acked(const struct lr_cache *cache, uint32_t stripe);
 /* Whether an entry's 14-bit epoch is later than `epoch`, counted modulo 2^14 back from the stripe's present one. */
 bool lr_epoch_after(const struct lr_cache *cache, uint32_t stripe, uint32_t entry_epoch, uint32_t epoch);
+/* For each i: at least i + 1 peers have applied or declined the hints below positions[i], which do not rise with i.
+ * Wakes who waits for that. */
+void lr_feed_acked_by(struct lr_cache *cache, uint32_t stripe, const uint64_t *positions, unsigned count);
+/*
+ * Waits until `peers` peers (1 to LR_AWAIT_PEERS) have applied or declined what was changed in the key's stripe before
+ * the call, at most timeout_ms. Returns how many have by then, LR_AWAIT_PEERS at most; EBUSY: a delete made without the
+ * lock waits for a stopped holder; EINVALID, ERETIRED, EREAD_ONLY.
+ */
+int lr_await(struct lr_cache *cache, const void *key, size_t key_len, unsigned peers, unsigned timeout_ms);
+#define LR_AWAIT_PEERS 8u
 /* All peers have applied or declined the hints below `position`. */
 void lr_feed_acked(struct lr_cache *cache, uint32_t stripe, uint64_t position);
 

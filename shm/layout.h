@@ -38,7 +38,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 2u
+#define SM_LAYOUT_VERSION 3u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -49,6 +49,7 @@
 #define SM_NOTES 32u          /* delete notes of one stripe: one bit each in notes_pending */
 #define SM_HELD 16u           /* held blocks of one stripe that are listed for an early end */
 #define SM_RANGES 256u        /* ranges of the cluster hash: its top 8 bits */
+#define SM_ACK_RANKS 8u       /* peers for whose acknowledgement a change can wait */
 #define SM_BUCKET_SLOTS 8u    /* a hash bucket is one cache line of slot words */
 #define SM_BUCKET_BYTES 64u
 #define SM_BIN_ROWS 28u   /* free bins: power of two of the size in granules ... */
@@ -116,7 +117,9 @@ struct sm_header {
     /* The bell: a sleeping sidecar is woken by a futex. */
     sm_u32 bell;         /* 320: futex word, changed by a ring */
     sm_u32 bell_waiting; /* 324: 1 when somebody sleeps on it */
-    uint8_t pad1[56];
+    sm_u32 acks;         /* 328: futex word, changed when peers have acknowledged something */
+    sm_u32 acks_waiting; /* 332: 1 when somebody sleeps on it */
+    uint8_t pad1[48];
 
     /* Written by larderd, read by the inspector. */
     sm_u64 sidecar_owner;        /* 384: {slot, generation} as in the lock word; 0 none */
@@ -245,13 +248,14 @@ struct sm_stripe {
     sm_u64 range_sum[SM_RANGES];              /* 2432: sum of mixed {hash, version} of items: derived */
     sm_u64 range_floor[SM_RANGES];            /* 4480: highest version forgotten here; only rises */
     sm_u64 range_void[SM_RANGES];             /* 6528: highest forgotten before all peers had it; only rises */
-    struct sm_hint ring[];                    /* 8576 */
+    sm_u64 acked_by[SM_ACK_RANKS];            /* 8576: hints that at least i + 1 peers have; written by larderd */
+    struct sm_hint ring[];                    /* 8640 */
 };
 static_assert(offsetof(struct sm_stripe, split) == 64 && offsetof(struct sm_stripe, gap) == 128, "byte map");
 static_assert(offsetof(struct sm_stripe, items) == 192 && offsetof(struct sm_stripe, counters) == 320, "byte map");
 static_assert(offsetof(struct sm_stripe, bins) == 448 && offsetof(struct sm_stripe, notes) == 1408, "byte map");
 static_assert(offsetof(struct sm_stripe, range_sum) == 2432, "byte map");
-static_assert(offsetof(struct sm_stripe, ring) == 8576, "byte map");
+static_assert(offsetof(struct sm_stripe, ring) == 8640, "byte map");
 #define SM_STRIPE_FIXED offsetof(struct sm_stripe, ring)
 
 /* ---- index slot word ---------------------------------------------------------------------------------------- */

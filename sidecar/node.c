@@ -126,7 +126,26 @@ unsigned lr_node_live(const struct lr_node *node) {
 
 /* ---- what every peer has ---------------------------------------------------------------------------------------- */
 
+/* Of how many peers can a writer say that they have it, up to where? */
+static void tell_ranks(struct lr_node *node, uint32_t stripe) {
+    uint64_t ranks[LR_AWAIT_PEERS] = {0};
+    unsigned count = 0;
+    for (unsigned i = 0; i < node->peer_count; i++) {
+        const struct lr_cursor *cursor = &node->peers[i]->out.cursors[stripe];
+        if (cursor->scan == LR_SCAN_FULL || cursor->unacked_scan == LR_SCAN_FULL)
+            continue; /* it has nothing yet */
+        unsigned at = count < LR_AWAIT_PEERS ? count++ : LR_AWAIT_PEERS - 1;
+        if (at == LR_AWAIT_PEERS - 1 && cursor->acked <= ranks[at])
+            continue;
+        for (; at > 0 && ranks[at - 1] < cursor->acked; at--)
+            ranks[at] = ranks[at - 1];
+        ranks[at] = cursor->acked;
+    }
+    lr_feed_acked_by(node->cache, stripe, ranks, count);
+}
+
 void lr_node_acked(struct lr_node *node, uint32_t stripe) {
+    tell_ranks(node, stripe);
     struct lr_stripe_epoch *epoch = &node->epochs[stripe];
     uint64_t least = UINT64_MAX;
     for (unsigned i = 0; i < node->peer_count; i++) {

@@ -209,7 +209,11 @@ static void changes_travel_both_ways_between_two_daemons(void) {
     CU_ASSERT(wait_for(both_drained, 10000));
     CU_ASSERT_EQUAL(count(&hosts[1], "a", 200), 200);
     CU_ASSERT_EQUAL(count(&hosts[0], "b", 200), 150);
-    fixture_sleep_ms(600); /* lag is reported twice a second */
+    CU_ASSERT_EQUAL(lr_await(hosts[0].cache, "same", 4, 1, 5000), 1);
+    put(&hosts[0], "awaited", 0, 1);
+    CU_ASSERT_EQUAL(lr_await(hosts[0].cache, "awaited0", 8, 1, 5000), 1);
+    CU_ASSERT_EQUAL(count(&hosts[1], "awaited", 1), 1); /* at once */
+    fixture_sleep_ms(600);                              /* lag is reported twice a second */
     struct lr_sidecar_state state;
     lr_sidecar_state(hosts[1].cache, &state);
     CU_ASSERT(state.lag_p50_us < 2000000 && state.lag_p50_us <= state.lag_p99_us);

@@ -41,6 +41,37 @@ int key_read(const struct cli *cli, char *text, struct key *out) {
     return 0;
 }
 
+int key_check_peers(const struct cli *cli) {
+    if (cli_given(cli, "peers") && (cli_number(cli, "peers") < 1 || cli_number(cli, "peers") > LR_AWAIT_PEERS))
+        return cli_usage(cli, "option --peers is %s, but must be 1 to %u", cli_text(cli, "peers"), LR_AWAIT_PEERS);
+    if (cli_given(cli, "timeout") && !cli_given(cli, "peers"))
+        return cli_usage(cli, "option --timeout is given without --peers, for which it counts");
+    if (cli_number(cli, "timeout") > UINT32_MAX)
+        return cli_usage(cli, "option --timeout is %s, but must be at most 49 days", cli_text(cli, "timeout"));
+    return CLI_YES;
+}
+
+int key_await_peers(const struct cli *cli, struct lr_cache *cache, const struct key *key, unsigned *had) {
+    char shown[KEY_SHOWN_BYTES];
+    const unsigned peers = (unsigned)cli_number(cli, "peers");
+    *had = 0;
+    if (peers == 0)
+        return CLI_YES;
+    int result = lr_await(cache, key->bytes, key->len, peers, (unsigned)cli_number(cli, "timeout"));
+    key_show(shown, key->bytes, key->len);
+    if (result < 0)
+        return cli_fail(cli, result, "key \"%s\": changed here, but cannot wait for peers: %s", shown,
+                        lr_error_text(result));
+    *had = (unsigned)result;
+    if (*had < peers)
+        return cli_fail(
+            cli, LARDER_ETIMED_OUT,
+            "key \"%s\": changed here, but %u of the %u other hosts asked for had it in time; larderd goes on "
+            "sending (see `larder stat`)",
+            shown, *had, peers);
+    return CLI_YES;
+}
+
 void key_to_json(json_t *object, const void *bytes, size_t len) {
     json_t *text = cli_json_exact(bytes, len);
     json_object_set_new(object, "key", text != NULL ? text : json_null());

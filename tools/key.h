@@ -11,6 +11,11 @@
             "Keys are given as hexadecimal digits, as `larder ls --hex` prints them"                                   \
     }
 
+#define KEY_PEERS_OPTIONS                                                                                              \
+    {"peers", 'P', CLI_NUMBER, "NUMBER", NULL, "0", "Wait until so many other hosts have the change: 1 to 8"}, {       \
+        "timeout", 0, CLI_DURATION, "TIME", "seconds, or with ms, s, m, h or d", "1s", "... at most this long"         \
+    }
+
 struct key {
     const void *bytes;
     size_t len; /* 1 to 65536 */
@@ -21,6 +26,12 @@ struct key {
  * overwritten and must outlive the key. 0, or the exit code of a failure that has been reported.
  */
 int key_read(const struct cli *cli, char *text, struct key *out);
+
+/* --peers and --timeout: CLI_YES if they are not given or fit, or the exit code of a failure that has been reported. */
+int key_check_peers(const struct cli *cli);
+/* Waits as they say, for what was changed under the key; *had is how many hosts have it. CLI_YES, or the exit code of a
+ * failure that has been reported, a time-out among them. */
+int key_await_peers(const struct cli *cli, struct lr_cache *cache, const struct key *key, unsigned *had);
 
 /* The key's members of a JSON object: "key" (null where it is not UTF-8 or has a NUL) and "key_hex". */
 void key_to_json(json_t *object, const void *bytes, size_t len);

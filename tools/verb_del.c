@@ -6,6 +6,7 @@
 
 static const struct cli_option options[] = {
     KEY_HEX_OPTION,
+    KEY_PEERS_OPTIONS,
     {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
 };
 
@@ -14,7 +15,9 @@ static int del_run(struct cli *cli) {
     struct key key;
     char shown[KEY_SHOWN_BYTES];
     unsigned deleted = 0;
-    int exit_code = cli_attach(cli, false, &cache);
+    int exit_code = key_check_peers(cli);
+    if (exit_code == 0)
+        exit_code = cli_attach(cli, false, &cache);
     if (exit_code != 0)
         return exit_code;
     json_t *missing = json_array();
@@ -24,7 +27,9 @@ static int del_run(struct cli *cli) {
             break;
         int error = lr_delete(cache, key.bytes, key.len);
         if (error == 0) {
+            unsigned had;
             deleted++;
+            exit_code = key_await_peers(cli, cache, &key, &had);
         } else if (error == LARDER_ENOT_FOUND) {
             json_t *row = json_object();
             key_to_json(row, key.bytes, key.len);
@@ -56,7 +61,8 @@ const struct verb verb_del = {
         "Deletes the keys, here and, where larderd replicates, on the peers. Exit status 0 if all were present, 1 if "
         "one "
         "was absent; the others are deleted all the same. A delete is not lost behind a process that stopped while it "
-        "held a lock.",
+        "held a lock.\n\n"
+        "With --peers the exit status is 7 if fewer other hosts had a delete in time; it is done here all the same.",
     .output = "deleted (count), missing (array of {key, key_hex}).",
     .examples = "larder del greeting\n"
                 "larder del --hex-key 00ff10 00ff11",

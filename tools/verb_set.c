@@ -18,6 +18,7 @@ static const struct cli_option options[] = {
     {"flags", 0, CLI_NUMBER, "NUMBER", NULL, "0", "Keep this 32-bit number with the item, for the applications"},
     {"add", 0, CLI_FLAG, NULL, NULL, NULL, "Store only if the key is absent"},
     {"replace", 0, CLI_FLAG, NULL, NULL, NULL, "Store only if the key is present"},
+    KEY_PEERS_OPTIONS,
     {"cas", 0, CLI_NUMBER, "VERSION", NULL, NULL,
      "Store only if the item's version is this one (see `larder get --meta`)"},
     {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
@@ -88,6 +89,7 @@ static int read_put(const struct cli *cli, struct lr_put *put) {
 
 static int report_put(const struct cli *cli, struct lr_cache *cache, const struct key *key, const struct lr_put *put,
                       int error) {
+    unsigned had;
     char shown[KEY_SHOWN_BYTES];
     key_show(shown, key->bytes, key->len);
     if (error == LARDER_ETOO_LARGE)
@@ -104,14 +106,20 @@ static int report_put(const struct cli *cli, struct lr_cache *cache, const struc
                         put->mode == LR_CAS ? "cas" : "replace");
     if (error != 0)
         return cli_fail(cli, error, "key \"%s\": %s", shown, lr_error_text(error));
+    int exit_code = key_await_peers(cli, cache, key, &had);
+    if (exit_code != CLI_YES)
+        return exit_code;
     if (!cli->json) {
-        printf("stored %zu bytes, version %" PRIu64 "\n", put->value_len, put->version);
+        printf("stored %zu bytes, version %" PRIu64, put->value_len, put->version);
+        cli_given(cli, "peers") ? printf(", %u other hosts have it\n", had) : printf("\n");
         return CLI_YES;
     }
     json_t *object = json_object();
     key_to_json(object, key->bytes, key->len);
     json_object_set_new(object, "version", cli_json_version(put->version));
     json_object_set_new(object, "value_bytes", json_integer((json_int_t)put->value_len));
+    if (cli_given(cli, "peers"))
+        json_object_set_new(object, "peers", json_integer(had));
     return cli_print_json(object);
 }
 
@@ -121,6 +129,8 @@ static int set_run(struct cli *cli) {
     struct lr_cache *cache;
     struct value value;
     int exit_code = key_read(cli, cli->operands[0], &key);
+    if (exit_code == 0)
+        exit_code = key_check_peers(cli);
     if (exit_code == 0)
         exit_code = read_put(cli, &put);
     if (exit_code == 0)
@@ -153,8 +163,11 @@ const struct verb verb_set = {
         "Arguments that begin with a dash go behind a --.\n\n"
         "With --add, --replace or --cas the exit status is 1 if the condition does not hold. Conditions are judged on "
         "this host's copy only.\n\n"
+        "With --peers the exit status is 7 if fewer other hosts had the value in time; it is stored here all the "
+        "same.\n\n"
         "A value too large for the segment is refused (exit status 2), and the message says how large it may be.",
-    .output = "key (null where it is not UTF-8 or has a NUL), key_hex, version (decimal text), value_bytes.",
+    .output = "key (null where it is not UTF-8 or has a NUL), key_hex, version (decimal text), value_bytes; with "
+              "--peers: peers (other hosts that have it).",
     .examples = "larder set greeting hello\n"
                 "larder set page/1 --file page.html --ttl 10m\n"
                 "date | larder set now - --add\n"
