@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define NS_PER_MS UINT64_C(1000000)
-#define SLICE_MS 100u /* a larderd that dies wakes nobody */
+#define SLICE_MS 900u /* whoever retires the segment wakes nobody */
 
 static_assert(LR_AWAIT_PEERS == SM_ACK_RANKS, "one rank for each peer");
 
@@ -40,9 +40,12 @@ void lr_feed_acked_by(struct lr_cache *cache, uint32_t stripe, const uint64_t *p
     syscall(SYS_futex, (uint32_t *)(void *)&cache->header->acks, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-static unsigned peers_beyond(struct sm_stripe *control, uint64_t position) {
+/* A stripe that was never changed is with all peers, so with no more than there are. */
+static unsigned peers_beyond(struct lr_cache *cache, struct sm_stripe *control, uint64_t position) {
+    const uint32_t all = atomic_load_explicit(&cache->header->sidecar_peers, memory_order_relaxed);
+    const unsigned most = all < SM_ACK_RANKS ? all : SM_ACK_RANKS;
     unsigned peers = 0;
-    while (peers < SM_ACK_RANKS && atomic_load_explicit(&control->acked_by[peers], memory_order_acquire) >= position)
+    while (peers < most && atomic_load_explicit(&control->acked_by[peers], memory_order_acquire) >= position)
         peers++;
     return peers;
 }
@@ -56,7 +59,7 @@ static void sleep_on_acks(struct lr_cache *cache, struct sm_stripe *control, uin
     atomic_store_explicit(&cache->header->acks_waiting, 1, memory_order_relaxed);
     /* ORDER(acks) observe: we said that we sleep before we look at the positions. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (peers_beyond(control, position) < peers)
+    if (peers_beyond(cache, control, position) < peers)
         syscall(SYS_futex, (uint32_t *)(void *)&cache->header->acks, FUTEX_WAIT, seen, &timeout, NULL, 0);
 }
 
@@ -88,7 +91,7 @@ int lr_await(struct lr_cache *cache, const void *key, size_t key_len, unsigned p
         return error;
     const uint64_t position = lr_feed_head(cache, stripe);
     for (;;) {
-        const unsigned have = peers_beyond(control, position);
+        const unsigned have = peers_beyond(cache, control, position);
         const uint64_t now = lr_monotonic_ns();
         if (have >= peers || now >= end)
             return (int)have;

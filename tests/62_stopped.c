@@ -53,6 +53,7 @@ static void delete_takes_effect_behind_a_holder_and_leaves_a_tombstone(void) {
         CU_ASSERT_EQUAL(lr_get(f.two, "other", 5, buf, sizeof buf, NULL, 0), 0);
         struct lr_put refused = {.key = "other", .key_len = 5, .value = "new", .value_len = 3};
         CU_ASSERT_EQUAL(lr_put(f.two, &refused), LARDER_EBUSY);
+        CU_ASSERT_EQUAL(lr_await(f.two, "key", 3, 1, 0), replicating != 0 ? LARDER_EBUSY : 0); /* no peer can know */
         lr_stripe_unlock(&held);
         CU_ASSERT_EQUAL(lr_stripe_lock(&held, f.one, 0), 0); /* settles the notes */
         lr_stripe_unlock(&held);

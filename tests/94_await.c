@@ -17,6 +17,8 @@ static int await(struct sim_host *host, unsigned key, unsigned peers, unsigned t
 static void as_many_as_have_it_are_counted(void) {
     struct sim *sim = sim_create("acknowledged", 4, SEGMENT);
     CU_ASSERT(sim_settle(sim, 10000));
+    sim_run(sim, 1000); /* how many peers there are is reported */
+    CU_ASSERT_EQUAL(await(&sim->hosts[0], 1, 8, 0), 3);
     CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 1, "text", 0), 0);
     CU_ASSERT_EQUAL(await(&sim->hosts[0], 1, 1, 0), 0);
     CU_ASSERT(sim_settle(sim, 10000));
@@ -91,7 +93,9 @@ static void who_sleeps_is_woken(void) {
     fixture_sleep_ms(300);
     CU_ASSERT(!atomic_load(&waiter.done));
     sim_run(sim, 1000);
+    uint64_t acknowledged = lr_monotonic_ns();
     pthread_join(thread, NULL);
+    CU_ASSERT(lr_monotonic_ns() - acknowledged < UINT64_C(400) * 1000000); /* not by looking again after a while */
     CU_ASSERT_EQUAL(waiter.result, 1);
     CU_ASSERT(waiter.ms >= 250 && waiter.ms < 15000);
     sim_destroy(sim);
