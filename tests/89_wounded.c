@@ -9,7 +9,7 @@
  * number. Whether what is printed is right cannot be said of a damaged segment; that nothing else breaks can.
  */
 #include "cli.h"
-#include "damage.h"
+#include "corrupt/damage.h"
 #include "fixture.h"
 
 #include <fcntl.h>
