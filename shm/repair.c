@@ -124,11 +124,27 @@ static void prefetch_blocks(struct lr_view *view, uint32_t bucket) {
     }
 }
 
+/* And so will the buckets where twins of its keys would stand. */
+static void prefetch_twins(struct lr_view *view, uint32_t bucket) {
+    sm_u64 *slots = lr_bucket_at(view->data, bucket);
+    const uint32_t buckets = lr_buckets(view);
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+        uint64_t off = lr_slot_off(lr_load(&slots[i]));
+        if (off == 0 || off > view->cache->geometry.stripe_bytes - 2 * SM_LINE)
+            continue;
+        uint32_t placing = (uint32_t)(lr_load(&lr_block_at(view->data, off)->identity) >> 32);
+        uint32_t one = lr_bucket_of(placing, buckets), two = lr_bucket_of(lr_second(placing), buckets);
+        __builtin_prefetch((const void *)lr_bucket_at(view->data, one == bucket ? two : one));
+    }
+}
+
 static void mark_slots(struct lr_view *view, uint64_t *marks) {
     for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++) {
         sm_u64 *slots = lr_bucket_at(view->data, bucket);
+        if (bucket + 2 * AHEAD < lr_buckets(view))
+            prefetch_blocks(view, bucket + 2 * AHEAD);
         if (bucket + AHEAD < lr_buckets(view))
-            prefetch_blocks(view, bucket + AHEAD);
+            prefetch_twins(view, bucket + AHEAD);
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             uint64_t word = atomic_load_explicit(&slots[i], memory_order_acquire);
             struct lr_head head;

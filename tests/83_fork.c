@@ -58,7 +58,7 @@ static unsigned active_slots(struct lr_cache *cache) {
 
 /* Reaps until so many are left: a process that has ended in our eyes may still be on its way out. */
 static bool settles_to(struct lr_cache *cache, unsigned wanted) {
-    for (unsigned ms = 0; ms < 10000; ms++) {
+    for (unsigned ms = 0; ms < 3000; ms++) {
         (void)lr_reap(cache);
         if (active_slots(cache) == wanted)
             return true;
@@ -309,7 +309,7 @@ static int die_with_children(void *context) {
 static void locks_and_pins_of_a_dead_parent_are_not_kept_by_its_children(void) {
     for (unsigned when = 0; when < 2; when++) {
         struct scene scene;
-        begin(&scene, 3000);
+        begin(&scene, 1500);
         struct lr_cache *one = scene.fixture.one;
         preload(one);
         scene.number = when;

@@ -33,6 +33,16 @@
 #ifndef FIXTURE_SANITIZED
 #define FIXTURE_SANITIZED 0
 #endif
+#if defined(__SANITIZE_THREAD__)
+#define FIXTURE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FIXTURE_TSAN 1
+#endif
+#endif
+#ifndef FIXTURE_TSAN
+#define FIXTURE_TSAN 0
+#endif
 
 /* Called once by main: clean-up at exit, and of what a killed run left behind. */
 void fixture_init(void);

@@ -97,6 +97,9 @@ static size_t encode(uint8_t *out, size_t cap, const struct wire_frame *frame) {
 static void come_back(const struct wire_frame *frame) {
     static uint8_t first[2 * WIRE_SMALL_LIMIT], second[2 * WIRE_SMALL_LIMIT];
     struct wire_frame again;
+    /* Whose lengths were added up in too few bits, or not compared with what is there, would lie outside. */
+    if (frame->type == WIRE_PUT)
+        MUST((uint64_t)WIRE_HEADER + WIRE_PUT_FIXED + frame->as.put.key_len + frame->as.put.value_len == frame->bytes);
     size_t need, len = encode(first, sizeof first, frame);
     if (len == 0)
         return;

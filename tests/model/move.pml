@@ -12,11 +12,20 @@
  * too. COPY_ALIVE is what comes of a copy that counts at once: a delete that killed the old word before has returned, and
  * then the value is there again.
  *
- *   word: ITEM | PINNED | MOVED | DEAD;  split: moves * 4 | splitting * 2 | buckets done
+ * RECENCY: readers raise the recency of a word by a plain store of one byte of it, which may become visible at any time
+ * later, and so hit a slot that is empty by then, or the next word in it. So a slot is empty when it names no block, not
+ * when it is 0, and whoever changes a word by CAS must expect to find another recency in it. (`late` stands for all
+ * readers of any word that ever stood in the two slots.) EMPTY_MEANS_ZERO: a slot with a recency in it is not taken, and
+ * the word that was to move there is lost. RECENCY_BY_WORD: the whole word is stored.
+ *
+ *   word: ITEM | PINNED | MOVED | DEAD | RECENT;  split: moves * 4 | splitting * 2 | buckets done
  *
  * runs: SPLIT CUCKOO CUCKOO+DOWN SPLIT+PINS CUCKOO+PINS
+ * runs: SPLIT+RECENCY CUCKOO+RECENCY CUCKOO+DOWN+RECENCY
  * plants: SPLIT+COPY_ALIVE CUCKOO+COPY_ALIVE CUCKOO+DOWN+COPY_ALIVE SPLIT+REVEAL_BLIND CUCKOO+REVEAL_BLIND
  * plants: SPLIT+HIDDEN_SPARED CUCKOO+HIDDEN_SPARED SPLIT+KILL_ONCE CUCKOO+DOWN+UNCOUNTED
+ * plants: SPLIT+NO_FENCE CUCKOO+NO_FENCE CUCKOO+DOWN+NO_FENCE
+ * plants: SPLIT+RECENCY+EMPTY_MEANS_ZERO CUCKOO+RECENCY+EMPTY_MEANS_ZERO SPLIT+RECENCY+RECENCY_BY_WORD CUCKOO+RECENCY+RECENCY_BY_WORD
  * plants: SPLIT+CLEAR_FIRST SPLIT+NEW_FIRST SPLIT+ENDS_EARLY SPLIT+UNFINISHED CUCKOO+UNFINISHED SPLIT+PINS+PIN_MOVED SPLIT+SPLIT_UNSEEN
  */
 #define OLD 0
@@ -31,9 +40,21 @@
 #define PINNED 2
 #define MOVED 4
 #define DEAD 8
-#define SAME(a, b) (((a) & ~PINNED) == ((b) & ~PINNED))
+#define RECENT 16
+#define SAME(a, b) (((a) & ~(PINNED | RECENT)) == ((b) & ~(PINNED | RECENT)))
+#ifdef EMPTY_MEANS_ZERO
+#define EMPTY(w) ((w) == 0)
+#else
+#define EMPTY(w) (!((w) & ITEM))
+#endif
 #define HIDDEN(w) (((w) & (MOVED | DEAD)) == (MOVED | DEAD))
 #define SPLITTING(s) ((s) & 2)
+
+#ifdef RECENCY
+#define ALONE 1 /* the deleter: `late` stands for the readers */
+#else
+#define ALONE 2
+#endif
 
 #ifdef LARGE
 #define TRIES 4
@@ -48,11 +69,15 @@ byte quiet;             /* processes without the lock that are done */
 
 /* ---- the holder ---- */
 
-/* reveal */
+/* reveal. Without the fence the mover sees its own copy while it still waits in the buffer. */
 inline reveal() {
     do
+#ifdef NO_FENCE
+    :: atomic { w = (drained(me) -> mem[NEW] : w | MOVED | DEAD) };
+#else
     :: FENCE;
         w = mem[NEW];
+#endif
         if
         :: !HIDDEN(w) -> break
         :: else
@@ -78,9 +103,9 @@ inline move_word() {
 #endif
     if
 #ifdef COPY_ALIVE
-    :: mem[NEW] == 0 -> STORE(NEW, w & ~MOVED)
+    :: EMPTY(mem[NEW]) -> STORE(NEW, w & ~MOVED)
 #else
-    :: mem[NEW] == 0 -> STORE(NEW, w | MOVED | DEAD)
+    :: EMPTY(mem[NEW]) -> STORE(NEW, w | MOVED | DEAD)
 #endif
     :: else
     fi;
@@ -102,7 +127,7 @@ inline move() {
     STORE(SPLIT_WORD, 1);
 #endif
     if
-    :: mem[OLD] != 0 -> move_word()
+    :: !EMPTY(mem[OLD]) -> move_word()
     :: else
     fi;
     STORE(SPLIT_WORD, 1);
@@ -153,7 +178,7 @@ inline repair() {
     if
     :: SPLITTING(mem[SPLIT_WORD]) ->
         if
-        :: mem[OLD] != 0 -> move_word()
+        :: !EMPTY(mem[OLD]) -> move_word()
         :: else
         fi;
         STORE(SPLIT_WORD, 1)
@@ -359,6 +384,22 @@ proctype pinner() {
     atomic { quiet++; cell = 0; word = 0; split = 0 }
 }
 
+#ifdef RECENCY
+/* raise_recency: the byte arrives, whenever, whatever stands there now. */
+proctype late() {
+#ifdef RECENCY_BY_WORD
+    byte word;
+    atomic { mem[OLD] & ITEM -> word = mem[OLD] };
+    atomic { mem[OLD] = word | RECENT; word = 0 }
+#else
+    if
+    :: mem[OLD] = mem[OLD] | RECENT
+    :: mem[NEW] = mem[NEW] | RECENT
+    fi
+#endif
+}
+#endif
+
 proctype killer() {
     if
     :: kill_mover = 1
@@ -369,14 +410,14 @@ proctype killer() {
 /* When all is quiet: the item stands once, or nowhere if it was deleted; and a pin has its flag. */
 proctype judge() {
 end:
-    moved && quiet == 2 && drained(0) && drained(1);
+    moved && quiet == ALONE && drained(0) && drained(1);
     assert(!(mem[OLD] & MOVED) && !(mem[NEW] & MOVED) && !SPLITTING(mem[SPLIT_WORD]));
     if
     :: deleted ->
         assert(!(mem[OLD] & ITEM) || (mem[OLD] & DEAD));
         assert(!(mem[NEW] & ITEM) || (mem[NEW] & DEAD))
     :: else ->
-        assert((mem[OLD] == 0) != (mem[NEW] == 0));
+        assert((mem[OLD] & ITEM) != (mem[NEW] & ITEM));
         assert(!pinned || ((mem[OLD] | mem[NEW]) & PINNED))
     fi
 }
@@ -387,10 +428,13 @@ init {
         run mover(0);
         run heir(1);
         run deleter();
-#ifdef PINS
+#if defined(PINS)
         run pinner();
-#else
+#elif !defined(RECENCY)
         run reader();
+#endif
+#ifdef RECENCY
+        run late();
 #endif
         run killer();
         run judge()

@@ -7,7 +7,8 @@
  *   P pin, look, release               H pin, and hold until the end
  *   p put    b large put    A add      R replace    C get, then compare-and-swap
  *   v put that expires                 t touch, longer or shorter       i increment
- *   d delete f flush        s sweep    r reap       x leave and join
+ *   d delete k delete by who has waited long enough for the lock already
+ *   f flush        s sweep    r reap       x leave and join
  *   a remote put            T remote delete         D drop              F feed and epochs
  *   z sleep for a while     w as if so many blocks had been filled that the next one bears the incarnation of the key's
  * first value again
@@ -239,6 +240,15 @@ static void delete (unsigned key) {
     sim_history_return(op, result);
 }
 
+/* Behind a holder who does not answer, with no time gone by: two switches show what else takes a stall between them. */
+static void delete_at_once(unsigned key) {
+    struct lr_cache *cache = handle();
+    const uint32_t wait_ms = cache->wait_ms;
+    cache->wait_ms = 0;
+    delete (key);
+    cache->wait_ms = wait_ms;
+}
+
 static void flush(void) {
     struct sim_op *op = sim_history_call('f', OP_FLUSH, 0);
     int result = lr_flush(handle());
@@ -323,12 +333,12 @@ static void move_to_another_slot(void) {
 
 static void call(char letter, unsigned key) {
     static const char *const names[128] = {
-        ['g'] = "get",     ['G'] = "get",       ['m'] = "get_many", ['S'] = "scan",      ['e'] = "entry_by_hash",
-        ['P'] = "pin",     ['H'] = "pin",       ['p'] = "put",      ['b'] = "put",       ['A'] = "add",
-        ['R'] = "replace", ['C'] = "cas",       ['v'] = "put",      ['t'] = "touch",     ['i'] = "increment",
-        ['d'] = "delete",  ['f'] = "flush",     ['s'] = "sweep",    ['r'] = "reap",      ['x'] = "join",
-        ['a'] = "apply",   ['T'] = "tombstone", ['D'] = "drop",     ['F'] = "feed_read", ['w'] = "lock",
-        ['z'] = "nothing"};
+        ['g'] = "get",     ['G'] = "get",    ['m'] = "get_many",  ['S'] = "scan",  ['e'] = "entry_by_hash",
+        ['P'] = "pin",     ['H'] = "pin",    ['p'] = "put",       ['b'] = "put",   ['A'] = "add",
+        ['R'] = "replace", ['C'] = "cas",    ['v'] = "put",       ['t'] = "touch", ['i'] = "increment",
+        ['d'] = "delete",  ['k'] = "delete", ['f'] = "flush",     ['s'] = "sweep", ['r'] = "reap",
+        ['x'] = "join",    ['a'] = "apply",  ['T'] = "tombstone", ['D'] = "drop",  ['F'] = "feed_read",
+        ['w'] = "lock",    ['z'] = "nothing"};
     sim_machine_begin_call(names[(unsigned char)letter & 127] != NULL ? names[(unsigned char)letter & 127] : "?");
     if (sim.tracing)
         sim_trace_note("calls %s, key %u", sim.now->call, key);
@@ -365,6 +375,9 @@ static void call(char letter, unsigned key) {
         break;
     case 'd':
         delete (key);
+        break;
+    case 'k':
+        delete_at_once(key);
         break;
     case 'f':
         flush();

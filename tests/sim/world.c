@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WAIT_MS 1u
 #define TABLES (SM_HEADER_BYTES + (SIM_HANDLES + 2) * sizeof(struct sm_participant))
 #define CONTROL (SM_STRIPE_FIXED + 512 * sizeof(struct sm_hint))
 #define DATA SM_MIN_STRIPE
@@ -70,7 +71,7 @@ static void make_handle(unsigned number) {
     cache->participants = (struct sm_participant *)(void *)(sim_segment + SM_HEADER_BYTES);
     cache->controls = sim_segment + geometry.control_off;
     cache->data = sim_segment + geometry.data_off;
-    cache->wait_ms = 1;
+    cache->wait_ms = WAIT_MS;
     cache->live_state = SM_LIVE;
     cache->live_fd = -1;
     cache->self = &privates[number];
@@ -91,6 +92,7 @@ void sim_world_reset_handles(bool dirty_scratch) {
         cache->me = joined[i].me;
         cache->probe_fd = joined[i].probe_fd;
         cache->live_page = joined[i].live_page;
+        cache->wait_ms = WAIT_MS; /* a script may have died that had changed it */
         privates[i] = (struct lr_private){.joined = 1};
         if (dirty_scratch)
             memset(scratches[i], 0, SCRATCH);

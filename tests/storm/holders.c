@@ -28,7 +28,8 @@
 
 #define STRIPE (UINT64_C(4) << 20)
 #define STRIPES 4u
-#define ITEMS 20000u /* in each stripe: 16 + 64 bytes, so that a stripe is about half full of them */
+#define VALUE 64u
+#define ITEMS 20000u /* in each stripe, so that it is about half full of them */
 #define BUSY_WAIT_MS 20u
 #define INTERVAL_NS UINT64_C(30000000)
 #define MOST_GETS 400000u
@@ -70,13 +71,17 @@ static uint32_t stripe_of(const struct scene *scene, uint64_t key) {
     return lr_place_stripe(scene->cache, lr_place(scene->cache, lr_hash_key(&key, sizeof key)));
 }
 
-static int put_number(struct scene *scene, uint64_t key) {
+static int put_of_length(struct scene *scene, uint64_t key, size_t value_len) {
     uint64_t value[8] = {key};
-    struct lr_put put = {.key = &key, .key_len = sizeof key, .value = value, .value_len = sizeof value};
+    struct lr_put put = {.key = &key, .key_len = sizeof key, .value = value, .value_len = value_len};
     return lr_put(scene->cache, &put);
 }
 
-static bool open_scene(struct scene *scene, uint64_t size, unsigned stripes, uint64_t items) {
+static int put_number(struct scene *scene, uint64_t key) {
+    return put_of_length(scene, key, VALUE);
+}
+
+static bool open_scene(struct scene *scene, uint64_t size, unsigned stripes, uint64_t items, size_t value_len) {
     char why[LR_WHY_BYTES] = "";
     fixture_name(scene->name);
     scene->options = lr_options_default();
@@ -91,7 +96,7 @@ static bool open_scene(struct scene *scene, uint64_t size, unsigned stripes, uin
     }
     lr_set_replicating(scene->cache, true);
     for (uint64_t key = 0; key < items; key++) {
-        if (put_number(scene, key) != 0)
+        if (put_of_length(scene, key, value_len) != 0)
             return say(scene, "a put into a new segment is refused", key, 0);
         scene->keys[stripe_of(scene, key)] = key;
     }
@@ -326,13 +331,16 @@ static uint64_t processor_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static bool measure_repair(const struct holders_plan *plan, uint64_t stripe_bytes, char *broken) {
+/* `items` of a key of 8 bytes and a value of that length: as many as there is room for, or fewer. */
+static bool measure_repair(const struct holders_plan *plan, uint64_t stripe_bytes, uint64_t items, size_t value_len,
+                           char *broken) {
     struct scene scene = {.random = {plan->seed}, .broken = broken};
-    uint64_t times[REPAIRS], items = stripe_bytes / 160;
+    const unsigned repairs = stripe_bytes > UINT64_C(16) << 20 ? REPAIRS / 5 : REPAIRS;
+    uint64_t times[REPAIRS];
     struct lr_stat before, after;
-    if (!open_scene(&scene, stripe_bytes, 1, items))
+    if (!open_scene(&scene, stripe_bytes, 1, items, value_len))
         return false;
-    for (unsigned i = 0; i < REPAIRS; i++) {
+    for (unsigned i = 0; i < repairs; i++) {
         int status;
         pid_t holder = start_holder(&scene, 0, i % 3);
         kill(holder, SIGKILL);
@@ -347,10 +355,11 @@ static bool measure_repair(const struct holders_plan *plan, uint64_t stripe_byte
     }
     if (after.counters[LR_C_repair_dropped] != 0)
         say(&scene, "repair dropped items", after.counters[LR_C_repair_dropped], 0);
-    qsort(times, REPAIRS, sizeof *times, by_size);
-    printf("repair of a stripe of %2u MiB with %" PRIu64 " items: median %" PRIu64 " us, max %" PRIu64
+    qsort(times, repairs, sizeof *times, by_size);
+    printf("repair of a stripe of %2u MiB with %" PRIu64 " items of %zu bytes: median %" PRIu64 " us, max %" PRIu64
            " us of processor time\n",
-           (unsigned)(stripe_bytes >> 20), after.items, times[REPAIRS / 2] / 1000, times[REPAIRS - 1] / 1000);
+           (unsigned)(stripe_bytes >> 20), after.items, 8 + value_len, times[repairs / 2] / 1000,
+           times[repairs - 1] / 1000);
     close_scene(&scene);
     return broken[0] == 0;
 }
@@ -509,8 +518,13 @@ static bool measure_gets(struct scene *scene, unsigned count) {
 bool holders_measure(const struct holders_plan *plan, char broken[400]) {
     struct scene scene = {.random = {plan->seed}, .broken = broken};
     broken[0] = 0;
-    bool held = open_scene(&scene, STRIPE * STRIPES, STRIPES, ITEMS * STRIPES) && measure_kills(&scene, plan->kills) &&
-                measure_gets(&scene, plan->intervals);
+    bool held = open_scene(&scene, STRIPE * STRIPES, STRIPES, ITEMS * STRIPES, VALUE) &&
+                measure_kills(&scene, plan->kills) && measure_gets(&scene, plan->intervals);
     close_scene(&scene);
-    return held && measure_repair(plan, UINT64_C(4) << 20, broken) && measure_repair(plan, UINT64_C(16) << 20, broken);
+    for (unsigned mib = 4; mib <= 64 && held; mib *= 4) { /* about half full, and full of small ones */
+        const uint64_t bytes = (uint64_t)mib << 20;
+        held = measure_repair(plan, bytes, bytes / 160, VALUE, broken) &&
+               measure_repair(plan, bytes, bytes / 40, 8, broken);
+    }
+    return held;
 }
