@@ -57,8 +57,8 @@ struct ref_policy {
     void (*admit)(struct ref_cache *cache, uint32_t key, uint64_t bytes);
     /* Evicts one object, when one in the cache has grown. */
     void (*evict)(struct ref_cache *cache);
-    /* It is deleted or has expired, and is about to leave its queue. NULL: of no interest. */
-    void (*leave)(struct ref_cache *cache, uint32_t key);
+    /* It is deleted, or has expired, and leaves its queue. NULL: it just does. */
+    void (*leave)(struct ref_cache *cache, uint32_t key, bool expired);
 };
 
 extern const struct ref_policy ref_lru, ref_clock, ref_clock2, ref_sieve, ref_arc, ref_s3fifo, ref_wtinylfu;

@@ -4,7 +4,9 @@
  * algorithm 1, with bytes where it counts objects.
  *
  *   new --> probation (a tenth) -- asked for twice or more --> main (CLOCK with counts up to 3)
- *               \-- less --> ghosts (keys; 0.9 of main) -- asked for --> main
+ *               \-- less --> ghosts (keys, of nine tenths of the capacity) -- asked for --> main
+ *
+ * Room is made in probation, until main has more than its nine tenths. What expired stays known as a ghost.
  */
 #include "ref_policy.h"
 
@@ -28,6 +30,14 @@ static void remember(struct ref_cache *cache, uint32_t key) {
     ref_move(cache, key, REF_GHOST);
     while (cache->queues[REF_GHOST].bytes > ghost_share(cache))
         ref_take(cache, cache->queues[REF_GHOST].head);
+}
+
+/* Of what expired the key stays known. */
+static void leave(struct ref_cache *cache, uint32_t key, bool expired) {
+    if (expired)
+        remember(cache, key);
+    else
+        ref_take(cache, key);
 }
 
 static void evict_main(struct ref_cache *cache) {
@@ -75,4 +85,4 @@ static void admit(struct ref_cache *cache, uint32_t key, uint64_t bytes) {
     ref_append(cache, key, known ? REF_MAIN : REF_PROBATION);
 }
 
-const struct ref_policy ref_s3fifo = {.hit = hit, .admit = admit, .evict = evict};
+const struct ref_policy ref_s3fifo = {.hit = hit, .admit = admit, .evict = evict, .leave = leave};

@@ -30,10 +30,16 @@ static void hit(struct ref_cache *cache, uint32_t key) {
     cache->objects[key].count = 1;
 }
 
-static void leave(struct ref_cache *cache, uint32_t key) {
+static void take(struct ref_cache *cache, uint32_t key) {
     uint32_t *hand = cache->own;
     if (*hand == key)
         *hand = cache->objects[key].next;
+    ref_take(cache, key);
+}
+
+static void leave(struct ref_cache *cache, uint32_t key, bool expired) {
+    (void)expired;
+    take(cache, key);
 }
 
 static void evict(struct ref_cache *cache) {
@@ -46,9 +52,7 @@ static void evict(struct ref_cache *cache) {
         cache->objects[*hand].count = 0;
         *hand = cache->objects[*hand].next;
     }
-    uint32_t key = *hand;
-    leave(cache, key);
-    ref_take(cache, key);
+    take(cache, *hand);
     cache->evictions++;
 }
 

@@ -17,10 +17,10 @@
 
 #include <stdlib.h>
 
-#define WINDOW_PERCENT 2u
+#define WINDOW_PERCENT 1u
 #define PROTECTED_PERCENT 80u /* of what is not window */
-#define SAMPLE 5u             /* requests for each object between two halvings */
-#define COUNTERS 4u           /* of the sketch, for each object; rounded up to a power of two */
+#define SAMPLE 3u             /* requests for each object between two halvings */
+#define COUNTERS 8u           /* of the sketch, for each object; rounded up to a power of two */
 #define LEAST_COUNTERS 1024u
 #define HASHES 4u
 #define COUNT_MOST 15u

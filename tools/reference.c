@@ -94,12 +94,13 @@ static void pop_deadline(struct run *run) {
     run->heap[i] = last;
 }
 
-static void drop(struct run *run, uint32_t key) {
+static void drop(struct run *run, uint32_t key, bool expired) {
     if (!ref_resident(&run->cache.objects[key]))
         return;
     if (run->policy->leave != NULL)
-        run->policy->leave(&run->cache, key);
-    ref_take(&run->cache, key);
+        run->policy->leave(&run->cache, key, expired);
+    else
+        ref_take(&run->cache, key);
 }
 
 static void drop_expired(struct run *run, uint32_t now_s) {
@@ -107,7 +108,7 @@ static void drop_expired(struct run *run, uint32_t now_s) {
         struct deadline first = run->heap[0];
         pop_deadline(run);
         if (run->cache.objects[first.key].deadline_s == first.at_s)
-            drop(run, first.key);
+            drop(run, first.key, true);
     }
 }
 
@@ -135,7 +136,7 @@ static int store(struct run *run, const struct trace_row *row) {
     struct ref_object *object = &run->cache.objects[row->key];
     uint64_t bytes = cost_of(run, row), deadline_s = (uint64_t)row->time_s + trace_row_ttl_s(row);
     if (bytes > run->cache.capacity) {
-        drop(run, row->key);
+        drop(run, row->key, false);
         return 0;
     }
     if (ref_resident(object))
@@ -164,7 +165,7 @@ static int get(struct run *run, const struct trace_row *row) {
 static int request(struct run *run, const struct trace_row *row) {
     drop_expired(run, row->time_s);
     if (trace_row_op(row) == TRACE_DEL) {
-        drop(run, row->key);
+        drop(run, row->key, false);
         return 0;
     }
     if (run->policy->seen != NULL)

@@ -171,18 +171,19 @@ static void draw_series(FILE *out, const struct panel *panel, const struct sweep
 
 /* ---- the legend ------------------------------------------------------------------------------------------------- */
 
-static void draw_key(FILE *out, unsigned place, double y, const char *style, const char *text) {
-    double x = LEFT + LEGEND_COLUMN * (place % 4);
-    y += LEGEND_LINE * (place / 4);
+/* `wide`: keys beside each other. */
+static void draw_key(FILE *out, unsigned wide, unsigned place, double y, const char *style, const char *text) {
+    double x = LEFT + LEGEND_COLUMN * (place % wide);
+    y += LEGEND_LINE * (place / wide);
     fprintf(out, "<path d=\"M%.1f %.1fh32\" fill=\"none\" %s/>\n<text x=\"%.1f\" y=\"%.1f\">", x, y - 4, style, x + 40,
             y);
     put_escaped(out, text);
     fputs("</text>\n", out);
 }
 
-static void draw_legend(FILE *out, const struct sweep_options *options, double y) {
+static void draw_legend(FILE *out, const struct sweep_options *options, unsigned wide, double y) {
     char style[128], text[96], charge[32];
-    draw_key(out, 0, y, "stroke=\"#999\" stroke-width=\"3\"", "exact LRU, no metadata");
+    draw_key(out, wide, 0, y, "stroke=\"#999\" stroke-width=\"3\"", "exact LRU, no metadata");
     for (unsigned cell = 0; cell < cell_count(options); cell++) {
         unsigned number = cell - options->policy_count; /* of a reference */
         snprintf(style, sizeof style, "stroke=\"%s\"%s", colour_of(hue_of(options, cell)), stroke_of(options, cell));
@@ -192,15 +193,16 @@ static void draw_legend(FILE *out, const struct sweep_options *options, double y
             snprintf(text, sizeof text, "%s, %s",
                      reference_title(options->references[number % options->reference_count]),
                      sweep_charge_text(options->charges[number / options->reference_count], charge));
-        draw_key(out, cell + 1, y, style, text);
+        draw_key(out, wide, cell + 1, y, style, text);
     }
 }
 
 int sweep_plot(const struct sweep_options *options, const struct sweep_result *result, const char *file) {
     unsigned columns = options->source_count < COLUMNS ? 1 : COLUMNS;
-    unsigned lines = (options->source_count + columns - 1) / columns, keys = cell_count(options) + 1;
-    double width = 2 * PANEL_WIDTH, panels = lines * PANEL_HEIGHT;
-    double height = panels + LEGEND_LINE * ((keys + 3) / 4 + 1);
+    unsigned lines = (options->source_count + columns - 1) / columns, keys = cell_count(options) + 1,
+             wide = 2 * columns;
+    double width = columns * PANEL_WIDTH, panels = lines * PANEL_HEIGHT;
+    double height = panels + LEGEND_LINE * ((keys + wide - 1) / wide + 1);
     FILE *out = fopen(file, "we");
     if (out == NULL)
         return -1;
@@ -217,7 +219,7 @@ int sweep_plot(const struct sweep_options *options, const struct sweep_result *r
         for (unsigned cell = 0; cell < cell_count(options); cell++)
             draw_series(out, &panel, options, trace, cell);
     }
-    draw_legend(out, options, panels + LEGEND_LINE);
+    draw_legend(out, options, wide, panels + LEGEND_LINE);
     fputs("</svg>\n", out);
     int failed = ferror(out) != 0;
     return fclose(out) != 0 || failed ? -1 : 0;
