@@ -17,10 +17,10 @@
 
 #include <stdlib.h>
 
-#define WINDOW_PERCENT 1u
+#define WINDOW_PERCENT 2u
 #define PROTECTED_PERCENT 80u /* of what is not window */
-#define SAMPLE 3u             /* requests for each object between two halvings */
-#define COUNTERS 8u           /* of the sketch, for each object; rounded up to a power of two */
+#define SAMPLE 10u            /* requests for each object between two halvings */
+#define COUNTERS 4u           /* of the sketch, for each object; rounded up to a power of two */
 #define LEAST_COUNTERS 1024u
 #define HASHES 4u
 #define COUNT_MOST 15u
@@ -118,17 +118,26 @@ static uint64_t free_room(const struct ref_cache *cache) {
     return taken < room ? room - taken : 0;
 }
 
-/* Whether the candidate was asked for as often as all together that it would evict. */
-static bool is_worth_its_room(const struct ref_cache *cache, uint32_t candidate) {
+/*
+ * Whether the candidate was asked for at least as often as each of those that it would evict. If not, those that it was
+ * held against have been looked at, and go to the back of their queue.
+ */
+static bool is_worth_its_room(struct ref_cache *cache, uint32_t candidate) {
     uint64_t room = free_room(cache), bytes = cache->objects[candidate].bytes;
-    unsigned theirs = 0, its = estimate(cache->own, candidate);
-    for (uint32_t key = REF_NONE; room < bytes; room += cache->objects[key].bytes) {
+    unsigned its = estimate(cache->own, candidate);
+    uint32_t key = REF_NONE, looked_at = 0;
+    for (; room < bytes; room += cache->objects[key].bytes) {
         key = next_victim(cache, key);
         if (key == REF_NONE)
             return false;
-        theirs += estimate(cache->own, key);
-        if (theirs > its)
-            return false;
+        looked_at++;
+        if (estimate(cache->own, key) <= its)
+            continue;
+        while (looked_at-- > 0) {
+            key = next_victim(cache, REF_NONE);
+            ref_move(cache, key, (enum ref_where)cache->objects[key].where);
+        }
+        return false;
     }
     return true;
 }

@@ -28,9 +28,7 @@
     X(arc, "ARC", "N. Megiddo, D. S. Modha, ARC: a self-tuning, low overhead replacement cache, FAST 2003")            \
     X(s3fifo, "S3-FIFO", "J. Yang, Y. Zhang, Z. Qiu, Y. Yue, K. V. Rashmi, FIFO queues are all you need, SOSP 2023")   \
     X(wtinylfu, "W-TinyLFU",                                                                                           \
-      "G. Einziger, R. Friedman, B. Manes, TinyLFU: a highly efficient cache admission policy, TOS 2017, with the "    \
-      "aggregated victims of Einziger, Eytan, Friedman, Manes, Lightweight robust size aware cache management, TOS "   \
-      "2022")
+      "G. Einziger, R. Friedman, B. Manes, TinyLFU: a highly efficient cache admission policy, TOS 2017")
 
 enum reference_kind {
 #define X(name, title, source) REFERENCE_##name,

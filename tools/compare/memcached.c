@@ -18,25 +18,28 @@ static void stop(void) {
 }
 
 static bool start(uint64_t limit, char *why) {
-    char megabytes[32], *argv[] = {(char[]){"memcached"}, (char[]){"-s"},   server.socket,
-                                   (char[]){"-m"},        megabytes,        (char[]){"-t"},
-                                   (char[]){"1"},         (char[]){"-I"},   (char[]){"8m"},
-                                   (char[]){"-u"},        (char[]){"root"}, NULL};
+    bool large = limit >= UINT64_C(32) << 20; /* an item may have at most half of the memory */
+    char megabytes[32], largest[8];
+    char *argv[] = {
+        (char[]){"memcached"}, (char[]){"-s"}, server.socket, (char[]){"-m"}, megabytes,        (char[]){"-t"},
+        (char[]){"1"},         (char[]){"-I"}, largest,       (char[]){"-u"}, (char[]){"root"}, NULL};
     snprintf(megabytes, sizeof megabytes, "%llu", (unsigned long long)((limit + (1u << 19)) >> 20));
+    snprintf(largest, sizeof largest, large ? "8m" : "1m");
     if (geteuid() != 0)
         argv[9] = NULL;
     if (!server_make_folder(&server, why) || !server_start(&server, argv, why))
         return false;
     client = memcached_create(NULL);
     memcached_server_add_unix_socket(client, server.socket);
-    memcached_behavior_set(client, MEMCACHED_BEHAVIOR_NOREPLY, 1);
-    memcached_behavior_set(client, MEMCACHED_BEHAVIOR_BUFFER_REQUESTS, 1);
     memcached_return_t error = memcached_version(client);
     if (error != MEMCACHED_SUCCESS) {
         snprintf(why, SIDE_WHY_BYTES, "memcached does not answer: %s", memcached_strerror(client, error));
         stop();
         return false;
     }
+    /* Not before: a question is answered. */
+    memcached_behavior_set(client, MEMCACHED_BEHAVIOR_NOREPLY, 1);
+    memcached_behavior_set(client, MEMCACHED_BEHAVIOR_BUFFER_REQUESTS, 1);
     server_is_empty(&server);
     return true;
 }
@@ -61,7 +64,7 @@ static bool get(struct side_request *requests, unsigned count) {
     memcached_result_st result;
     memcached_result_create(client, &result);
     while (memcached_fetch_result(client, &result, &error) != NULL)
-        for (unsigned i = 0; i < wanted; i++)
+        for (unsigned i = 0; i < wanted && memcached_result_key_length(&result) == SIDE_KEY_BYTES; i++)
             if (memcmp(memcached_result_key_value(&result), asked[i]->key, SIDE_KEY_BYTES) == 0)
                 asked[i]->hit = true;
     memcached_result_free(&result);
