@@ -6,7 +6,8 @@
  *
  * The rows that a word is looked up in are the verb's own, then the common ones: one array of values runs parallel to
  * the two tables. A value is judged by its row's kind while it is parsed, so a verb sees only what can be used. Of an
- * option given twice the last one counts. `-` alone is an operand, and so is everything after `--`.
+ * option given twice the last one counts, unless it is one that takes several values. `-` alone is an operand, and so
+ * is everything after `--`.
  *
  * Whether errors are wanted as JSON must be known before the command line is understood; therefore argv is searched for
  * --json first.
@@ -162,6 +163,8 @@ static const char *judge_value(const struct cli_option *row, const char *text, s
     switch (row->kind) {
     case CLI_FLAG:
     case CLI_TEXT:
+    case CLI_TEXTS:
+    case CLI_OPTIONAL:
         return NULL;
     case CLI_CHOICE:
         return choice_has(row->argument, text) ? NULL : row->argument;
@@ -193,6 +196,13 @@ bool cli_given(const struct cli *cli, const char *option) {
 
 const char *cli_text(const struct cli *cli, const char *option) {
     return value_of(cli, option)->text;
+}
+
+const char *cli_text_at(const struct cli *cli, const char *option, unsigned i) {
+    for (unsigned at = 0; at < cli->repeat_count; at++)
+        if (strcmp(cli->repeats[at].option, option) == 0 && i-- == 0)
+            return cli->repeats[at].text;
+    return NULL;
 }
 
 uint64_t cli_number(const struct cli *cli, const char *option) {
@@ -241,6 +251,8 @@ static int parse_option(struct cli *cli, int argc, char **argv, int *at) {
     if (row->kind == CLI_FLAG) {
         if (text != NULL)
             return cli_usage(cli, "option --%s takes no value, but was given \"%s\"", row->name, text);
+    } else if (text == NULL && row->kind == CLI_OPTIONAL && (*at + 1 >= argc || argv[*at + 1][0] == '-')) {
+        text = row->fallback;
     } else if (text == NULL) {
         if (*at + 1 >= argc)
             return cli_usage(cli, "option --%s needs a value: %s", row->name, row->argument);
@@ -252,6 +264,8 @@ static int parse_option(struct cli *cli, int argc, char **argv, int *at) {
         return cli_usage(cli, "option --%s is \"%s\", but must be %s%s", row->name, text,
                          row->kind == CLI_CHOICE ? "one of " : "", wanted);
     value->given = true;
+    if (row->kind == CLI_TEXTS)
+        cli->repeats[cli->repeat_count++] = (struct cli_repeat){row->name, text};
     return 0;
 }
 
@@ -300,17 +314,21 @@ static bool wants_json(int argc, char **argv) {
 
 static int run_verb(const struct verb *verb, int argc, char **argv) {
     struct cli cli = {.verb = verb, .json = wants_json(argc, argv)};
+    cli.repeats = calloc((size_t)argc + 1u, sizeof *cli.repeats);
+    if (cli.repeats == NULL)
+        return cli_fail(&cli, LARDER_ENO_MEMORY, NULL);
     set_fallbacks(&cli);
     int exit_code = parse_words(&cli, argc, argv);
-    if (exit_code != 0)
-        return exit_code;
-    cli.json = cli_given(&cli, "json");
-    if (cli_given(&cli, "help")) {
-        cli_help_verb(stdout, verb);
-        return CLI_YES;
+    if (exit_code == 0) {
+        cli.json = cli_given(&cli, "json");
+        exit_code = cli_given(&cli, "help") ? CLI_YES : check_operands(&cli);
+        if (cli_given(&cli, "help"))
+            cli_help_verb(stdout, verb);
+        else if (exit_code == 0)
+            exit_code = verb->run(&cli);
     }
-    exit_code = check_operands(&cli);
-    return exit_code != 0 ? exit_code : verb->run(&cli);
+    free(cli.repeats);
+    return exit_code;
 }
 
 /* What was printed must also have arrived: a full disk under standard output is an error. */

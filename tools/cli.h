@@ -47,6 +47,8 @@ enum cli_exit {
 enum cli_kind {
     CLI_FLAG,     /* no argument */
     CLI_TEXT,     /* any text, kept as it is */
+    CLI_TEXTS,    /* the same, and may be given several times: cli_text_at */
+    CLI_OPTIONAL, /* any text that does not begin with a dash, or none: then the fallback, which alone does not count */
     CLI_CHOICE,   /* one of the words in `argument`, which are separated by '|' */
     CLI_NUMBER,   /* unsigned integer: cli_number */
     CLI_REAL,     /* finite decimal number >= 0: cli_real */
@@ -91,12 +93,19 @@ struct cli_value {
     double real;
 };
 
+/* An option that may be given several times, as it was given. */
+struct cli_repeat {
+    const char *option, *text;
+};
+
 struct cli {
     const struct verb *verb;
     bool json;
     unsigned operand_count;
     char **operands; /* argv's own */
     struct cli_value values[CLI_MAX_OPTIONS];
+    struct cli_repeat *repeats; /* of CLI_TEXTS, in their order */
+    unsigned repeat_count;
 };
 
 /* Whether the option stood on the command line. Asking for an option that the verb does not have is a programmer's
@@ -104,6 +113,8 @@ struct cli {
 bool cli_given(const struct cli *cli, const char *option);
 /* The option's text or its fallback; NULL without either. */
 const char *cli_text(const struct cli *cli, const char *option);
+/* CLI_TEXTS: the text given the `i`th time, from 0; NULL behind the last. */
+const char *cli_text_at(const struct cli *cli, const char *option, unsigned i);
 /* CLI_NUMBER, CLI_SIZE (bytes), CLI_DURATION (ms); 0 without value and fallback. */
 uint64_t cli_number(const struct cli *cli, const char *option);
 /* CLI_REAL; 0 without value and fallback. */

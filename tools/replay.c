@@ -468,6 +468,7 @@ static void gather_segment(struct parent *parent, const struct lr_stat *before) 
     lr_reap(parent->cache);
     lr_stat(parent->cache, &after);
     result->cache_bytes = after.cache_bytes;
+    result->fixed_bytes = after.fixed_bytes;
     result->payload_bytes = after.payload_bytes;
     result->items = after.items;
     result->index_bytes = after.index_bytes;

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How much memory does each cache need for the same hits?
+ *
+ *   requests --> Larder at M bytes: hit ratio h
+ *            --> each other: at a limit of M in its own terms, then at others, until it is known
+ *                  what it hits where it takes M bytes            (equal memory)
+ *                  how many bytes it takes where it hits h        (equal hits)
+ *
+ * Memory is what a process grew by since it was empty; for Larder all that grows with the items, which is reserved at
+ * once. Deadlines are left out on all sides. Between two runs the answer is interpolated: hits over the logarithm of
+ * bytes.
+ */
+#include "side.h"
+
+#include "trace.h"
+#include "value.h"
+#include "workload.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MOST_RUNS 8u   /* of a side, for each size */
+#define MOST_TIMES 6.0 /* of Larder's memory: beyond it a side is given up */
+#define CLOSE 0.002    /* of a hit ratio: near enough */
+#define STEP 1.35      /* by which a limit grows while the hits are not matched */
+
+static const struct side *const others[] = {&side_memcached, &side_redis_lru, &side_redis_lfu};
+enum { OTHERS = sizeof others / sizeof others[0] };
+
+struct outcome {
+    uint64_t limit, memory;
+    double hit_ratio;
+};
+
+struct runs {
+    struct outcome at[MOST_RUNS];
+    unsigned count;
+};
+
+/* ---- one run ---------------------------------------------------------------------------------------------------- */
+
+static void prepare(const struct trace_row *row, struct side_request *request) {
+    *request = (struct side_request){.op = trace_row_op(row),
+                                     .value_len = row->size > SIDE_KEY_BYTES ? row->size - SIDE_KEY_BYTES : 0};
+    snprintf(request->key, sizeof request->key, "%016" PRIx64, value_key(row->key).hash);
+}
+
+/* Adds requests to a batch until it is full or a key comes again. Returns the next row. */
+static size_t fill_batch(const struct trace *trace, size_t at, struct side_request *batch, uint32_t *last,
+                         uint32_t mark, unsigned *count) {
+    for (*count = 0; at < trace->count && *count < SIDE_BATCH; at++) {
+        if (last[trace->rows[at].key] == mark)
+            break;
+        last[trace->rows[at].key] = mark;
+        prepare(&trace->rows[at], &batch[(*count)++]);
+    }
+    return at;
+}
+
+static bool drive(const struct side *side, const struct trace *trace, const char *value, struct outcome *out) {
+    static struct side_request batch[SIDE_BATCH];
+    uint32_t *last = calloc(trace->key_limit, sizeof *last), mark = 0;
+    uint64_t gets = 0, hits = 0;
+    unsigned count;
+    bool fine = last != NULL;
+    for (size_t at = 0; fine && at < trace->count;) {
+        at = fill_batch(trace, at, batch, last, ++mark, &count);
+        fine = side->get(batch, count) && side->store(batch, count, value);
+        for (unsigned i = 0; i < count; i++) {
+            gets += batch[i].op == TRACE_GET;
+            hits += batch[i].hit;
+        }
+    }
+    free(last);
+    out->hit_ratio = gets ? (double)hits / (double)gets : 0.0;
+    return fine;
+}
+
+static struct outcome run_at(const struct side *side, const struct trace *trace, const char *value, uint64_t limit) {
+    struct outcome out = {.limit = limit};
+    char why[SIDE_WHY_BYTES] = "";
+    time_t started = time(NULL);
+    if (!side->start(limit, why)) {
+        fprintf(stderr, "larder-compare: %s: %s\n", side->name, why);
+        exit(1);
+    }
+    if (!drive(side, trace, value, &out)) {
+        fprintf(stderr, "larder-compare: %s went away\n", side->name);
+        side->stop();
+        exit(1);
+    }
+    out.memory = side->memory();
+    side->stop();
+    fprintf(stderr, "  %-10s limit %7.1f MiB: took %7.1f MiB, hit ratio %.4f, %ld s\n", side->name,
+            (double)limit / 1048576, (double)out.memory / 1048576, out.hit_ratio, (long)(time(NULL) - started));
+    return out;
+}
+
+/* ---- the search ------------------------------------------------------------------------------------------------- */
+
+/* The runs next to x on both sides, by memory or by hits; false where there is none on one side. */
+static bool find_between(const struct runs *runs, double x, bool by_hits, struct outcome *low, struct outcome *high) {
+    bool below = false, above = false;
+    for (unsigned i = 0; i < runs->count; i++) {
+        const struct outcome *at = &runs->at[i];
+        double own = by_hits ? at->hit_ratio : (double)at->memory;
+        if (own <= x && (!below || own > (by_hits ? low->hit_ratio : (double)low->memory))) {
+            *low = *at;
+            below = true;
+        }
+        if (own >= x && (!above || own < (by_hits ? high->hit_ratio : (double)high->memory))) {
+            *high = *at;
+            above = true;
+        }
+    }
+    return below && above;
+}
+
+static double between(double x, double x0, double x1, double y0, double y1) {
+    return x1 > x0 ? y0 + (y1 - y0) * (x - x0) / (x1 - x0) : y0;
+}
+
+/* < 0: not known from these runs. */
+static double hits_at(const struct runs *runs, double memory) {
+    struct outcome low, high;
+    if (!find_between(runs, memory, false, &low, &high))
+        return -1;
+    return between(log(memory), log((double)low.memory), log((double)high.memory), low.hit_ratio, high.hit_ratio);
+}
+
+static double memory_at(const struct runs *runs, double hit_ratio) {
+    struct outcome low, high;
+    if (!find_between(runs, hit_ratio, true, &low, &high))
+        return -1;
+    return exp(between(hit_ratio, low.hit_ratio, high.hit_ratio, log((double)low.memory), log((double)high.memory)));
+}
+
+/* The next limit that is worth a run; 0: all is known, or as well as it will be. */
+static uint64_t next_limit(const struct runs *runs, const struct outcome *ours) {
+    struct outcome low, high, last = runs->at[runs->count - 1];
+    double target = (double)ours->memory;
+    if (runs->count == MOST_RUNS)
+        return 0;
+    if (!find_between(runs, target, false, &low, &high)) {
+        double scale = target / (double)last.memory;
+        return (uint64_t)((double)last.limit * scale * (scale > 1 ? 1.03 : 0.97));
+    }
+    struct outcome best = runs->at[0];
+    for (unsigned i = 0; i < runs->count; i++)
+        best = runs->at[i].limit > best.limit ? runs->at[i] : best;
+    if (best.hit_ratio < ours->hit_ratio)
+        return (double)best.memory < MOST_TIMES * target ? (uint64_t)((double)best.limit * STEP) : 0;
+    if (!find_between(runs, ours->hit_ratio, true, &low, &high) || high.hit_ratio - low.hit_ratio < CLOSE ||
+        (double)high.memory < 1.08 * (double)low.memory)
+        return 0;
+    return (uint64_t)exp(
+        between(ours->hit_ratio, low.hit_ratio, high.hit_ratio, log((double)low.limit), log((double)high.limit)));
+}
+
+static void compare(const struct side *side, const struct trace *trace, const char *value, const struct outcome *ours) {
+    struct runs runs = {.count = 0};
+    for (uint64_t limit = ours->memory; limit != 0; limit = next_limit(&runs, ours))
+        runs.at[runs.count++] = run_at(side, trace, value, limit);
+    double hits = hits_at(&runs, (double)ours->memory), memory = memory_at(&runs, ours->hit_ratio);
+    printf("  %-10s", side->name);
+    if (hits >= 0)
+        printf("  %.4f in as much", hits);
+    else
+        printf("  ?      in as much");
+    if (memory >= 0)
+        printf("   %7.1f MiB for as many hits, %.2f times\n", memory / 1048576, memory / (double)ours->memory);
+    else
+        printf("   more than %.1f MiB for as many hits\n", (double)runs.at[runs.count - 1].memory / 1048576);
+    fflush(stdout);
+}
+
+static void compare_all(const char *name, const struct trace *trace, uint64_t size) {
+    char *value = malloc((size_t)trace->max_size + 1u);
+    if (value == NULL)
+        exit(1);
+    for (uint32_t i = 0; i < trace->max_size; i++)
+        value[i] = (char)value_mix(i);
+    struct outcome ours = run_at(&side_larder, trace, value, size);
+    printf("%s, %zu requests, %" PRIu32 " keys, footprint %.1f MiB\n", name, trace->count, trace->keys,
+           (double)trace->footprint / 1048576);
+    printf("  %-10s  %.4f in %.1f MiB\n", side_larder.name, ours.hit_ratio, (double)ours.memory / 1048576);
+    fflush(stdout);
+    for (unsigned i = 0; i < OTHERS; i++)
+        compare(others[i], trace, value, &ours);
+    free(value);
+}
+
+/* ---- the command line ------------------------------------------------------------------------------------------- */
+
+static void print_usage(FILE *out) {
+    fputs("usage: larder-compare [--size MIB] [--requests N] [--seed N] WORKLOAD|TRACE...\n"
+          "Drives Larder, memcached and Redis with the same requests, without TTLs, and prints what each hits in as\n"
+          "much memory and what memory each needs for as many hits. Workloads: kv, web, ttl; traces as of larder "
+          "replay.\n"
+          "  --size MIB    memory of Larder (default 64)\n"
+          "  --requests N  length of a workload (default 4000000)\n"
+          "  --seed N      of a workload (default 1)\n",
+          out);
+}
+
+static int compare_source(const char *source, uint64_t size, uint64_t requests, uint64_t seed) {
+    struct trace trace;
+    char why[TRACE_WHY_BYTES] = "";
+    int kind = workload_kind(source);
+    int error = kind >= 0 ? workload_generate((enum workload_kind)kind, seed, requests, &trace, why)
+                          : trace_load(source, &trace, why);
+    if (error != 0) {
+        fprintf(stderr, "larder-compare: %s\n", why);
+        return 2;
+    }
+    if (trace.footprint < 2 * size)
+        fprintf(stderr, "larder-compare: %s has %.1f MiB, too little for a comparison at %.1f MiB: left out\n", source,
+                (double)trace.footprint / 1048576, (double)size / 1048576);
+    else
+        compare_all(source, &trace, size);
+    trace_free(&trace);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static const struct option options[] = {{"size", required_argument, NULL, 's'},
+                                            {"requests", required_argument, NULL, 'r'},
+                                            {"seed", required_argument, NULL, 'x'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    uint64_t size = 64, requests = 4000000, seed = 1;
+    int option, status = 0;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h')
+            return print_usage(stdout), 0;
+        if (option == '?')
+            return print_usage(stderr), 2;
+        *(option == 's' ? &size : option == 'r' ? &requests : &seed) = strtoull(optarg, NULL, 10);
+    }
+    if (optind == argc || size == 0 || requests == 0)
+        return print_usage(stderr), 2;
+    for (int i = optind; i < argc && status == 0; i++)
+        status = compare_source(argv[i], size << 20, requests, seed);
+    return status;
+}
