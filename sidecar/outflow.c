@@ -7,8 +7,9 @@
  *                        the peer has it       on its way     still to be read
  *
  * A hint names a cluster hash; what is sent is the entry that has it *now*, read at that moment. Ten changes of a key
- * travel once if the peer is slow. An entry that is gone is not sent: it expired or was evicted, and what that means
- * for the peer is said by tombstones and voids.
+ * travel once if the peer is slow. An entry that is gone is not sent: it was evicted, and what that means for the peer
+ * is said by tombstones and voids. One that has expired is read as a tombstone, whether or not it was swept: once its
+ * hint is acknowledged the sweep leaves none.
  *
  * Entries gather in a batch, all of one stripe; MARK with the next link sequence number closes it. ACK of a mark moves
  * `acked` of that stripe.
@@ -55,7 +56,9 @@ void lr_outflow_know(struct lr_peer *peer, uint64_t hash, uint64_t version, uint
 
 static bool knows(struct lr_peer *peer, const struct lr_entry *entry) {
     const struct lr_known *row = known_row(peer, entry->hash);
-    return row->hash == entry->hash && row->version == entry->version && row->deadline_ms == entry->deadline_ms;
+    return row->hash == entry->hash &&
+           (row->version > entry->version ||
+            (row->version == entry->version && row->deadline_ms == entry->deadline_ms));
 }
 
 /* ---- batches ---------------------------------------------------------------------------------------------------- */
@@ -287,6 +290,7 @@ static bool begin_walk(struct lr_peer *peer) {
         out->scan_epoch = lr_epoch_get_acked(node->cache, stripe);
         out->scan_head = lr_feed_head(node->cache, stripe);
         out->scan = lr_scan_stripe(stripe);
+        out->scan.traces = true;
         if (out->scan_full)
             cursor->joined = clock_of(node, stripe);
         cursor->scan = LR_SCAN_NONE; /* what is asked for from now on is another walk */
