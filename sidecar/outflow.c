@@ -50,15 +50,28 @@ static struct lr_known *known_row(struct lr_peer *peer, uint64_t hash) {
     return &peer->out.known[(hash ^ hash >> 32) % LR_KNOWN_ROWS];
 }
 
-void lr_outflow_know(struct lr_peer *peer, uint64_t hash, uint64_t version, uint64_t deadline_ms) {
-    *known_row(peer, hash) = (struct lr_known){hash, version, deadline_ms};
+void lr_outflow_know(struct lr_peer *peer, const struct lr_known *row) {
+    *known_row(peer, row->hash) = *row;
 }
 
-static bool knows(struct lr_peer *peer, const struct lr_entry *entry) {
-    const struct lr_known *row = known_row(peer, entry->hash);
-    return row->hash == entry->hash &&
-           (row->version > entry->version ||
-            (row->version == entry->version && row->deadline_ms == entry->deadline_ms));
+uint64_t lr_outflow_content(const void *value, size_t value_len, uint32_t flags) {
+    return lr_cluster_hash(value, value_len) ^ flags;
+}
+
+static struct lr_known row_of(const struct lr_entry *entry) {
+    return (struct lr_known){
+        .hash = entry->hash,
+        .version = entry->version,
+        .deadline_ms = entry->deadline_ms,
+        .content = entry->tombstone ? 0 : lr_outflow_content(entry->value, entry->value_len, entry->flags)};
+}
+
+/* That version, or a newer one. */
+static bool knows(struct lr_peer *peer, const struct lr_known *this) {
+    const struct lr_known *row = known_row(peer, this->hash);
+    if (row->hash != this->hash || row->version < this->version)
+        return false;
+    return row->version > this->version || (row->deadline_ms == this->deadline_ms && row->content == this->content);
 }
 
 /* ---- batches ---------------------------------------------------------------------------------------------------- */
@@ -164,7 +177,8 @@ enum given { GIVEN, NO_ROOM };
 /* Appends the entry, of this stripe, to the batch, unless the peer has it. NO_ROOM: nothing was done. */
 static enum given give(struct lr_peer *peer, uint32_t stripe, const struct lr_entry *entry, unsigned flags) {
     struct lr_outflow *out = &peer->out;
-    if (knows(peer, entry))
+    const struct lr_known row = row_of(entry);
+    if (knows(peer, &row))
         return GIVEN;
     if (entry->version <= out->cursors[stripe].joined)
         flags |= WIRE_FREE_ROOM;
@@ -190,7 +204,7 @@ static enum given give(struct lr_peer *peer, uint32_t stripe, const struct lr_en
         out->batch_len +=
             wire_encode_words(at, bytes, entry->tombstone ? WIRE_TOMB : WIRE_DROP, flags & WIRE_SCAN, words, 2);
     }
-    lr_outflow_know(peer, entry->hash, entry->version, entry->deadline_ms);
+    lr_outflow_know(peer, &row);
     out->entries_sent++;
     return GIVEN;
 }
