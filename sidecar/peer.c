@@ -173,6 +173,7 @@ static void say_hello(struct lr_link *link) {
                                .max_entry = node->entry_cap};
     snprintf(hello.node, sizeof hello.node, "%s", node->name);
     snprintf(hello.listen, sizeof hello.listen, "%s", node->listen);
+    link->said_flush = hello.flush;
     uint8_t frame[WIRE_HEADER + WIRE_HELLO_LIMIT];
     lr_link_send(link, frame, wire_encode_hello(frame, sizeof frame, &hello));
 }
@@ -338,7 +339,7 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     if (!resumed)
         lr_outflow_forget(peer);
     lr_outflow_restart(peer);
-    peer->out.flush_sent = lr_flush_version(node->cache);
+    peer->out.flush_sent = link->said_flush; /* there may have been a flush since */
     char why[64];
     snprintf(why, sizeof why, "%s, %s", link->dialled ? "we dialled" : "it dialled",
              resumed ? "resuming" : "from the beginning");

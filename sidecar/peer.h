@@ -102,6 +102,7 @@ struct lr_link {
     struct lr_stream stream;
     uint64_t max_payload;
     uint64_t since_ms, heard_ms, pinged_ms;
+    uint64_t said_flush; /* the flush version in our HELLO */
     struct lr_inflow in;
 };
 
