@@ -234,6 +234,7 @@ struct lr_entry {
 };
 
 struct lr_scan {
+    bool traces; /* set by the caller: expired items too, each as a tombstone of what was older */
     uint32_t stripe;
     uint32_t last_stripe; /* inclusive */
     uint64_t bucket;      /* cursor: private, as is all that follows */
@@ -251,7 +252,7 @@ struct lr_scan lr_scan_stripe(uint32_t stripe);
  * EBUSY: this one slot kept changing, it was skipped.
  */
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry);
-/* The entry with this cluster hash: item or tombstone, expired ones left out. */
+/* The entry with this cluster hash: item or tombstone; an expired item as with `traces` above. */
 int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry);
 /* Bytes of the largest key and value together. */
 size_t lr_entry_bytes(const struct lr_cache *cache);

@@ -8,9 +8,10 @@
  * What goes leaves a trace, because evictions are local and replicas must never fall back:
  *  1. The range's floor rises to an entry's version before the entry goes, whatever the reason: an older value of an
  * absent key is never accepted again.
- *  2. An entry that goes by itself (evicted, expired) before every peer has it leaves a keyless tombstone with its
- * version in its slot, so that those who hold an older value learn of it. Where there is no room for one, the range's
- * void rises instead.
+ *  2. An entry that goes by itself (evicted, expired) before every peer has it leaves a keyless tombstone in its slot,
+ * so that those who hold an older value learn of it. Its version is one below the entry's: who holds that very value
+ * holds the newest, and keeps it. Where there is no room for a tombstone, the range's void rises instead. What a flush
+ * took needs neither: the flush reaches everybody.
  *  3. A version is drawn under the stripe's lock: above all that the stripe has drawn, heard of or flushed. 42 bits of
  * milliseconds, 12 of counter (whose overflow carries into the milliseconds), 10 of origin: a hybrid logical clock (S.
  * Kulkarni et al., 2014).
@@ -43,8 +44,9 @@ uint64_t lr_version_draw(struct lr_view *view) {
 }
 
 bool lr_entry_unshipped(struct lr_view *view, const struct lr_head *head) {
-    return is_replicating(view) && lr_epoch_after(view->cache, view->number, lr_head_epoch(head),
-                                                  lr_epoch_get_acked(view->cache, view->number));
+    return is_replicating(view) && head->version > lr_flush_version(view->cache) &&
+           lr_epoch_after(view->cache, view->number, lr_head_epoch(head),
+                          lr_epoch_get_acked(view->cache, view->number));
 }
 
 /* ---- making ------------------------------------------------------------------------------------------------- */
@@ -249,6 +251,7 @@ static bool take_out(sm_u64 *slot, uint64_t *seen, uint64_t trace, bool yields) 
 
 bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
                      enum lr_forget_why why, bool free_block) {
+    const uint64_t superseded = head->version - !head->tombstone; /* all that is older than an item, or deleted */
     const uint64_t hash = lr_head_hash(view->data, head);
     const unsigned range = lr_range_of(hash);
     lr_raise(&view->stripe->range_floor[range], head->version);
@@ -258,9 +261,9 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
     if (unshipped) {
         lr_tally(view, LR_S_unshipped_evictions, 1);
         if (why != LR_FORGET_DISPLACE && why != LR_FORGET_TOMBSTONE)
-            traced = fill_trace(view, hash, head->version, &room, &trace);
+            traced = fill_trace(view, hash, superseded, &room, &trace);
         if (!traced)
-            lr_void_raise(view, range, head->version);
+            lr_void_raise(view, range, superseded);
     }
     const bool yields = !free_block || why == LR_FORGET_DISPLACE;
     uint64_t seen = word;
@@ -276,7 +279,7 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
     lr_entry_account(view, head, hash, -1);
     if (traced) {
         lr_add(&view->stripe->tombstones, 1);
-        lr_feed_emit(view, hash, head->version);
+        lr_feed_emit(view, hash, superseded);
     }
     tally_forgotten(view, why);
     if (free_block)

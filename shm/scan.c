@@ -24,9 +24,19 @@ size_t lr_entry_bytes(const struct lr_cache *cache) {
     return cache->geometry.max_block;
 }
 
-/* The entry in this slot. ENOT_FOUND: empty, gone or not an entry; EBUSY: it changed while we read. */
-static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 *slot, void *buf, size_t cap,
-                     struct lr_entry *entry) {
+/* An expired item that no sweep has met yet, as what the sweep may make of it (entry.c): a peer that lacks it must hear
+ * that what is older is over. */
+static void make_trace(struct lr_entry *entry) {
+    entry->version--;
+    entry->deadline_ms = UINT64_MAX;
+    entry->tombstone = true;
+    entry->key_len = entry->value_len = entry->flags = 0;
+}
+
+/* The entry in this slot; expired ones only as `traces`. ENOT_FOUND: empty, gone or not an entry; EBUSY: it changed
+ * while we read. */
+static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 *slot, bool traces, void *buf,
+                     size_t cap, struct lr_entry *entry) {
     uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
     struct lr_head head;
     if (lr_slot_is_empty(word) || (word & SM_SLOT_DEAD))
@@ -37,7 +47,8 @@ static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 
         return LARDER_EBUSY;
     if (!sane)
         return lr_reader_is_damage(view, slot, word) ? LARDER_ENOT_FOUND : LARDER_EBUSY;
-    if (!head.tombstone && lr_head_gone(cache, view->data, &head))
+    bool gone = !head.tombstone && lr_head_gone(cache, view->data, &head);
+    if (gone && !(traces && head.version > lr_flush_version(cache)))
         return LARDER_ENOT_FOUND;
     *entry = (struct lr_entry){.version = head.version,
                                .deadline_ms = lr_head_deadline(view->data, &head),
@@ -66,14 +77,16 @@ static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 
         return LARDER_ETOO_SMALL;
     if (!head.tombstone)
         entry->hash = lr_hash_key(buf, head.key_len);
+    if (gone)
+        make_trace(entry);
     return 0;
 }
 
-static int read_slot_settled(struct lr_cache *cache, const struct lr_view *view, sm_u64 *slot, void *buf, size_t cap,
-                             struct lr_entry *entry) {
+static int read_slot_settled(struct lr_cache *cache, const struct lr_view *view, sm_u64 *slot, bool traces, void *buf,
+                             size_t cap, struct lr_entry *entry) {
     int result = LARDER_EBUSY;
     for (unsigned i = 0; i < TRIES && result == LARDER_EBUSY; i++)
-        result = read_slot(cache, view, slot, buf, cap, entry);
+        result = read_slot(cache, view, slot, traces, buf, cap, entry);
     return result;
 }
 
@@ -106,7 +119,7 @@ int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t
         sm_u64 *bucket = lr_bucket_at(view.data, (uint32_t)scan->bucket);
         int result = LARDER_ENOT_FOUND;
         while (scan->slot < SM_BUCKET_SLOTS && result == LARDER_ENOT_FOUND) {
-            result = read_slot_settled(cache, &view, &bucket[scan->slot], buf, cap, entry);
+            result = read_slot_settled(cache, &view, &bucket[scan->slot], scan->traces, buf, cap, entry);
             if (result != LARDER_ETOO_SMALL)
                 scan->slot++;
         }
@@ -139,7 +152,7 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
             for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
                 if ((atomic_load_explicit(&bucket[i], memory_order_acquire) & SM_SLOT_TAG_MASK) != tag)
                     continue;
-                int result = read_slot_settled(cache, &view, &bucket[i], buf, cap, entry);
+                int result = read_slot_settled(cache, &view, &bucket[i], true, buf, cap, entry);
                 busy = busy || result == LARDER_EBUSY;
                 if (result == LARDER_ETOO_SMALL)
                     return result;

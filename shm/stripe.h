@@ -384,15 +384,15 @@ enum lr_forget_why {
 };
 /*
  * Takes the entry out and frees its block (free_block), or leaves the bytes to the caller (the hand). Raises the
- * range's floor first. An entry that goes by itself before every peer has it leaves a tombstone in its slot, or, where
- * that is impossible, raises the range's void. False, and nothing has changed: it was pinned meanwhile (hand and
- * displacing only).
+ * range's floor first. An entry that goes by itself before every peer has it leaves a tombstone in its slot, one
+ * version below its own, or, where that is impossible, raises the range's void. False, and nothing has changed: it was
+ * pinned meanwhile (hand and displacing only).
  */
 bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
                      enum lr_forget_why why, bool free_block);
 /* Derived numbers: the entry appears (sign 1) or goes (sign -1). */
 void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t hash, int sign);
-/* Not yet with every peer. */
+/* Not yet with every peer, and above the flush, which every peer hears of by itself. */
 bool lr_entry_unshipped(struct lr_view *view, const struct lr_head *head);
 /* A new version of this stripe, above all it has drawn, seen or flushed. */
 uint64_t lr_version_draw(struct lr_view *view);

@@ -53,6 +53,7 @@ int lr_sweep(struct lr_cache *cache, uint32_t stripe, unsigned buckets, uint64_t
         error = lr_stripe_lock(&view, cache, stripe);
         if (error != 0)
             return removed > 0 ? removed : error;
+        buckets = lr_buckets(&view) < buckets ? lr_buckets(&view) : buckets; /* none twice */
         unsigned left = buckets - done < CHUNK ? buckets - done : CHUNK;
         removed += (int)lr_sweep_buckets(&view, left, tombstone_ms);
         if (done == 0) {

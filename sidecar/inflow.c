@@ -38,11 +38,13 @@ static uint64_t deadline_of(struct lr_node *node, uint64_t ttl_left_ms) {
     return ttl_left_ms < UINT64_MAX - 1 - now ? now + ttl_left_ms : UINT64_MAX;
 }
 
-/* The same version is stored, and lives about as long. */
-static bool is_old_news(struct lr_node *node, uint64_t hash, uint64_t version, uint64_t deadline_ms) {
+/* The same version of the same value is stored, and lives about as long. */
+static bool is_old_news(struct lr_node *node, const struct lr_known *row) {
     struct lr_entry entry;
-    return lr_entry_by_hash(node->cache, hash, node->entry, node->entry_cap, &entry) == 0 && !entry.tombstone &&
-           entry.version == version && deadline_ms != UINT64_MAX && deadline_ms <= entry.deadline_ms + TTL_SLACK_MS;
+    return lr_entry_by_hash(node->cache, row->hash, node->entry, node->entry_cap, &entry) == 0 && !entry.tombstone &&
+           entry.version == row->version && row->deadline_ms != UINT64_MAX &&
+           row->deadline_ms <= entry.deadline_ms + TTL_SLACK_MS &&
+           lr_outflow_content(entry.value, entry.value_len, entry.flags) == row->content;
 }
 
 static int apply_put(struct lr_link *link, const struct wire_frame *frame) {
@@ -55,21 +57,23 @@ static int apply_put(struct lr_link *link, const struct wire_frame *frame) {
                                .version = put->version,
                                .deadline_ms = UINT64_MAX,
                                .flags = put->user_flags};
-    uint64_t hash = lr_cluster_hash(put->key, put->key_len);
     if ((frame->flags & WIRE_PACKED) != 0) {
         int64_t len = lr_unpack(node->pack, put->value, put->value_len, &change.value);
         if (len < 0)
             return LARDER_EINVALID;
         change.value_len = (uint32_t)len;
     }
-    if (put->ttl_left_ms != WIRE_NEVER) {
+    if (put->ttl_left_ms != WIRE_NEVER)
         change.deadline_ms = deadline_of(node, put->ttl_left_ms);
-        if (is_old_news(node, hash, put->version, change.deadline_ms))
-            return LR_STALE;
-    }
+    struct lr_known row = {.hash = lr_cluster_hash(put->key, put->key_len),
+                           .version = put->version,
+                           .deadline_ms = change.deadline_ms,
+                           .content = lr_outflow_content(change.value, change.value_len, put->user_flags)};
+    if (put->ttl_left_ms != WIRE_NEVER && is_old_news(node, &row))
+        return LR_STALE;
     int result = lr_apply_put(node->cache, &change, (frame->flags & WIRE_FREE_ROOM) != 0 ? LR_NO_EVICT : 0);
     if (result >= 0)
-        lr_outflow_know(link->peer, hash, put->version, change.deadline_ms);
+        lr_outflow_know(link->peer, &row);
     return result;
 }
 
@@ -81,7 +85,9 @@ static int apply(struct lr_link *link, const struct wire_frame *frame) {
     case WIRE_TOMB: {
         int result = lr_apply_tombstone(cache, frame->as.entry.hash, frame->as.entry.version);
         if (result >= 0)
-            lr_outflow_know(link->peer, frame->as.entry.hash, frame->as.entry.version, UINT64_MAX);
+            lr_outflow_know(link->peer, &(struct lr_known){.hash = frame->as.entry.hash,
+                                                           .version = frame->as.entry.version,
+                                                           .deadline_ms = UINT64_MAX});
         return result;
     }
     case WIRE_DROP: {

@@ -7,8 +7,9 @@
  *                        the peer has it       on its way     still to be read
  *
  * A hint names a cluster hash; what is sent is the entry that has it *now*, read at that moment. Ten changes of a key
- * travel once if the peer is slow. An entry that is gone is not sent: it expired or was evicted, and what that means
- * for the peer is said by tombstones and voids.
+ * travel once if the peer is slow. An entry that is gone is not sent: it was evicted, and what that means for the peer
+ * is said by tombstones and voids. One that has expired is read as a tombstone, whether or not it was swept: once its
+ * hint is acknowledged the sweep leaves none.
  *
  * Entries gather in a batch, all of one stripe; MARK with the next link sequence number closes it. ACK of a mark moves
  * `acked` of that stripe.
@@ -49,13 +50,28 @@ static struct lr_known *known_row(struct lr_peer *peer, uint64_t hash) {
     return &peer->out.known[(hash ^ hash >> 32) % LR_KNOWN_ROWS];
 }
 
-void lr_outflow_know(struct lr_peer *peer, uint64_t hash, uint64_t version, uint64_t deadline_ms) {
-    *known_row(peer, hash) = (struct lr_known){hash, version, deadline_ms};
+void lr_outflow_know(struct lr_peer *peer, const struct lr_known *row) {
+    *known_row(peer, row->hash) = *row;
 }
 
-static bool knows(struct lr_peer *peer, const struct lr_entry *entry) {
-    const struct lr_known *row = known_row(peer, entry->hash);
-    return row->hash == entry->hash && row->version == entry->version && row->deadline_ms == entry->deadline_ms;
+uint64_t lr_outflow_content(const void *value, size_t value_len, uint32_t flags) {
+    return lr_cluster_hash(value, value_len) ^ flags;
+}
+
+static struct lr_known row_of(const struct lr_entry *entry) {
+    return (struct lr_known){
+        .hash = entry->hash,
+        .version = entry->version,
+        .deadline_ms = entry->deadline_ms,
+        .content = entry->tombstone ? 0 : lr_outflow_content(entry->value, entry->value_len, entry->flags)};
+}
+
+/* That version, or a newer one. */
+static bool knows(struct lr_peer *peer, const struct lr_known *this) {
+    const struct lr_known *row = known_row(peer, this->hash);
+    if (row->hash != this->hash || row->version < this->version)
+        return false;
+    return row->version > this->version || (row->deadline_ms == this->deadline_ms && row->content == this->content);
 }
 
 /* ---- batches ---------------------------------------------------------------------------------------------------- */
@@ -180,7 +196,8 @@ enum given { GIVEN, NO_ROOM };
 /* Appends the entry to the batch, unless the peer has it. NO_ROOM: nothing was done. */
 static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsigned flags) {
     struct lr_outflow *out = &peer->out;
-    if (knows(peer, entry))
+    const struct lr_known row = row_of(entry);
+    if (knows(peer, &row))
         return GIVEN;
     if (entry->version <= out->cursors[entry->stripe].joined)
         flags |= WIRE_FREE_ROOM;
@@ -214,7 +231,7 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
         out->batch_len +=
             wire_encode_words(at, bytes, entry->tombstone ? WIRE_TOMB : WIRE_DROP, flags & WIRE_SCAN, words, 2);
     }
-    lr_outflow_know(peer, entry->hash, entry->version, entry->deadline_ms);
+    lr_outflow_know(peer, &row);
     out->entries_sent++;
     return GIVEN;
 }
@@ -338,6 +355,7 @@ static bool begin_walk(struct lr_peer *peer) {
         out->scan_epoch = lr_epoch_get_acked(node->cache, stripe);
         out->scan_head = lr_feed_head(node->cache, stripe);
         out->scan = lr_scan_stripe(stripe);
+        out->scan.traces = true;
         if (out->scan_full)
             cursor->joined = clock_of(node, stripe);
         cursor->scan = LR_SCAN_NONE; /* what is asked for from now on is another walk */

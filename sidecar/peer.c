@@ -183,6 +183,7 @@ static void say_hello(struct lr_link *link) {
                                .items = items_of(node)};
     snprintf(hello.node, sizeof hello.node, "%s", node->name);
     snprintf(hello.listen, sizeof hello.listen, "%s", node->listen);
+    link->said_flush = hello.flush;
     uint8_t frame[WIRE_HEADER + WIRE_HELLO_LIMIT];
     lr_link_send(link, frame, wire_encode_hello(frame, sizeof frame, &hello));
 }
@@ -355,7 +356,7 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     /* Comparing costs a row for each entry that differs: not worth it for a peer that has next to nothing. */
     if ((hello->features & WIRE_CAN_COMPARE) != 0 && hello->items >= items_of(node) / 2)
         lr_outflow_join(peer);
-    peer->out.flush_sent = lr_flush_version(node->cache);
+    peer->out.flush_sent = link->said_flush; /* there may have been a flush since */
     char why[64];
     snprintf(why, sizeof why, "%s, %s", link->dialled ? "we dialled" : "it dialled",
              resumed ? "resuming" : "from the beginning");

@@ -104,6 +104,7 @@ struct lr_link {
     struct lr_stream stream;
     uint64_t max_payload;
     uint64_t since_ms, heard_ms, pinged_ms;
+    uint64_t said_flush; /* the flush version in our HELLO */
     struct lr_inflow in;
 };
 
@@ -134,6 +135,7 @@ struct lr_sent { /* a batch on its way: what its acknowledgement will mean */
 
 struct lr_known { /* the peer has this version of this hash, or it is on its way */
     uint64_t hash, version, deadline_ms;
+    uint64_t content; /* two hosts that shared an origin may have drawn one version for two values */
 };
 
 struct lr_goal { /* positions that were the heads of all stripes at one moment */
@@ -252,7 +254,9 @@ void lr_outflow_restart(struct lr_peer *peer);
 bool lr_outflow_pump(struct lr_peer *peer);
 /* False: no such mark was sent. */
 bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence);
-void lr_outflow_know(struct lr_peer *peer, uint64_t hash, uint64_t version, uint64_t deadline_ms);
+void lr_outflow_know(struct lr_peer *peer, const struct lr_known *row);
+/* What tells two values of one version apart; 0 for a tombstone. */
+uint64_t lr_outflow_content(const void *value, size_t value_len, uint32_t flags);
 /* All stripes whose hints may be incomplete are walked again. */
 void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe);
 /* The stripes that were to be walked from the beginning are compared instead. */

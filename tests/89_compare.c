@@ -50,8 +50,12 @@ static void what_no_hint_tells_is_found_and_sent_once(void) {
     for (unsigned key = 100; key < 150; key++) { /* the sender's belief that they were sent counts for nothing */
         char name[24], text[64];
         size_t len = (size_t)snprintf(name, sizeof name, "key %u", key);
-        lr_outflow_know(sim->hosts[0].node->peers[0], lr_cluster_hash(name, len), sim_get(&sim->hosts[0], key, text),
-                        UINT64_MAX);
+        uint64_t version = sim_get(&sim->hosts[0], key, text);
+        lr_outflow_know(sim->hosts[0].node->peers[0],
+                        &(struct lr_known){.hash = lr_cluster_hash(name, len),
+                                           .version = version,
+                                           .deadline_ms = UINT64_MAX,
+                                           .content = lr_outflow_content(text, strlen(text), 0)});
     }
     uint64_t sent = entries_sent(sim);
     sim_run(sim, 1000);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See simnet.h. Time goes in steps of 5 ms; in each, due bytes are delivered, then every node works as long as it has
- * something to do, then ticks if it is time. */
+ * something to do, then ticks if it is time. Steps in which nothing is due are left out. */
 #include "simnet.h"
 
 #include "log.h"
@@ -11,6 +11,8 @@
 #define KERNEL_BYTES 65536u /* what the simulated sockets take before `unsent` counts */
 #define TICK_MS 50u
 #define CLOCK_START_MS 1000000u
+
+struct sim_host *sim_acting;
 
 struct sim_piece {
     struct sim_piece *next;
@@ -34,7 +36,12 @@ static uint64_t world_now(void *self) {
 
 static uint64_t world_wall(void *self) {
     const struct sim_host *host = self;
-    return real_ms() + host->sim->now_ms - CLOCK_START_MS + (uint64_t)host->wall_off_ms;
+    return host->sim->epoch_ms != 0 ? sim_wall_ms(host)
+                                    : real_ms() + host->sim->now_ms - CLOCK_START_MS + (uint64_t)host->wall_off_ms;
+}
+
+uint64_t sim_wall_ms(const struct sim_host *host) {
+    return host->sim->epoch_ms + host->sim->now_ms + (uint64_t)host->wall_off_ms;
 }
 
 static uint64_t world_random(void *self) {
@@ -52,8 +59,19 @@ static struct sim_connection *of(struct sim *sim, const struct sim_end *end) {
     abort();
 }
 
+/* Whatever cannot be had here is memory. */
+static void *get(void *memory) {
+    if (memory == NULL) {
+        perror("simulated network");
+        abort();
+    }
+    return memory;
+}
+
 static void queue_piece(struct sim *sim, struct sim_end *to, const void *bytes, size_t len, bool last) {
-    struct sim_piece *piece = calloc(1, sizeof *piece + len);
+    struct sim_piece *piece = get(malloc(sizeof *piece + len));
+    piece->next = NULL;
+    piece->at = 0;
     piece->due_ms = sim->now_ms + sim->delay_ms + fixture_below(&sim->random, sim->jitter_ms + 1);
     if (to->last != NULL && to->last->due_ms > piece->due_ms)
         piece->due_ms = to->last->due_ms;
@@ -111,7 +129,7 @@ static struct sim_host *host_at(struct sim *sim, const char *address) {
 static void *world_dial(void *self, struct lr_link *link, const char *address) {
     struct sim_host *host = self;
     struct sim *sim = host->sim;
-    struct sim_connection *c = calloc(1, sizeof *c);
+    struct sim_connection *c = get(calloc(1, sizeof *c));
     c->ends[0].host = host;
     c->ends[0].link = link;
     c->ends[1].host = host_at(sim, address);
@@ -127,6 +145,7 @@ void sim_start(struct sim_host *host, const struct lr_node_options *options, boo
     struct sim *sim = host->sim;
     struct lr_node_options standard = {
         .name = host->address, .listen = host->address, .clock_limit_ms = 2000, .tombstone_ms = 500};
+    sim_acting = host;
     host->world = (struct lr_world){.self = host,
                                     .now_ms = world_now,
                                     .wall_ms = world_wall,
@@ -136,53 +155,57 @@ void sim_start(struct sim_host *host, const struct lr_node_options *options, boo
                                     .unsent = world_unsent,
                                     .reading = world_reading,
                                     .hang_up = world_hang_up};
-    host->node = lr_node_create(host->cache, &host->world, options != NULL ? options : &standard);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(host->node);
+    host->node = get(lr_node_create(host->cache, &host->world, options != NULL ? options : &standard));
     for (unsigned i = 0; peers && i < sim->host_count; i++)
-        if (i != host->number)
-            CU_ASSERT_EQUAL_FATAL(lr_node_add_peer(host->node, sim->hosts[i].address), 0);
+        if (i != host->number && lr_node_add_peer(host->node, sim->hosts[i].address) != 0)
+            abort(); /* without memory */
 }
 
-static void lose_end(struct sim_end *end) {
+static void lose_end(struct sim_end *end, const char *why) {
     struct lr_link *link = end->link;
     end->link = NULL;
     end->hung_up = true;
+    sim_acting = end->host;
     if (link != NULL)
-        lr_link_lost(link, "reset");
+        lr_link_lost(link, why);
 }
 
 static void reset(struct sim_connection *c) {
     c->over = true;
-    lose_end(&c->ends[0]);
-    lose_end(&c->ends[1]);
+    lose_end(&c->ends[0], "reset");
+    lose_end(&c->ends[1], "reset");
+}
+
+void sim_stop(struct sim_host *host) {
+    sim_acting = host;
+    lr_node_destroy(host->node);
+    host->node = NULL;
 }
 
 void sim_kill(struct sim_host *host) {
     for (struct sim_connection *c = host->sim->connections; c != NULL; c = c->next)
         if (c->ends[0].host == host || c->ends[1].host == host)
             reset(c);
-    lr_node_destroy(host->node);
-    host->node = NULL;
+    sim_stop(host);
 }
 
-static void make_segment(struct sim_host *host, uint64_t size) {
-    struct lr_options options = lr_options_default();
-    options.size = size;
-    options.wait_ms = 5; /* as larderd does */
-    fixture_create_with(&host->segment, &options);
-    host->cache = host->segment.one;
-    lr_drive_clock(host->cache, host->sim->now_ms);
-}
-
-void sim_wipe(struct sim_host *host) {
-    uint64_t size = host->segment.options.size;
-    fixture_destroy(&host->segment);
-    memset(&host->segment, 0, sizeof host->segment);
-    make_segment(host, size);
+void sim_vanish(struct sim_host *host) {
+    for (struct sim_connection *c = host->sim->connections; c != NULL; c = c->next) {
+        if (c->ends[0].host == host)
+            c->over |= !c->open;
+        for (unsigned i = 0; i < 2; i++)
+            if (c->ends[i].host == host && (c->open || i == 0))
+                lose_end(&c->ends[i], "gone");
+    }
+    sim_stop(host);
 }
 
 void sim_cut(struct sim *sim, unsigned a, unsigned b, bool cut) {
     sim->cut[a][b] = sim->cut[b][a] = cut;
+}
+
+void sim_cut_way(struct sim *sim, unsigned from, unsigned to, bool cut) {
+    sim->cut[from][to] = cut;
 }
 
 void sim_reset(struct sim *sim, unsigned a, unsigned b) {
@@ -195,13 +218,14 @@ void sim_reset(struct sim *sim, unsigned a, unsigned b) {
 
 void sim_garbage(struct sim_host *host, const void *bytes, size_t len) {
     struct sim *sim = host->sim;
-    struct sim_connection *c = calloc(1, sizeof *c);
+    struct sim_connection *c = get(calloc(1, sizeof *c));
     c->ends[0].host = host;
     c->ends[0].hung_up = true;
     c->ends[1].host = host;
     c->open = true;
     c->next = sim->connections;
     sim->connections = c;
+    sim_acting = host;
     c->ends[1].link = lr_link_accept(host->node, &c->ends[1], "nowhere:0");
     if (c->ends[1].link == NULL)
         c->over = true;
@@ -209,32 +233,22 @@ void sim_garbage(struct sim_host *host, const void *bytes, size_t len) {
         queue_piece(sim, &c->ends[1], bytes, len, false);
 }
 
-struct sim *sim_create_idle(const char *what, unsigned hosts, const uint64_t *sizes) {
-    struct sim *sim = calloc(1, sizeof *sim);
-    sim->random = fixture_seed(what);
+struct sim *sim_new(struct fixture_random random) {
+    struct sim *sim = get(calloc(1, sizeof *sim));
+    sim->random = random;
     sim->now_ms = CLOCK_START_MS;
     sim->delay_ms = 1;
     sim->jitter_ms = 10;
-    sim->host_count = hosts;
     lr_log_level(getenv("LARDER_SIM_LOG") != NULL ? LR_DEBUG : LR_SILENT);
-    for (unsigned i = 0; i < hosts; i++) {
-        struct sim_host *host = &sim->hosts[i];
-        host->sim = sim;
-        host->number = i;
-        snprintf(host->address, sizeof host->address, "host%u:1", i);
-        make_segment(host, sizes[i]);
-    }
     return sim;
 }
 
-struct sim *sim_create(const char *what, unsigned hosts, uint64_t size) {
-    uint64_t sizes[SIM_HOSTS] = {0};
-    for (unsigned i = 0; i < hosts; i++)
-        sizes[i] = size;
-    struct sim *sim = sim_create_idle(what, hosts, sizes);
-    for (unsigned i = 0; i < hosts; i++)
-        sim_start(&sim->hosts[i], NULL, true);
-    return sim;
+struct sim_host *sim_add_host(struct sim *sim) {
+    struct sim_host *host = &sim->hosts[sim->host_count];
+    host->sim = sim;
+    host->number = sim->host_count++;
+    snprintf(host->address, sizeof host->address, "host%u:1", host->number);
+    return host;
 }
 
 static void free_pieces(struct sim_end *end) {
@@ -262,42 +276,60 @@ static void bury(struct sim *sim) {
     }
 }
 
-void sim_destroy(struct sim *sim) {
-    for (unsigned i = 0; i < sim->host_count; i++) {
+void sim_free(struct sim *sim) {
+    for (unsigned i = 0; i < sim->host_count; i++)
         if (sim->hosts[i].node != NULL)
             sim_kill(&sim->hosts[i]);
-        fixture_destroy(&sim->hosts[i].segment);
-    }
     bury(sim);
-    CU_ASSERT_PTR_NULL(sim->connections);
+    if (sim->connections != NULL)
+        abort(); /* a link that nobody closes */
     free(sim);
 }
 
 /* ---- time -------------------------------------------------------------------------------------------------------- */
 
-static bool is_cut(const struct sim *sim, const struct sim_connection *c) {
-    return c->ends[1].host != NULL && sim->cut[c->ends[0].host->number][c->ends[1].host->number];
+/* Whether bytes to that end wait. */
+static bool is_cut(const struct sim *sim, const struct sim_connection *c, unsigned end) {
+    return c->ends[1].host != NULL && sim->cut[c->ends[1 - end].host->number][c->ends[end].host->number];
 }
 
 static void finish_dial(struct sim *sim, struct sim_connection *c) {
     struct sim_host *to = c->ends[1].host;
-    if (is_cut(sim, c) || sim->now_ms < c->due_ms)
+    if (is_cut(sim, c, 0) || is_cut(sim, c, 1) || sim->now_ms < c->due_ms)
         return;
     if (to == NULL || to->node == NULL) {
         c->over = true;
-        lose_end(&c->ends[0]);
+        lose_end(&c->ends[0], "refused");
         return;
     }
     c->open = true;
+    sim_acting = c->ends[0].host;
     lr_link_connected(c->ends[0].link, to->address);
+    sim_acting = to;
     c->ends[1].link = lr_link_accept(to->node, &c->ends[1], c->ends[0].host->address);
     if (c->ends[1].link == NULL)
         reset(c);
 }
 
+/* What was delivered, and when: the same for the same seed. */
+static void digest(struct sim *sim, const struct sim_end *end, const uint8_t *bytes, size_t len) {
+    uint64_t sum = sim->digest ^ (sim->now_ms << 8) ^ end->host->number;
+    for (uint64_t word; len > 0;) {
+        size_t n = len < 8 ? len : 8;
+        word = 0;
+        memcpy(&word, bytes, n);
+        bytes += n;
+        len -= n;
+        sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        sum ^= sum >> 29;
+    }
+    sim->digest = sum;
+}
+
 /* Delivers what is due at one end, in pieces of any size. */
 static void deliver(struct sim *sim, struct sim_connection *c, struct sim_end *end) {
     size_t budget = sim->bytes_per_step > 0 ? sim->bytes_per_step : SIZE_MAX;
+    sim_acting = end->host;
     while (end->first != NULL && end->first->due_ms <= sim->now_ms && !end->paused && budget > 0 && !c->over) {
         struct sim_piece *piece = end->first;
         size_t len = piece->len - piece->at;
@@ -315,6 +347,7 @@ static void deliver(struct sim *sim, struct sim_connection *c, struct sim_end *e
             if (link != NULL)
                 lr_link_lost(link, "closed by the other side");
         } else if (end->link != NULL && len > 0) {
+            digest(sim, end, piece->bytes + piece->at - len, len);
             lr_link_received(end->link, piece->bytes + piece->at - len, len);
         }
         if (piece->at == piece->len) {
@@ -327,11 +360,14 @@ static void deliver(struct sim *sim, struct sim_connection *c, struct sim_end *e
 }
 
 static void work(struct sim_host *host) {
+    sim_acting = host;
     lr_drive_clock(host->cache, host->sim->now_ms);
     if (host->node == NULL)
         return;
-    for (unsigned i = 0; i < 200 && lr_node_work(host->node); i++)
-        ;
+    bool more = true;
+    for (unsigned i = 0; i < 200 && more; i++)
+        more = lr_node_work(host->node);
+    host->sim->busy |= more;
     if (host->sim->now_ms - host->ticked_ms >= TICK_MS) {
         host->ticked_ms = host->sim->now_ms;
         lr_node_tick(host->node);
@@ -339,13 +375,14 @@ static void work(struct sim_host *host) {
 }
 
 static void step(struct sim *sim) {
-    sim->now_ms += SIM_STEP_MS;
     for (struct sim_connection *c = sim->connections; c != NULL; c = c->next) {
         if (!c->over && !c->open)
             finish_dial(sim, c);
-        for (unsigned i = 0; i < 2 && c->open && !c->over && !is_cut(sim, c); i++)
-            deliver(sim, c, &c->ends[i]);
+        for (unsigned i = 0; i < 2 && c->open && !c->over; i++)
+            if (!is_cut(sim, c, i))
+                deliver(sim, c, &c->ends[i]);
     }
+    sim->busy = false;
     for (unsigned i = 0; i < sim->host_count; i++)
         work(&sim->hosts[i]);
     bury(sim);
@@ -354,9 +391,36 @@ static void step(struct sim *sim) {
         sim->open_links += c->open && !c->over && c->ends[0].link != NULL && c->ends[1].link != NULL;
 }
 
+/* When something happens next, if nobody writes. */
+static uint64_t next_due(const struct sim *sim) {
+    uint64_t due = sim->busy ? 0 : UINT64_MAX;
+    for (unsigned i = 0; i < sim->host_count; i++)
+        if (sim->hosts[i].node != NULL && sim->hosts[i].ticked_ms + TICK_MS < due)
+            due = sim->hosts[i].ticked_ms + TICK_MS;
+    for (const struct sim_connection *c = sim->connections; c != NULL; c = c->next) {
+        if (!c->over && !c->open && c->due_ms < due)
+            due = c->due_ms;
+        for (unsigned i = 0; i < 2 && c->open; i++)
+            if (c->ends[i].first != NULL && !c->ends[i].paused && c->ends[i].first->due_ms < due)
+                due = c->ends[i].first->due_ms;
+    }
+    return due;
+}
+
 void sim_run(struct sim *sim, uint64_t ms) {
-    for (uint64_t end = sim->now_ms + ms; sim->now_ms < end;)
+    const uint64_t end = sim->now_ms + ms;
+    if (sim->now_ms < end) { /* what was written meanwhile */
+        sim->now_ms += SIM_STEP_MS;
         step(sim);
+    }
+    while (sim->now_ms < end) {
+        uint64_t due = next_due(sim);
+        due = due < end ? due : end;
+        if (due > sim->now_ms + SIM_STEP_MS)
+            sim->now_ms += (due - sim->now_ms - 1) / SIM_STEP_MS * SIM_STEP_MS;
+        sim->now_ms += SIM_STEP_MS;
+        step(sim);
+    }
 }
 
 static bool in_step(struct sim *sim) {
@@ -374,53 +438,4 @@ bool sim_settle(struct sim *sim, uint64_t ms) {
         sim_run(sim, 50);
     while (!in_step(sim) && sim->now_ms < end);
     return in_step(sim);
-}
-
-/* ---- contents ---------------------------------------------------------------------------------------------------- */
-
-int sim_put(struct sim_host *host, unsigned key, const char *text, uint64_t ttl_ms) {
-    char name[24];
-    struct lr_put put = {.key = name,
-                         .key_len = (size_t)snprintf(name, sizeof name, "key %u", key),
-                         .value = text,
-                         .value_len = strlen(text),
-                         .ttl_ms = ttl_ms};
-    return lr_put(host->cache, &put);
-}
-
-int sim_delete(struct sim_host *host, unsigned key) {
-    char name[24];
-    return lr_delete(host->cache, name, (size_t)snprintf(name, sizeof name, "key %u", key));
-}
-
-uint64_t sim_get(struct sim_host *host, unsigned key, char out[64]) {
-    char name[24];
-    struct lr_item item;
-    size_t len = (size_t)snprintf(name, sizeof name, "key %u", key);
-    out[0] = '\0';
-    if (lr_get(host->cache, name, len, out, 63, &item, LR_PEEK) != 0)
-        return 0;
-    out[item.value_len] = '\0';
-    return item.version;
-}
-
-uint64_t sim_evictions(struct sim *sim) {
-    uint64_t evictions = 0;
-    for (unsigned i = 0; i < sim->host_count; i++) {
-        struct lr_stat stat;
-        lr_stat(sim->hosts[i].cache, &stat);
-        evictions += stat.stripe_counters[LR_S_evictions] + stat.stripe_counters[LR_S_index_evictions];
-    }
-    return evictions;
-}
-
-bool sim_digests_equal(struct sim *sim) {
-    struct lr_digest first, digest;
-    bool equal = true;
-    lr_digest(sim->hosts[0].cache, &first);
-    for (unsigned i = 1; i < sim->host_count; i++) {
-        lr_digest(sim->hosts[i].cache, &digest);
-        equal = equal && digest.sum == first.sum && digest.items == first.items;
-    }
-    return equal;
 }

@@ -4,11 +4,16 @@
  * virtual clock. Everything that happens follows from one seed.
  *
  * What TCP promises is kept: bytes come in order, or the connection is lost with some tail of them undelivered, and
- * then both ends hear of it, sooner or later. Everything else may happen: delays, pieces of any size, a cut (bytes stay
- * on the way until it heals), a reset, a slow wire, a host whose daemon is killed and started anew, a wrong wall clock.
+ * then both ends hear of it, sooner or later. Everything else may happen: delays, pieces of any size, a cut of both
+ * ways or one (bytes stay on the way until it heals), a reset, a slow wire, a host whose daemon is killed and started
+ * anew, one that vanishes without a word, a wrong wall clock.
  *
  * Expiry runs on the virtual clock (lr_drive_clock). Versions are drawn by the engine from the machine's wall clock;
- * the nodes' wall clock runs at least as fast, so that no version ever seems to come from the future by itself.
+ * the nodes' wall clock runs at least as fast, so that no version ever seems to come from the future by itself. A
+ * program that serves the engine a virtual clock too (tests/network) sets `epoch_ms`, and answers with sim_wall_ms of
+ * the host that acts.
+ *
+ * simnet.c is the network and the daemons; simhost.c, below, adds what suites want: named segments, keys, contents.
  */
 #ifndef SIMNET_H
 #define SIMNET_H
@@ -44,36 +49,47 @@ struct sim_connection {
     struct sim_connection *next;
     struct sim_end ends[2]; /* 0 dialled */
     uint64_t due_ms;        /* of the outcome of the dial */
-    bool open, refused, over;
+    bool open, over;
 };
 
 struct sim {
     struct fixture_random random;
     uint64_t now_ms;
-    uint64_t real_start_ms;
+    uint64_t epoch_ms; /* Unix time at virtual zero, where versions are virtual too; 0: they are the machine's */
+    uint64_t digest;   /* of all bytes delivered */
     uint64_t delay_ms, jitter_ms;
-    size_t bytes_per_step; /* of each direction; 0 unlimited */
-    bool cut[SIM_HOSTS][SIM_HOSTS];
+    size_t bytes_per_step;          /* of each direction; 0 unlimited */
+    bool cut[SIM_HOSTS][SIM_HOSTS]; /* [from][to] */
     struct sim_host hosts[SIM_HOSTS];
     unsigned host_count;
     struct sim_connection *connections;
     size_t most_queued; /* bytes that ever waited for one end */
     unsigned open_links;
+    bool busy; /* a node has not done all that it could */
 };
 
-/* Hosts with segments of `size` bytes, daemons running, each the peer of every other. */
-struct sim *sim_create(const char *what, unsigned hosts, uint64_t size);
-/* As above with one size for each host; the daemons are not started. */
-struct sim *sim_create_idle(const char *what, unsigned hosts, const uint64_t *sizes);
-/* Stops the daemons, checks and destroys the segments. */
-void sim_destroy(struct sim *sim);
+/* Whose code is running: every call of the network sets it, who calls the engine directly sets it too. */
+extern struct sim_host *sim_acting;
+/* The wall clock of a host where `epoch_ms` is set. */
+uint64_t sim_wall_ms(const struct sim_host *host);
+
+/* A network without hosts. */
+struct sim *sim_new(struct fixture_random random);
+/* One more; the caller gives it a cache, and its daemon is not running. */
+struct sim_host *sim_add_host(struct sim *sim);
+/* Stops the daemons. The segments are the caller's. */
+void sim_free(struct sim *sim);
 
 void sim_start(struct sim_host *host, const struct lr_node_options *options, bool peers);
+/* SIGTERM of the daemon: it says BYE. */
+void sim_stop(struct sim_host *host);
 /* kill -9 of the daemon: its connections are reset. */
 void sim_kill(struct sim_host *host);
-/* The host's segment is replaced by an empty one of the same size (the daemon must not run). */
-void sim_wipe(struct sim_host *host);
+/* The daemon is gone, and nobody is told: what its peers send goes nowhere. */
+void sim_vanish(struct sim_host *host);
 void sim_cut(struct sim *sim, unsigned a, unsigned b, bool cut);
+/* In one direction only. */
+void sim_cut_way(struct sim *sim, unsigned from, unsigned to, bool cut);
 /* Resets every connection between the two. */
 void sim_reset(struct sim *sim, unsigned a, unsigned b);
 /* Bytes out of nowhere on a new connection to the host. */
@@ -82,6 +98,18 @@ void sim_garbage(struct sim_host *host, const void *bytes, size_t len);
 void sim_run(struct sim *sim, uint64_t ms);
 /* Runs until every node is in step with all its peers and has nothing left to send, at most `ms`. False: it is not. */
 bool sim_settle(struct sim *sim, uint64_t ms);
+
+/* ---- simhost.c ----------------------------------------------------------------------------------------------------
+ */
+
+/* Hosts with segments of `size` bytes, daemons running, each the peer of every other. */
+struct sim *sim_create(const char *what, unsigned hosts, uint64_t size);
+/* As above with one size for each host; the daemons are not started. */
+struct sim *sim_create_idle(const char *what, unsigned hosts, const uint64_t *sizes);
+/* Stops the daemons, checks and destroys the segments. */
+void sim_destroy(struct sim *sim);
+/* The host's segment is replaced by an empty one of the same size (the daemon must not run). */
+void sim_wipe(struct sim_host *host);
 
 /* Puts `text` under a number. 0, or the engine's error. */
 int sim_put(struct sim_host *host, unsigned key, const char *text, uint64_t ttl_ms);

@@ -503,9 +503,14 @@ static void judge_trace(unsigned key) {
     if (lr_entry_by_hash(handle(), hash, script()->value[0], SIM_VALUE_MAX, &entry) != LARDER_ENOT_FOUND)
         return;
     lr_range_get(handle(), lr_range_of(hash), &range);
-    if (range.void_version < version)
+    if (range.void_version + 1 < version) /* what is older than the version */
         sim_fail("key %u is gone, version %llx, and neither a tombstone nor the void says so", key,
                  (unsigned long long)version);
+}
+
+/* The version of the entry, or of the expired item that it is the trace of. */
+static bool is_version(const struct lr_entry *entry, uint64_t version) {
+    return version == entry->version || (entry->tombstone && version == entry->version + 1);
 }
 
 /* Whoever reads the feed learns of what is there now. */
@@ -515,13 +520,13 @@ static void judge_feed(unsigned key) {
     uint64_t position = 0;
     int count;
     if (lr_entry_by_hash(handle(), place->keys[key].hash, script()->value[0], SIM_VALUE_MAX, &entry) != 0 ||
-        entry.version == place->keys[key].version)
+        is_version(&entry, place->keys[key].version))
         return;
     if (atomic_load_explicit(&lr_stripe_at(handle(), 0)->rescan, memory_order_relaxed) != 0)
         return;
     while ((count = lr_feed_read(handle(), 0, &position, hints, 16)) > 0)
         for (int i = 0; i < count; i++)
-            if (hints[i].hash == entry.hash && hints[i].version == entry.version)
+            if (hints[i].hash == entry.hash && is_version(&entry, hints[i].version))
                 return;
     sim_fail("key %u has version %llx, and no hint says so", key, (unsigned long long)entry.version);
 }

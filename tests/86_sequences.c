@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The sequences that break simpler rules of replication, one test each, on the simulated network (simnet.h). Whoever
+ * simplifies a rule of sidecar/ or of the engine's floors, voids and tombstones shows here that these still hold.
+ * larder-network (network/) looks for more of them; each that it found has its test here.
+ */
+#include "simnet.h"
+
+#include "stripe.h"
+
+#include <string.h>
+
+#define SEGMENT (UINT64_C(1) << 20)
+#define SMALL (UINT64_C(64) << 10)
+#define TICK_MS 10u /* versions are drawn from the machine's clock, in steps of some ms */
+
+static bool has(struct sim_host *host, unsigned key, const char *text) {
+    char found[64];
+    return sim_get(host, key, found) != 0 ? text != NULL && strcmp(found, text) == 0 : text == NULL;
+}
+
+static void put(struct sim_host *host, unsigned key, const char *text) {
+    CU_ASSERT_EQUAL(sim_put(host, key, text, 0), 0);
+}
+
+static void put_ballast(struct sim_host *host, unsigned number) {
+    static char ballast[1000];
+    char name[24];
+    struct lr_put change = {.key = name,
+                            .key_len = (size_t)snprintf(name, sizeof name, "ballast %u", number),
+                            .value = ballast,
+                            .value_len = sizeof ballast};
+    CU_ASSERT_EQUAL(lr_put(host->cache, &change), 0);
+}
+
+/* Values of a KiB, until the key is evicted; the numbers begin at `first`. */
+static unsigned push_out(struct sim_host *host, unsigned key, unsigned first) {
+    unsigned number = first;
+    for (char text[64]; sim_get(host, key, text) != 0 && number < first + 5000; number++)
+        put_ballast(host, number);
+    return number;
+}
+
+static uint64_t version_of(struct sim_host *host, unsigned key) {
+    char text[64];
+    return sim_get(host, key, text);
+}
+
+/* Applies what a peer of long ago would send. */
+static int apply(struct sim_host *host, unsigned key, const char *text, uint64_t version) {
+    char name[24];
+    struct lr_change change = {.key = name,
+                               .key_len = (uint32_t)snprintf(name, sizeof name, "key %u", key),
+                               .value = text,
+                               .value_len = (uint32_t)strlen(text),
+                               .version = version,
+                               .deadline_ms = UINT64_MAX};
+    return lr_apply_put(host->cache, &change, 0);
+}
+
+static bool has_tombstone(struct sim_host *host, unsigned key) {
+    static uint8_t room[1 << 20];
+    char name[24];
+    struct lr_entry entry;
+    uint64_t hash = lr_cluster_hash(name, (size_t)snprintf(name, sizeof name, "key %u", key));
+    return lr_entry_by_hash(host->cache, hash, room, sizeof room, &entry) == 0 && entry.tombstone;
+}
+
+static uint64_t entries_sent(const struct sim *sim) {
+    uint64_t sent = 0;
+    for (unsigned i = 0; i < sim->host_count; i++)
+        for (unsigned k = 0; k < sim->hosts[i].node->peer_count; k++)
+            sent += sim->hosts[i].node->peers[k]->out.entries_sent;
+    return sent;
+}
+
+/* Hosts in a row: 0, 1, 2. */
+static struct sim *row(const char *what, const uint64_t sizes[3]) {
+    struct sim *sim = sim_create_idle(what, 3, sizes);
+    for (unsigned i = 0; i < 3; i++) {
+        sim_start(&sim->hosts[i], NULL, false);
+        for (unsigned k = 0; k < 3; k++)
+            if (i + 1 == k || k + 1 == i)
+                CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[i].node, sim->hosts[k].address), 0);
+    }
+    return sim;
+}
+
+/* ---- evictions --------------------------------------------------------------------------------------------------- */
+
+/* Evicted here after everybody had it; an older value then arrives by way of a host that was away. */
+static void what_was_evicted_is_not_replaced_by_something_older(void) {
+    uint64_t sizes[2] = {SMALL, SEGMENT};
+    struct sim *sim = sim_create_idle("evicted, then older", 2, sizes);
+    for (unsigned i = 0; i < 2; i++)
+        sim_start(&sim->hosts[i], NULL, true);
+    CU_ASSERT(sim_settle(sim, 5000));
+    put(&sim->hosts[0], 1, "old");
+    uint64_t old = version_of(&sim->hosts[0], 1);
+    put(&sim->hosts[0], 1, "new");
+    CU_ASSERT(sim_settle(sim, 5000));
+    push_out(&sim->hosts[0], 1, 0);
+    CU_ASSERT(sim_settle(sim, 5000));
+    int result = apply(&sim->hosts[0], 1, "old", old);
+    CU_ASSERT(result == LR_DECLINED || result == LR_STALE);
+    CU_ASSERT(has(&sim->hosts[0], 1, NULL) && has(&sim->hosts[1], 1, "new"));
+    sim_destroy(sim);
+}
+
+/* The new value is evicted before the peer hears of it; the peer must not keep the old one. */
+static void an_eviction_before_shipping_takes_the_peers_older_value_away(void) {
+    uint64_t sizes[2] = {SMALL, SEGMENT};
+    struct sim *sim = sim_create_idle("evicted unshipped", 2, sizes);
+    for (unsigned i = 0; i < 2; i++)
+        sim_start(&sim->hosts[i], NULL, true);
+    for (unsigned number = 0; number < 100; number++)
+        put_ballast(&sim->hosts[0], number);
+    sim_run(sim, 5000);
+    sim_cut(sim, 0, 1, true);
+    put(&sim->hosts[1], 1, "old");
+    fixture_sleep_ms(TICK_MS);
+    put(&sim->hosts[0], 1, "new");
+    push_out(&sim->hosts[0], 1, 100);
+    CU_ASSERT(has_tombstone(&sim->hosts[0], 1));
+    sim_cut(sim, 0, 1, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    for (unsigned i = 0; i < 2; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+    sim_destroy(sim);
+}
+
+/* One peer is away, so whatever goes here went unshipped; but the other has that very value, and it is the newest. */
+static void an_eviction_that_one_peer_missed_spares_the_other_that_has_the_value(void) {
+    uint64_t sizes[3] = {SMALL, SEGMENT, SEGMENT};
+    struct sim *sim = sim_create_idle("evicted half shipped", 3, sizes);
+    for (unsigned i = 0; i < 2; i++)
+        sim_start(&sim->hosts[i], NULL, true); /* host 2 never comes */
+    sim_run(sim, 2000);
+    for (unsigned key = 0; key < 20; key++)
+        put(&sim->hosts[0], key, "newest");
+    sim_run(sim, 1000);
+    for (unsigned key = 0; key < 20; key++)
+        CU_ASSERT(has(&sim->hosts[1], key, "newest"));
+    for (unsigned key = 0, number = 0; key < 20; key++)
+        number = push_out(&sim->hosts[0], key, number);
+    CU_ASSERT(has_tombstone(&sim->hosts[0], 3));
+    sim_reset(sim, 0, 1); /* what each knew of the other is forgotten with the link */
+    sim_run(sim, 2000);
+    unsigned kept = 0;
+    for (unsigned key = 0; key < 20; key++)
+        kept += has(&sim->hosts[1], key, "newest");
+    CU_ASSERT_EQUAL(kept, 20);
+    sim_destroy(sim);
+}
+
+/* A void is the business of the host that forgot and each of its peers: merged here, it is not told to a third. */
+static void a_void_heard_from_one_is_not_told_to_another(void) {
+    uint64_t sizes[3] = {SEGMENT, SEGMENT, SEGMENT};
+    struct sim *sim = row("a void in the middle", sizes);
+    CU_ASSERT(sim_settle(sim, 5000));
+    put(&sim->hosts[2], 1, "only at the end");
+    CU_ASSERT(sim_settle(sim, 5000));
+    char name[24];
+    uint64_t hash = lr_cluster_hash(name, (size_t)snprintf(name, sizeof name, "key %u", 1));
+    push_out(&sim->hosts[1], 1, 0); /* in the middle it is gone, as the rest of that range may be */
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT_EQUAL(lr_raise_void(sim->hosts[0].cache, lr_range_of(hash), lr_highest_version(sim->hosts[0].cache)), 0);
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    struct lr_range range;
+    lr_range_get(sim->hosts[1].cache, lr_range_of(hash), &range);
+    CU_ASSERT(range.void_version != 0);
+    CU_ASSERT(has(&sim->hosts[2], 1, "only at the end"));
+    sim_destroy(sim);
+}
+
+/* ---- deletes ------------------------------------------------------------------------------------------------------
+ */
+
+/* All peers had the tombstone, and it was dropped. One that was no peer at the time comes back with the old value. */
+static void a_dropped_tombstone_still_keeps_the_old_value_out(void) {
+    struct sim *sim = sim_create("a dropped tombstone", 3, SEGMENT);
+    put(&sim->hosts[0], 1, "old");
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_kill(&sim->hosts[2]);
+    for (unsigned i = 0; i < 2; i++)
+        lr_node_remove_peer(sim->hosts[i].node, sim->hosts[2].address);
+    CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], 1), 0);
+    for (unsigned i = 0; i < 20 && has_tombstone(&sim->hosts[0], 1); i++) {
+        sim_run(sim, 1000);
+        fixture_sleep_ms(50); /* its age is told by the machine's clock */
+    }
+    CU_ASSERT(!has_tombstone(&sim->hosts[0], 1) && !has_tombstone(&sim->hosts[1], 1));
+    CU_ASSERT(has(&sim->hosts[2], 1, "old"));
+    for (unsigned i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[i].node, sim->hosts[2].address), 0);
+    sim_start(&sim->hosts[2], NULL, true);
+    CU_ASSERT(sim_settle(sim, 20000));
+    for (unsigned i = 0; i < 2; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+    sim_destroy(sim);
+}
+
+/* An empty host is filled by one that has heard of a delete and by one that has not. */
+static void a_bootstrap_does_not_bring_back_what_was_deleted(void) {
+    for (unsigned first = 0; first < 2; first++) {
+        struct sim *sim = sim_create("a bootstrap from two", 3, SEGMENT);
+        put(&sim->hosts[0], 1, "old");
+        CU_ASSERT(sim_settle(sim, 5000));
+        for (unsigned i = 0; i < 2; i++)
+            sim_cut(sim, i, 2, true); /* host 2 keeps the old value */
+        sim_kill(&sim->hosts[1]);
+        CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], 1), 0);
+        sim_wipe(&sim->hosts[1]);
+        sim_start(&sim->hosts[1], NULL, true);
+        sim_cut(sim, 0, 1, first == 1);
+        sim_cut(sim, 2, 1, first == 0);
+        sim_run(sim, 5000);
+        CU_ASSERT(has(&sim->hosts[1], 1, first == 0 ? NULL : "old"));
+        memset(sim->cut, 0, sizeof sim->cut);
+        CU_ASSERT(sim_settle(sim, 20000));
+        for (unsigned i = 0; i < 3; i++)
+            CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+        sim_destroy(sim);
+    }
+}
+
+/* The put was applied, its acknowledgement lost; it is sent again when the key has been deleted over there. */
+static void a_put_that_is_sent_again_does_not_undo_a_delete(void) {
+    struct sim *sim = sim_create("sent again", 2, SEGMENT);
+    CU_ASSERT(sim_settle(sim, 5000));
+    put(&sim->hosts[0], 1, "sent twice");
+    sim_cut_way(sim, 1, 0, true); /* no acknowledgement comes */
+    sim_run(sim, 500);
+    CU_ASSERT(has(&sim->hosts[1], 1, "sent twice"));
+    CU_ASSERT(lr_node_left(sim->hosts[0].node, false) > 0);
+    CU_ASSERT_EQUAL(sim_delete(&sim->hosts[1], 1), 0);
+    sim_reset(sim, 0, 1);
+    sim_cut_way(sim, 1, 0, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    for (unsigned i = 0; i < 2; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+    sim_destroy(sim);
+}
+
+/* What a relay has is older than what the end of the row has already evicted. */
+static void an_old_entry_that_is_passed_on_replaces_nothing_newer(void) {
+    uint64_t sizes[3] = {SMALL, SEGMENT, SEGMENT};
+    struct sim *sim = row("an old entry passed on", sizes);
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_cut(sim, 1, 2, true);
+    sim_run(sim, 5000);
+    put(&sim->hosts[2], 1, "old");
+    fixture_sleep_ms(TICK_MS);
+    put(&sim->hosts[0], 1, "new");
+    sim_run(sim, 500);
+    CU_ASSERT(has(&sim->hosts[1], 1, "new"));
+    push_out(&sim->hosts[0], 1, 0);
+    sim_cut(sim, 1, 2, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(has(&sim->hosts[1], 1, "new") && has(&sim->hosts[2], 1, "new"));
+    char text[64];
+    CU_ASSERT(sim_get(&sim->hosts[0], 1, text) == 0 || strcmp(text, "new") == 0);
+    sim_destroy(sim);
+}
+
+/* ---- deadlines and flushes ----------------------------------------------------------------------------------------
+ */
+
+/* It expired while the peer was away, and nobody had swept it when its hint was read. */
+static void what_expired_unshipped_takes_the_peers_older_value_away(void) {
+    struct sim *sim = sim_create("expired unshipped", 2, SEGMENT);
+    put(&sim->hosts[0], 1, "old");
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_cut(sim, 0, 1, true);
+    sim_run(sim, 5000);
+    sim_cut(sim, 0, 1, false);
+    while (lr_node_live(sim->hosts[0].node) == 0)
+        sim_run(sim, SIM_STEP_MS);
+    /* Expired at the next step, before any sweep: SIM_STEP_MS. */
+    CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 1, "brief", 1), 0);
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_run(sim, 1000);
+    for (unsigned i = 0; i < 2; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+    sim_destroy(sim);
+}
+
+/* As above, but the two have never met: it is a walk that finds it expired. */
+static void what_expired_before_a_walk_takes_the_peers_older_value_away(void) {
+    for (unsigned round = 0; round < 4; round++) {
+        struct sim *sim = sim_create("expired before a walk", 2, SEGMENT);
+        sim->jitter_ms = 0;
+        put(&sim->hosts[1], 1, "old");
+        fixture_sleep_ms(TICK_MS);
+        while (!sim->hosts[0].node->peers[0]->known)
+            sim_run(sim, SIM_STEP_MS);
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 1, "brief", 1), 0); /* entries flow when PONG has come */
+        CU_ASSERT(sim_settle(sim, 20000));
+        sim_run(sim, 1000);
+        for (unsigned i = 0; i < 2; i++)
+            CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+        sim_destroy(sim);
+    }
+}
+
+/* Between our HELLO, which tells how far we were flushed, and the other side's. */
+static void a_flush_during_the_greeting_is_told(void) {
+    uint64_t sizes[2] = {SEGMENT, SEGMENT};
+    struct sim *sim = sim_create_idle("a flush during the greeting", 2, sizes);
+    sim->delay_ms = 100;
+    sim->jitter_ms = 0;
+    for (unsigned i = 0; i < 2; i++)
+        sim_start(&sim->hosts[i], NULL, true);
+    put(&sim->hosts[1], 1, "old");
+    fixture_sleep_ms(TICK_MS);
+    sim_run(sim, 155); /* connected, and nothing is heard yet */
+    CU_ASSERT(sim->open_links > 0 && !sim->hosts[0].node->peers[0]->known);
+    CU_ASSERT_EQUAL(lr_flush(sim->hosts[0].cache), 0);
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT_EQUAL(lr_flush_version(sim->hosts[1].cache), lr_flush_version(sim->hosts[0].cache));
+    for (unsigned i = 0; i < 2; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+    sim_destroy(sim);
+}
+
+/* A flush reaches everybody by itself: what it took here need not be told one by one. */
+static void a_flush_while_a_peer_is_away_costs_no_tombstones(void) {
+    struct sim *sim = sim_create("a flush and its traces", 2, SEGMENT);
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_cut(sim, 0, 1, true);
+    sim_run(sim, 5000);
+    for (unsigned key = 0; key < 500; key++)
+        put(&sim->hosts[0], key, "flushed");
+    CU_ASSERT_EQUAL(lr_flush(sim->hosts[0].cache), 0);
+    sim_run(sim, 5000);
+    struct lr_stat stat;
+    lr_stat(sim->hosts[0].cache, &stat);
+    CU_ASSERT_EQUAL(stat.items, 0);
+    CU_ASSERT_EQUAL(stat.tombstones, 0);
+    CU_ASSERT_EQUAL(stat.stripe_counters[LR_S_voids_raised], 0);
+    uint64_t sent = entries_sent(sim);
+    sim_cut(sim, 0, 1, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT_EQUAL(entries_sent(sim), sent);
+    sim_destroy(sim);
+}
+
+/* ---- equal versions -----------------------------------------------------------------------------------------------
+ */
+
+#define TIE (UINT64_C(200000000000) << 22 | 7)
+
+/* Both sides have one version of two values, and one hears the other's before it has sent its own. */
+static void equal_versions_agree_whoever_speaks_first(void) {
+    static const char *const texts[2] = {"left", "right"};
+    for (unsigned round = 0; round < 4; round++) {
+        struct sim *sim = sim_create("equal versions", 2, SEGMENT);
+        CU_ASSERT(sim_settle(sim, 5000));
+        unsigned first = round % 2;
+        CU_ASSERT_EQUAL(apply(&sim->hosts[first], 1, texts[round / 2], TIE), LR_APPLIED);
+        sim_acting = NULL;
+        for (unsigned i = 0; i < 2; i++) /* the other's hint waits behind this one's frame */
+            CU_ASSERT(i == first || apply(&sim->hosts[i], 1, texts[1 - round / 2], TIE) == LR_APPLIED);
+        lr_outflow_know(
+            sim->hosts[1 - first].node->peers[0],
+            &(struct lr_known){.hash = lr_cluster_hash("key 1", 5),
+                               .version = TIE,
+                               .deadline_ms = UINT64_MAX,
+                               .content = lr_outflow_content(texts[round / 2], strlen(texts[round / 2]), 0)});
+        CU_ASSERT(sim_settle(sim, 20000));
+        CU_ASSERT(sim_digests_equal(sim));
+        sim_destroy(sim);
+    }
+}
+
+/* A deadline that is as good as ours does not make another value ours. */
+static void equal_versions_agree_though_both_have_a_deadline(void) {
+    for (unsigned round = 0; round < 2; round++) {
+        struct sim *sim = sim_create("equal versions that end", 2, SEGMENT);
+        sim_cut(sim, 0, 1, true);
+        for (unsigned i = 0; i < 2; i++) {
+            const char *text = (i ^ round) == 0 ? "left" : "right";
+            struct lr_change change = {.key = "key 1",
+                                       .key_len = 5,
+                                       .value = text,
+                                       .value_len = (uint32_t)strlen(text),
+                                       .version = TIE,
+                                       .deadline_ms = sim->now_ms + 100000};
+            CU_ASSERT_EQUAL(lr_apply_put(sim->hosts[i].cache, &change, 0), LR_APPLIED);
+        }
+        sim_cut(sim, 0, 1, false);
+        CU_ASSERT(sim_settle(sim, 20000));
+        CU_ASSERT(sim_digests_equal(sim));
+        sim_destroy(sim);
+    }
+}
+
+/* ---- larder-network -----------------------------------------------------------------------------------------------
+ */
+
+/* The digest line of a run; it covers every byte on the wire and every version drawn. */
+static void digest_of(const char *options, char out[64]) {
+    char command[4200], said[8192];
+    snprintf(command, sizeof command, "'%s' --count 60 %s 2>&1", fixture_program("larder-network"), options);
+    CU_ASSERT_EQUAL(fixture_run(command, said, sizeof said), 0);
+    const char *line = strstr(said, "digest ");
+    snprintf(out, 64, "%.25s", line != NULL ? line : "none");
+}
+
+static void schedules_repeat_by_their_seed(void) {
+    char first[64], again[64], alone[64], other[64];
+    digest_of("--seed 0x51 --jobs 2", first);
+    digest_of("--seed 0x51 --jobs 2", again);
+    digest_of("--seed 0x51 --jobs 1", alone);
+    digest_of("--seed 0x52 --jobs 2", other);
+    CU_ASSERT_NOT_EQUAL(strcmp(first, "none"), 0);
+    CU_ASSERT_STRING_EQUAL(first, again);
+    CU_ASSERT_STRING_EQUAL(first, alone);
+    CU_ASSERT_NOT_EQUAL(strcmp(first, other), 0);
+}
+
+void larder_suite_86_sequences(void);
+void larder_suite_86_sequences(void) {
+    CU_pSuite suite = CU_add_suite("86_sequences", NULL, NULL);
+    CU_ADD_TEST(suite, what_was_evicted_is_not_replaced_by_something_older);
+    CU_ADD_TEST(suite, an_eviction_before_shipping_takes_the_peers_older_value_away);
+    CU_ADD_TEST(suite, an_eviction_that_one_peer_missed_spares_the_other_that_has_the_value);
+    CU_ADD_TEST(suite, a_void_heard_from_one_is_not_told_to_another);
+    CU_ADD_TEST(suite, a_dropped_tombstone_still_keeps_the_old_value_out);
+    CU_ADD_TEST(suite, a_bootstrap_does_not_bring_back_what_was_deleted);
+    CU_ADD_TEST(suite, a_put_that_is_sent_again_does_not_undo_a_delete);
+    CU_ADD_TEST(suite, an_old_entry_that_is_passed_on_replaces_nothing_newer);
+    CU_ADD_TEST(suite, what_expired_unshipped_takes_the_peers_older_value_away);
+    CU_ADD_TEST(suite, what_expired_before_a_walk_takes_the_peers_older_value_away);
+    CU_ADD_TEST(suite, a_flush_during_the_greeting_is_told);
+    CU_ADD_TEST(suite, a_flush_while_a_peer_is_away_costs_no_tombstones);
+    CU_ADD_TEST(suite, equal_versions_agree_whoever_speaks_first);
+    CU_ADD_TEST(suite, equal_versions_agree_though_both_have_a_deadline);
+    CU_ADD_TEST(suite, schedules_repeat_by_their_seed);
+}
