@@ -1,109 +1,236 @@
 /* SPDX-License-Identifier: MIT */
 /* `larder bench`: nanoseconds for each operation, and beside them the floor (bench.h does the work). */
 #include "bench.h"
+#include "bench_plot.h"
 #include "cli.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define MIN_ITEMS 1024u
 #define MAX_ITEMS UINT64_C(1000000000)
+#define MAX_SIZES 16u
+#define SMALL_MEMORY (UINT64_C(256) << 20) /* of values, where --items does not say how many */
 
 static const struct cli_option options[] = {
-    {"items", 'n', CLI_NUMBER, "N", NULL, "1000000", "Items in the cache"},
-    {"value-size", 'v', CLI_SIZE, "BYTES", "bytes, or with K or M", "64", "Length of every value; keys have 16 bytes"},
+    {"items", 'n', CLI_NUMBER, "N", NULL, "1000000",
+     "Items in the cache; unless it is given, fewer of large values: 256 MiB of them"},
+    {"value-size", 'v', CLI_TEXT, "BYTES,...", "bytes, or with K or M", "64",
+     "Length of every value, or a list of lengths, each measured by itself; keys have 16 bytes"},
     {"zipf", 'z', CLI_REAL, "EXPONENT", NULL, "0", "Popularity of the keys: 0 uniform, 0.99 strongly skewed"},
     {"processes", 'p', CLI_NUMBER, "N", NULL, "1", "Processes at work at once, each bound to a core"},
+    {"ops", 'o', CLI_TEXT, "NAME,...", NULL, NULL,
+     "Operations to be measured, by the names below, or \"all\"; the common six if it is not given"},
+    {"percentiles", 'P', CLI_FLAG, NULL, NULL, NULL,
+     "Also times each operation by itself: 50th, 99th and 99.9th percentile and the longest"},
+    {"plot", 0, CLI_TEXT, "FILE.svg", NULL, NULL, "Also draws the figures"},
     {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
 };
 
-static const char *const op_names[BENCH_OP_COUNT] = {
-#define X(name) #name,
-    BENCH_OPS(X)
-#undef X
+struct run {
+    struct bench_options options;
+    struct bench_result result;
 };
 
-static int read_options(const struct cli *cli, struct bench_options *out) {
-    *out = (struct bench_options){.items = cli_number(cli, "items"),
-                                  .value_bytes = cli_number(cli, "value-size"),
-                                  .zipf = cli_real(cli, "zipf"),
-                                  .progress = isatty(STDERR_FILENO) != 0};
-    uint64_t processes = cli_number(cli, "processes");
-    if (out->items < MIN_ITEMS || out->items > MAX_ITEMS)
-        return cli_usage(cli, "option --items is %" PRIu64 ", but must be %u to %" PRIu64, out->items, MIN_ITEMS,
-                         MAX_ITEMS);
-    if (out->value_bytes < 1 || out->value_bytes > (1u << 20))
-        return cli_usage(cli, "option --value-size is %" PRIu64 " bytes, but must be 1 to %u", out->value_bytes,
-                         1u << 20);
-    if (out->zipf > 10)
-        return cli_usage(cli, "option --zipf is \"%s\", but must be 0 to 10", cli_text(cli, "zipf"));
-    if (processes < 1 || processes > BENCH_MAX_PROCESSES || processes * 32u > out->items)
-        return cli_usage(cli, "option --processes is %" PRIu64 ", but must be 1 to %u", processes, BENCH_MAX_PROCESSES);
-    out->processes = (unsigned)processes;
+struct request {
+    struct bench_options common; /* all but items and value_bytes */
+    unsigned sizes;
+    uint64_t size[MAX_SIZES];
+};
+
+/* ---- the command line ------------------------------------------------------------------------------------------- */
+
+/* Takes the next word of a list, "a,b,c", into `word`; NULL at its end. */
+static const char *next_word(const char *list, char *word, size_t cap) {
+    size_t len = strcspn(list, ",");
+    snprintf(word, cap, "%.*s", (int)(len < cap ? len : cap - 1), list);
+    return list[len] == ',' ? list + len + 1 : NULL;
+}
+
+static int read_sizes(const struct cli *cli, struct request *out) {
+    char word[32];
+    for (const char *list = cli_text(cli, "value-size"); list != NULL;) {
+        uint64_t bytes;
+        list = next_word(list, word, sizeof word);
+        if (!cli_parse_size(word, &bytes))
+            return cli_usage(cli, "option --value-size has \"%s\", which is not a size", word);
+        if (bytes < 1 || bytes > (1u << 20))
+            return cli_usage(cli, "option --value-size is %" PRIu64 " bytes, but must be 1 to %u", bytes, 1u << 20);
+        if (out->sizes == MAX_SIZES)
+            return cli_usage(cli, "option --value-size has more than %u sizes", MAX_SIZES);
+        out->size[out->sizes++] = bytes;
+    }
     return 0;
 }
 
-static void print_as_json(const struct bench_options *bench, const struct bench_result *result) {
-    json_t *rows = json_array();
-    for (unsigned i = 0; i < BENCH_OP_COUNT; i++) {
-        const struct bench_row *row = &result->rows[i];
-        json_t *object =
-            json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:f, s:I}", "op", op_names[i], "items", (json_int_t)bench->items,
-                      "value_bytes", (json_int_t)bench->value_bytes, "processes", (int)bench->processes, "ns", row->ns,
-                      "floor_ns", row->floor_ns, "ratio", row->ratio, "failed", (json_int_t)row->failed);
-        if (bench->processes > 1) {
-            json_object_set_new(object, "scaling", json_real(row->scaling));
-            json_object_set_new(object, "floor_scaling", json_real(row->floor_scaling));
-        }
-        json_array_append_new(rows, object);
+static int read_ops(const struct cli *cli, struct bench_options *out) {
+    char word[32];
+    const char *list = cli_text(cli, "ops");
+#define X(name, common) out->ops |= (uint32_t)((common) && list == NULL) << BENCH_##name;
+    BENCH_OPS(X)
+#undef X
+    if (list != NULL && strcmp(list, "all") == 0) {
+        out->ops = (UINT32_C(1) << BENCH_OP_COUNT) - 1u;
+        return 0;
     }
-    cli_print_json(json_pack("{s:o, s:f, s:I, s:I}", "results", rows, "zipf", bench->zipf, "cache_bytes",
-                             (json_int_t)result->cache_bytes, "evictions", (json_int_t)result->evictions));
+    while (list != NULL) {
+        unsigned op = 0;
+        list = next_word(list, word, sizeof word);
+        while (op < BENCH_OP_COUNT && strcmp(word, bench_op_names[op]) != 0)
+            op++;
+        if (op == BENCH_OP_COUNT)
+            return cli_usage(cli, "option --ops has \"%s\", which is not an operation", word);
+        out->ops |= UINT32_C(1) << op;
+    }
+    return 0;
 }
 
-static void print_as_text(const struct bench_options *bench, const struct bench_result *result) {
+static int read_options(const struct cli *cli, struct request *out) {
+    struct bench_options *common = &out->common;
+    *common = (struct bench_options){.items = cli_number(cli, "items"),
+                                     .zipf = cli_real(cli, "zipf"),
+                                     .percentiles = cli_given(cli, "percentiles"),
+                                     .progress = isatty(STDERR_FILENO) != 0};
+    uint64_t processes = cli_number(cli, "processes");
+    if (common->items < MIN_ITEMS || common->items > MAX_ITEMS)
+        return cli_usage(cli, "option --items is %" PRIu64 ", but must be %u to %" PRIu64, common->items, MIN_ITEMS,
+                         MAX_ITEMS);
+    if (common->zipf > 10)
+        return cli_usage(cli, "option --zipf is \"%s\", but must be 0 to 10", cli_text(cli, "zipf"));
+    if (processes < 1 || processes > BENCH_MAX_PROCESSES || processes * 128u > common->items)
+        return cli_usage(cli, "option --processes is %" PRIu64 ", but must be 1 to %u", processes, BENCH_MAX_PROCESSES);
+    common->processes = (unsigned)processes;
+    int exit_code = read_sizes(cli, out);
+    return exit_code != 0 ? exit_code : read_ops(cli, common);
+}
+
+static uint64_t items_of(const struct cli *cli, const struct request *request, uint64_t value_bytes) {
+    uint64_t items = request->common.items, few = SMALL_MEMORY / (value_bytes + 60u), least = 128;
+    if (cli_given(cli, "items") || few >= items)
+        return items;
+    if (least < request->common.processes * 128u)
+        least = request->common.processes * 128u;
+    return few > least ? few : least;
+}
+
+/* ---- output ----------------------------------------------------------------------------------------------------- */
+
+static const char *const percentile_names[BENCH_PERCENTILES] = {"p50_ns", "p99_ns", "p999_ns", "max_ns"};
+
+static json_t *row_as_json(const struct bench_options *bench, const struct bench_row *row, unsigned op) {
+    json_t *object = json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:f, s:I}", "op", bench_op_names[op], "items",
+                               (json_int_t)bench->items, "value_bytes", (json_int_t)bench->value_bytes, "processes",
+                               (int)bench->processes, "ns", row->ns, "floor_ns", row->floor_ns, "ratio", row->ratio,
+                               "failed", (json_int_t)row->failed);
+    if (bench->processes > 1) {
+        json_object_set_new(object, "scaling", json_real(row->scaling));
+        json_object_set_new(object, "floor_scaling", json_real(row->floor_scaling));
+    }
+    for (unsigned i = 0; bench->percentiles && i < BENCH_PERCENTILES; i++) {
+        char name[32];
+        json_object_set_new(object, percentile_names[i], json_real(row->tail_ns[i]));
+        snprintf(name, sizeof name, "floor_%s", percentile_names[i]);
+        json_object_set_new(object, name, json_real(row->floor_tail_ns[i]));
+    }
+    return object;
+}
+
+static void print_as_json(const struct run *runs, unsigned count) {
+    json_t *rows = json_array();
+    uint64_t evictions = 0;
+    for (unsigned i = 0; i < count; i++) {
+        evictions += runs[i].result.evictions;
+        for (unsigned op = 0; op < BENCH_OP_COUNT; op++)
+            if (runs[i].options.ops >> op & 1u)
+                json_array_append_new(rows, row_as_json(&runs[i].options, &runs[i].result.rows[op], op));
+    }
+    cli_print_json(json_pack("{s:o, s:f, s:I, s:I}", "results", rows, "zipf", runs[0].options.zipf, "cache_bytes",
+                             (json_int_t)runs[0].result.cache_bytes, "evictions", (json_int_t)evictions));
+}
+
+static void print_row(const struct bench_options *bench, const struct bench_row *row, unsigned op) {
+    printf("%-12s %10.1f %10.1f %7.2f", bench_op_names[op], row->ns, row->floor_ns, row->ratio);
+    if (bench->processes > 1)
+        printf("  %7.3f  %7.3f", row->scaling, row->floor_scaling);
+    if (bench->percentiles) {
+        for (unsigned i = 0; i < BENCH_PERCENTILES; i++)
+            printf(" %7.0f", row->tail_ns[i]);
+        printf("  |");
+        for (unsigned i = 0; i < BENCH_PERCENTILES; i++)
+            printf(" %7.0f", row->floor_tail_ns[i]);
+    }
+    if (row->failed > 0)
+        printf("  %s%" PRIu64 " did not do what was asked%s", cli_colour(stdout, CLI_YELLOW), row->failed,
+               cli_colour(stdout, CLI_PLAIN));
+    printf("\n");
+}
+
+static void print_as_text(const struct run *run) {
+    const struct bench_options *bench = &run->options;
     char a[CLI_FORMAT_BYTES], b[CLI_FORMAT_BYTES];
     bool several = bench->processes > 1;
     printf("%s items of 16-byte keys and %" PRIu64 "-byte values in %s, ", cli_format_count(a, bench->items),
-           bench->value_bytes, cli_format_bytes(b, result->cache_bytes));
+           bench->value_bytes, cli_format_bytes(b, run->result.cache_bytes));
     if (bench->zipf > 0)
         printf("Zipf %g, ", bench->zipf);
     printf("%u %s\n\n", bench->processes, several ? "processes" : "process");
-    printf("%-12s %10s %10s %7s%s\n", "op", "ns", "floor ns", "ratio", several ? "  scaling  floor's" : "");
-    for (unsigned i = 0; i < BENCH_OP_COUNT; i++) {
-        const struct bench_row *row = &result->rows[i];
-        printf("%-12s %10.1f %10.1f %7.2f", op_names[i], row->ns, row->floor_ns, row->ratio);
-        if (several)
-            printf("  %7.3f  %7.3f", row->scaling, row->floor_scaling);
-        if (row->failed > 0)
-            printf("  %s%" PRIu64 " did not do what was asked%s", cli_colour(stdout, CLI_YELLOW), row->failed,
-                   cli_colour(stdout, CLI_PLAIN));
-        printf("\n");
-    }
-    if (result->evictions > 0)
-        printf("\n%" PRIu64 " items were evicted from a segment in which all should fit\n", result->evictions);
+    printf("%-12s %10s %10s %7s%s%s\n", "op", "ns", "floor ns", "ratio", several ? "  scaling  floor's" : "",
+           bench->percentiles ? "     p50     p99   p99.9     max  |   floor p50, p99, p99.9, max" : "");
+    for (unsigned op = 0; op < BENCH_OP_COUNT; op++)
+        if (bench->ops >> op & 1u)
+            print_row(bench, &run->result.rows[op], op);
+    if (run->result.evictions > 0)
+        printf("\n%" PRIu64 " items were evicted from a segment in which all should fit\n", run->result.evictions);
+}
+
+static int draw_plot(const struct cli *cli, const struct run *runs, unsigned count) {
+    static struct plot_row rows[MAX_SIZES * BENCH_OP_COUNT];
+    size_t used = 0;
+    for (unsigned i = 0; i < count; i++)
+        for (unsigned op = 0; op < BENCH_OP_COUNT; op++) {
+            const struct bench_row *row = &runs[i].result.rows[op];
+            if ((runs[i].options.ops >> op & 1u) == 0)
+                continue;
+            rows[used] = (struct plot_row){.ns = row->ns, .floor_ns = row->floor_ns};
+            snprintf(rows[used++].label, sizeof rows[0].label, "%s, %" PRIu64 " B", bench_op_names[op],
+                     runs[i].options.value_bytes);
+        }
+    if (plot_write(cli_text(cli, "plot"), "larder bench", rows, used) == 0)
+        return 0;
+    return cli_fail(cli, LARDER_ESYSTEM, "cannot write %s: %s", cli_text(cli, "plot"), strerror(errno));
 }
 
 static int bench_verb(struct cli *cli) {
-    static struct bench_options bench;
-    static struct bench_result result;
+    static struct request request;
+    static struct run runs[MAX_SIZES];
     char why[LR_WHY_BYTES] = "";
-    int exit_code = read_options(cli, &bench);
-    if (exit_code != 0)
-        return exit_code;
-    int error = bench_run(&bench, &result, why);
-    if (result.interrupted != 0) {
-        signal(result.interrupted, SIG_DFL);
-        raise(result.interrupted);
+    int exit_code = read_options(cli, &request);
+    for (unsigned i = 0; exit_code == 0 && i < request.sizes; i++) {
+        runs[i].options = request.common;
+        runs[i].options.value_bytes = request.size[i];
+        runs[i].options.items = items_of(cli, &request, request.size[i]);
+        int error = bench_run(&runs[i].options, &runs[i].result, why);
+        if (runs[i].result.interrupted != 0) {
+            signal(runs[i].result.interrupted, SIG_DFL);
+            raise(runs[i].result.interrupted);
+        }
+        if (error != 0)
+            return cli_fail(cli, error, "%s", why[0] != '\0' ? why : lr_error_text(error));
+        if (!cli->json) {
+            if (i > 0)
+                printf("\n");
+            print_as_text(&runs[i]);
+        }
     }
-    if (error != 0)
-        return cli_fail(cli, error, "%s", why[0] != '\0' ? why : lr_error_text(error));
-    if (cli->json)
-        print_as_json(&bench, &result);
-    else
-        print_as_text(&bench, &result);
-    return CLI_YES;
+    if (exit_code == 0 && cli_text(cli, "plot") != NULL)
+        exit_code = draw_plot(cli, runs, request.sizes);
+    if (exit_code == 0 && cli->json)
+        print_as_json(runs, request.sizes);
+    return exit_code;
 }
 
 const struct verb verb_bench = {
@@ -119,9 +246,10 @@ const struct verb verb_bench = {
         "so that whatever else the machine does meets both. The floor of put and delete is the same look-up "
         "and a store of the item's bytes, or of a flag, in place.\n\n"
         "get_copy copies the value out, get_pinned reads it in place, get_many gets 16 keys in a call (its figures are "
-        "for a key), put_replace overwrites, put_evict puts new keys into a segment that is full, delete deletes keys "
-        "that "
-        "are there.\n\n"
+        "for a key), put_replace overwrites, delete deletes keys that are there, put_evict puts new keys into a "
+        "segment "
+        "that is full. With --ops also get_many_4 and get_many_64, put_new (with room), increment (of one counter in "
+        "items / 16), mixed_95 and mixed_50 (so many gets in a hundred operations, else put_replace).\n\n"
         "With several processes all work at once on one segment, each with a floor table of its own. Scaling is the "
         "throughput of all, over that of one alone in the same rounds times their number: 1 is perfect.\n\n"
         "Memory: about items x (value + 60) bytes for the segment, and as much for each process. The segment is sized "
@@ -129,10 +257,14 @@ const struct verb verb_bench = {
         "that nothing is evicted, but for put_evict, which has one of its own.",
     .output = "results: an array of op, items, value_bytes, processes, ns, floor_ns, ratio (ns / floor_ns), failed "
               "(operations that missed or were refused), and with several processes scaling and floor_scaling; zipf, "
-              "cache_bytes, evictions (from the segment in which all should fit).",
+              "cache_bytes, evictions (from the segment in which all should fit). With "
+              "--percentiles also p50_ns, p99_ns, p999_ns, max_ns and the same of the floor (floor_...): of single "
+              "operations, with some nanoseconds for reading the clock; of batches for get_many.",
     .examples = "larder bench\n"
                 "larder bench --items 8000000 --processes 2\n"
-                "larder bench --items 100000 --value-size 1K --zipf 0.99 --json",
+                "larder bench --items 100000 --value-size 1K --zipf 0.99 --json\n"
+                "larder bench --value-size 16,256,4K,64K,1M --plot sizes.svg\n"
+                "larder bench --ops all --percentiles",
     .options = options,
     .run = bench_verb,
 };
