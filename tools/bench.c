@@ -287,7 +287,7 @@ static unsigned stripes_for(const struct bench_options *options, uint64_t size) 
     unsigned stripes = 64;
     while (stripes > 1 && options->items / stripes < 256 && size / (stripes / 2u) <= (UINT64_C(128) << 20))
         stripes /= 2u;
-    return stripes == 64 ? 0 : stripes;
+    return stripes == 64 || size / stripes < (UINT64_C(4) << 20) ? 0 : stripes;
 }
 
 static int create_segment(struct parent *parent, const char *name, uint64_t size, char *why) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* `larder bench`: nanoseconds for each operation, and beside them the floor (bench.h does the work). */
 #include "bench.h"
+#include "bench_compare.h"
 #include "bench_plot.h"
 #include "cli.h"
 
@@ -16,7 +17,7 @@
 #define MAX_SIZES 16u
 #define SMALL_MEMORY (UINT64_C(256) << 20) /* of values, where --items does not say how many */
 
-static const struct cli_option options[] = {
+static const struct cli_option option_rows[] = {
     {"items", 'n', CLI_NUMBER, "N", NULL, "1000000",
      "Items in the cache; unless it is given, fewer of large values: 256 MiB of them"},
     {"value-size", 'v', CLI_TEXT, "BYTES,...", "bytes, or with K or M", "64",
@@ -27,6 +28,9 @@ static const struct cli_option options[] = {
      "Operations to be measured, by the names below, or \"all\"; the common six if it is not given"},
     {"percentiles", 'P', CLI_FLAG, NULL, NULL, NULL,
      "Also times each operation by itself: 50th, 99th and 99.9th percentile and the longest"},
+    {"compare", 'c', CLI_FLAG, NULL, NULL, NULL,
+     "Measures other caches in the same run on the same keys: memcached, Redis, LMDB and APCu, as far as they are "
+     "installed; 100,000 items unless --items says otherwise"},
     {"plot", 0, CLI_TEXT, "FILE.svg", NULL, NULL, "Also draws the figures"},
     {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
 };
@@ -204,11 +208,93 @@ static int draw_plot(const struct cli *cli, const struct run *runs, unsigned cou
     return cli_fail(cli, LARDER_ESYSTEM, "cannot write %s: %s", cli_text(cli, "plot"), strerror(errno));
 }
 
+/* ---- other caches ----------------------------------------------------------------------------------------------- */
+
+static void print_comparison(const struct compare_options *options, const struct compare_result *result) {
+    char count[CLI_FORMAT_BYTES];
+    printf("%s items of 16-byte keys and %" PRIu64 "-byte values, Zipf %g, one process. Nanoseconds for a key, and "
+           "how many times Larder's that is.\n\n%-12s %9s %9s",
+           cli_format_count(count, options->items), options->value_bytes, options->zipf, "op", "floor", "larder");
+    for (unsigned kind = 0; kind < PEER_COUNT; kind++)
+        if (result->absent[kind][0] == '\0')
+            printf(" %18s", peer_names[kind]);
+    printf("\n");
+    for (unsigned work = 0; work < PEER_WORKS; work++) {
+        const double larder = result->ns[work][COMPARE_LARDER];
+        printf("%-12s %9.1f %9.1f", compare_work_names[work], result->ns[work][COMPARE_FLOOR], larder);
+        for (unsigned kind = 0; kind < PEER_COUNT; kind++)
+            if (result->absent[kind][0] == '\0')
+                printf(" %10.1f %6.1fx", result->ns[work][COMPARE_PEERS + kind],
+                       result->ns[work][COMPARE_PEERS + kind] / larder);
+        printf("\n");
+    }
+    printf(
+        "\nget_many gets 16 keys in a request. memcached and Redis are asked over a Unix socket, one request after the "
+        "other;\nLMDB lies in /dev/shm and does not sync; APCu is asked, and timed, by PHP.\n");
+    for (unsigned kind = 0; kind < PEER_COUNT; kind++)
+        if (result->absent[kind][0] != '\0')
+            printf("%sSKIPPED %s: %s. On Debian: apt-get install --no-install-recommends %s%s\n",
+                   cli_colour(stdout, CLI_YELLOW), peer_names[kind], result->absent[kind], peer_packages[kind],
+                   cli_colour(stdout, CLI_PLAIN));
+        else if (result->failed[COMPARE_PEERS + kind] > 0)
+            printf("%s: %" PRIu64 " operations did not do what was asked\n", peer_names[kind],
+                   result->failed[COMPARE_PEERS + kind]);
+}
+
+static json_t *comparison_as_json(const struct compare_options *options, const struct compare_result *result) {
+    json_t *rows = json_array(), *peers = json_array(), *absent = json_array();
+    for (unsigned work = 0; work < PEER_WORKS; work++) {
+        const double *ns = result->ns[work];
+        json_array_append_new(rows,
+                              json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:f}", "op", compare_work_names[work], "items",
+                                        (json_int_t)options->items, "value_bytes", (json_int_t)options->value_bytes,
+                                        "processes", 1, "ns", ns[COMPARE_LARDER], "floor_ns", ns[COMPARE_FLOOR],
+                                        "ratio", ns[COMPARE_LARDER] / ns[COMPARE_FLOOR]));
+        for (unsigned kind = 0; kind < PEER_COUNT; kind++)
+            if (result->absent[kind][0] == '\0')
+                json_array_append_new(peers, json_pack("{s:s, s:s, s:f, s:f, s:I}", "peer", peer_names[kind], "op",
+                                                       compare_work_names[work], "ns", ns[COMPARE_PEERS + kind],
+                                                       "times_larder", ns[COMPARE_PEERS + kind] / ns[COMPARE_LARDER],
+                                                       "failed", (json_int_t)result->failed[COMPARE_PEERS + kind]));
+    }
+    for (unsigned kind = 0; kind < PEER_COUNT; kind++)
+        if (result->absent[kind][0] != '\0')
+            json_array_append_new(absent, json_pack("{s:s, s:s, s:s}", "peer", peer_names[kind], "why",
+                                                    result->absent[kind], "packages", peer_packages[kind]));
+    return json_pack("{s:o, s:o, s:o, s:f}", "results", rows, "peers", peers, "absent", absent, "zipf", options->zipf);
+}
+
+static int compare_verb(struct cli *cli, const struct request *request) {
+    static struct compare_result result;
+    struct compare_options options = {.items = cli_given(cli, "items") ? request->common.items : 100000,
+                                      .value_bytes = request->size[0],
+                                      .zipf = request->common.zipf,
+                                      .progress = request->common.progress};
+    char why[LR_WHY_BYTES] = "";
+    if (request->sizes > 1 || request->common.processes > 1 || cli_given(cli, "ops") || cli_given(cli, "percentiles") ||
+        cli_given(cli, "plot"))
+        return cli_usage(cli, "--compare takes one --value-size and one process, and neither --ops, --percentiles nor "
+                              "--plot");
+    int error = compare_run(&options, &result, why);
+    if (result.interrupted != 0) {
+        signal(result.interrupted, SIG_DFL);
+        raise(result.interrupted);
+    }
+    if (error != 0)
+        return cli_fail(cli, error, "%s", why[0] != '\0' ? why : lr_error_text(error));
+    if (cli->json)
+        return cli_print_json(comparison_as_json(&options, &result));
+    print_comparison(&options, &result);
+    return CLI_YES;
+}
+
 static int bench_verb(struct cli *cli) {
     static struct request request;
     static struct run runs[MAX_SIZES];
     char why[LR_WHY_BYTES] = "";
     int exit_code = read_options(cli, &request);
+    if (exit_code == 0 && cli_given(cli, "compare"))
+        return compare_verb(cli, &request);
     for (unsigned i = 0; exit_code == 0 && i < request.sizes; i++) {
         runs[i].options = request.common;
         runs[i].options.value_bytes = request.size[i];
@@ -255,16 +341,20 @@ const struct verb verb_bench = {
         "Memory: about items x (value + 60) bytes for the segment, and as much for each process. The segment is sized "
         "so "
         "that nothing is evicted, but for put_evict, which has one of its own.",
-    .output = "results: an array of op, items, value_bytes, processes, ns, floor_ns, ratio (ns / floor_ns), failed "
-              "(operations that missed or were refused), and with several processes scaling and floor_scaling; zipf, "
-              "cache_bytes, evictions (from the segment in which all should fit). With "
-              "--percentiles also p50_ns, p99_ns, p999_ns, max_ns and the same of the floor (floor_...): of single "
-              "operations, with some nanoseconds for reading the clock; of batches for get_many.",
+    .output =
+        "results: an array of op, items, value_bytes, processes, ns, floor_ns, ratio (ns / floor_ns), failed "
+        "(operations that missed or were refused), and with several processes scaling and floor_scaling; zipf, "
+        "cache_bytes, evictions (from the segment in which all should fit). With "
+        "--percentiles also p50_ns, p99_ns, p999_ns, max_ns and the same of the floor (floor_...): of single "
+        "operations, with some nanoseconds for reading the clock; of batches for get_many. With --compare: results; "
+        "peers: an array of peer, op, ns, times_larder (its ns / Larder's), failed; absent: an array of peer, why, "
+        "packages.",
     .examples = "larder bench\n"
                 "larder bench --items 8000000 --processes 2\n"
                 "larder bench --items 100000 --value-size 1K --zipf 0.99 --json\n"
                 "larder bench --value-size 16,256,4K,64K,1M --plot sizes.svg\n"
-                "larder bench --ops all --percentiles",
-    .options = options,
+                "larder bench --ops all --percentiles\n"
+                "larder bench --compare --items 1000000",
+    .options = option_rows,
     .run = bench_verb,
 };
