@@ -34,7 +34,7 @@ static double real(const json_t *object, const char *field) {
 
 static void every_operation_does_what_it_is_asked(void) {
     int status;
-    json_t *object = bench(&status, "", "--ops all --items 20000 --percentiles --processes 2");
+    json_t *object = bench(&status, "", "--ops all --items 20000 --percentiles");
     const json_t *rows = json_object_get(object, "results");
     CU_ASSERT_EQUAL(status, 0);
     CU_ASSERT_EQUAL_FATAL(json_array_size(rows), BENCH_OP_COUNT);
@@ -125,25 +125,50 @@ static void an_absent_cache_is_named_with_its_packages(void) {
     json_decref(object);
 }
 
+/* The names of rows are not promised, their fields are. */
+static void each_scenario_counts_its_slow_operations(void) {
+    static const struct {
+        const char *name;
+        size_t rows;
+    } scenarios[] = {{"growth", 1}, {"tails", 4}, {"hotkey", 4}, {"stripe", 3}};
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
+        char arguments[64];
+        int status;
+        size_t k;
+        const json_t *row;
+        snprintf(arguments, sizeof arguments, "--items 20000 --scenario %s", scenarios[i].name);
+        json_t *object = bench(&status, "", arguments);
+        CU_ASSERT_EQUAL(status, 0);
+        CU_ASSERT_STRING_EQUAL(text(object, "scenario"), scenarios[i].name);
+        CU_ASSERT_EQUAL(json_array_size(json_object_get(object, "rows")), scenarios[i].rows);
+        json_array_foreach(json_object_get(object, "rows"), k, row) {
+            CU_ASSERT(real(row, "count") > 0 && real(row, "mean_ns") > 0);
+            CU_ASSERT(real(row, "p50_ns") <= real(row, "p9999_ns") && real(row, "p9999_ns") <= real(row, "max_ns"));
+            CU_ASSERT_EQUAL(real(row, "slow") > 0, real(row, "max_ns") >= 1e6);
+            CU_ASSERT(real(row, "switched") <= real(row, "slow"));
+        }
+        json_decref(object);
+    }
+}
+
 /* Servers and folders go with the run, also when it is killed. */
 static void servers_end_with_the_run(void) {
     char command[2000];
     CU_ASSERT_EQUAL(
         fixture_run("ls -d /dev/shm/larder-peer.* 2>/dev/null | sort >peers.before; true", output, sizeof output), 0);
-    snprintf(command, sizeof command,
-             "'%s' bench --compare --items 200000 >/dev/null & run=$!; sleep 0.5; kill $run; { wait $run; } 2>/dev/null; "
-             "ls -d /dev/shm/larder-peer.* 2>/dev/null | sort | comm -13 peers.before -; rm peers.before",
-             fixture_program("larder"));
+    snprintf(
+        command, sizeof command,
+        "'%s' bench --compare --items 200000 >/dev/null & run=$!; sleep 0.5; kill $run; { wait $run; } 2>/dev/null; "
+        "ls -d /dev/shm/larder-peer.* 2>/dev/null | sort | comm -13 peers.before -; rm peers.before",
+        fixture_program("larder"));
     CU_ASSERT_EQUAL(fixture_run(command, output, sizeof output), 0);
     CU_ASSERT_STRING_EQUAL(output, "");
 }
 
 static void bad_combinations_are_refused(void) {
-    static const char *const cases[][2] = {{"--ops get_copy,fly", "fly"},
-                                           {"--value-size 16,x", "\\\"x\\\""},
-                                           {"--value-size 1,2M", "1048576"},
-                                           {"--compare --processes 2", "one process"},
-                                           {"--compare --ops all", "--ops"}};
+    static const char *const cases[][2] = {{"--ops get_copy,fly", "fly"},    {"--value-size 16,x", "\\\"x\\\""},
+                                           {"--value-size 1,2M", "1048576"}, {"--compare --processes 2", "one process"},
+                                           {"--compare --ops all", "--ops"}, {"--scenario rain", "growth"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int status;
         json_t *object = bench(&status, "", cases[i][0]);
@@ -159,6 +184,7 @@ void larder_suite_89_bench(void) {
     CU_ADD_TEST(suite, each_size_is_measured_by_itself);
     CU_ADD_TEST(suite, other_caches_do_the_same_or_are_said_to_be_absent);
     CU_ADD_TEST(suite, an_absent_cache_is_named_with_its_packages);
+    CU_ADD_TEST(suite, each_scenario_counts_its_slow_operations);
     CU_ADD_TEST(suite, servers_end_with_the_run);
     CU_ADD_TEST(suite, bad_combinations_are_refused);
 }

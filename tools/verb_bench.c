@@ -3,6 +3,7 @@
 #include "bench.h"
 #include "bench_compare.h"
 #include "bench_plot.h"
+#include "bench_scenario.h"
 #include "cli.h"
 
 #include <errno.h>
@@ -31,6 +32,8 @@ static const struct cli_option option_rows[] = {
     {"compare", 'c', CLI_FLAG, NULL, NULL, NULL,
      "Measures other caches in the same run on the same keys: memcached, Redis, LMDB and APCu, as far as they are "
      "installed; 100,000 items unless --items says otherwise"},
+    {"scenario", 's', CLI_CHOICE, "growth|large|tails|hotkey|stripe", NULL, NULL,
+     "Measures the worst operations, or what neighbours cost each other, each operation by itself"},
     {"plot", 0, CLI_TEXT, "FILE.svg", NULL, NULL, "Also draws the figures"},
     {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
 };
@@ -288,11 +291,71 @@ static int compare_verb(struct cli *cli, const struct request *request) {
     return CLI_YES;
 }
 
+/* ---- scenarios -------------------------------------------------------------------------------------------------- */
+
+static void print_scenario(const char *name, const struct scenario_options *scene,
+                           const struct scenario_result *result) {
+    char count[CLI_FORMAT_BYTES];
+    printf("%s: %s items of 16-byte keys and %" PRIu64 "-byte values; nanoseconds of single operations\n\n", name,
+           cli_format_count(count, scene->items), scene->value_bytes);
+    printf("%-34s %8s %9s %9s %9s %9s %10s %6s %8s %8s\n", "", "mean", "p50", "p99", "p99.9", "p99.99", "max", ">=1ms",
+           "switched", "steal ms");
+    for (unsigned i = 0; i < result->rows; i++) {
+        const struct scenario_row *row = &result->row[i];
+        printf("%-34s %8.1f", row->label, row->mean_ns);
+        for (unsigned k = 0; k < SCENARIO_SHARES; k++)
+            printf(" %*.0f", k + 1 == SCENARIO_SHARES ? 10 : 9, row->at[k]);
+        printf(" %6" PRIu64 " %8" PRIu64 " %8.0f\n", row->slow, row->switched, row->steal_ms);
+    }
+    printf("\nOf those that took a millisecond or more, \"switched\" lost the processor against their will; steal is "
+           "what the "
+           "hypervisor took\nfrom all processors meanwhile.\n");
+}
+
+static json_t *scenario_as_json(const char *name, const struct scenario_options *scene,
+                                const struct scenario_result *result) {
+    json_t *rows = json_array();
+    for (unsigned i = 0; i < result->rows; i++) {
+        const struct scenario_row *row = &result->row[i];
+        json_t *object = json_pack("{s:s, s:I, s:f, s:I, s:I, s:f}", "label", row->label, "count",
+                                   (json_int_t)row->count, "mean_ns", row->mean_ns, "slow", (json_int_t)row->slow,
+                                   "switched", (json_int_t)row->switched, "steal_ms", row->steal_ms);
+        for (unsigned k = 0; k < SCENARIO_SHARES; k++)
+            json_object_set_new(object, scenario_share_names[k], json_real(row->at[k]));
+        json_array_append_new(rows, object);
+    }
+    return json_pack("{s:s, s:I, s:I, s:o}", "scenario", name, "items", (json_int_t)scene->items, "value_bytes",
+                     (json_int_t)scene->value_bytes, "rows", rows);
+}
+
+static int scenario_verb(struct cli *cli, const struct request *request) {
+    static struct scenario_result result;
+    const struct scenario_options scene = {.items = request->common.items, .value_bytes = request->size[0]};
+    const char *name = cli_text(cli, "scenario");
+    char why[LR_WHY_BYTES] = "";
+    unsigned number = 0;
+    while (number + 1 < SCENARIO_COUNT && strcmp(name, scenario_names[number]) != 0)
+        number++;
+    int error = scenario_run((enum scenario)number, &scene, &result, why);
+    if (result.interrupted != 0) {
+        signal(result.interrupted, SIG_DFL);
+        raise(result.interrupted);
+    }
+    if (error != 0)
+        return cli_fail(cli, error, "%s", why[0] != '\0' ? why : lr_error_text(error));
+    if (cli->json)
+        return cli_print_json(scenario_as_json(name, &scene, &result));
+    print_scenario(name, &scene, &result);
+    return CLI_YES;
+}
+
 static int bench_verb(struct cli *cli) {
     static struct request request;
     static struct run runs[MAX_SIZES];
     char why[LR_WHY_BYTES] = "";
     int exit_code = read_options(cli, &request);
+    if (exit_code == 0 && cli_given(cli, "scenario"))
+        return scenario_verb(cli, &request);
     if (exit_code == 0 && cli_given(cli, "compare"))
         return compare_verb(cli, &request);
     for (unsigned i = 0; exit_code == 0 && i < request.sizes; i++) {
@@ -338,6 +401,11 @@ const struct verb verb_bench = {
         "items / 16), mixed_95 and mixed_50 (so many gets in a hundred operations, else put_replace).\n\n"
         "With several processes all work at once on one segment, each with a floor table of its own. Scaling is the "
         "throughput of all, over that of one alone in the same rounds times their number: 1 is perfect.\n\n"
+        "A scenario asks what single operations cost at worst: growth puts new keys into an empty segment until it "
+        "evicts; "
+        "large puts 1 MiB values that evict; tails gets while another process puts at full speed; hotkey gets one key "
+        "in "
+        "two processes; stripe gets from the stripe that another process writes to.\n\n"
         "Memory: about items x (value + 60) bytes for the segment, and as much for each process. The segment is sized "
         "so "
         "that nothing is evicted, but for put_evict, which has one of its own.",
@@ -348,13 +416,15 @@ const struct verb verb_bench = {
         "--percentiles also p50_ns, p99_ns, p999_ns, max_ns and the same of the floor (floor_...): of single "
         "operations, with some nanoseconds for reading the clock; of batches for get_many. With --compare: results; "
         "peers: an array of peer, op, ns, times_larder (its ns / Larder's), failed; absent: an array of peer, why, "
-        "packages.",
+        "packages. With --scenario: scenario and rows, an array of label, count, mean_ns, p50_ns, p99_ns, p999_ns, "
+        "p9999_ns, max_ns, slow (operations of a millisecond or more), switched (of these), steal_ms.",
     .examples = "larder bench\n"
                 "larder bench --items 8000000 --processes 2\n"
                 "larder bench --items 100000 --value-size 1K --zipf 0.99 --json\n"
                 "larder bench --value-size 16,256,4K,64K,1M --plot sizes.svg\n"
                 "larder bench --ops all --percentiles\n"
-                "larder bench --compare --items 1000000",
+                "larder bench --compare --items 1000000\n"
+                "larder bench --scenario tails",
     .options = option_rows,
     .run = bench_verb,
 };
