@@ -216,8 +216,8 @@ typedef struct larder_pin {
  * Pins the value of a key: no copy is made.
  *   Owns     the pin is the caller's until it is released, by this process and on this handle; any thread may do that.
  *            On error the pin needs no release.
- *   Returns  0, ENOT_FOUND, EBUSY, or ENO_PINS: 64 are in use on this handle, and the key was not looked for; or this
- *            pin would leave others too little room. Release one, or larder_get a copy.
+ *   Returns  0, ENOT_FOUND, EBUSY, or ENO_PINS: 64 are in use on this handle, or this pin would leave others too
+ *            little room. Release one, or larder_get a copy.
  */
 LARDER_API int larder_get_pinned(larder *cache, const void *key, size_t key_len, larder_pin *pin);
 

@@ -2,10 +2,24 @@
 /*
  * Hazards: which blocks must stay as they are because somebody reads them in place?
  *
- * A reader stores the block's address in a hazard of its own participant, then sets `pinned` in the slot word by CAS,
- * and only if that word was unchanged may it read (reader.c). A writer takes the word out first and looks at the
- * hazards second. Between the two stands a full fence on either side, so at least one of them sees the other (hazard
- * pointers, M. Michael, 2004; the pinned flag spares the scan for the many blocks that nobody pins).
+ * A reader puts the block's address into a hazard of its own participant, and only if the slot word stands unchanged
+ * after that, with its `pinned` flag (which the reader sets where it is not set), may it read (reader.c). A writer
+ * takes the word out first and looks at the hazards second. Between the two stands a full fence on either side, so at
+ * least one of them sees the other (hazard pointers, M. Michael, 2004; the pinned flag spares the scan for the many
+ * blocks that nobody pins).
+ *
+ *   pinner   claim: CAS of the hazard, 0 -> block   |   look: load of the slot word: the same, flagged
+ *   writer   take out: CAS of the slot word         |   fence, load of the hazard
+ *
+ * Claim, look, take out and fence are sequentially consistent, so they have one order that all agree upon. If the look
+ * comes before the taking out, so does the claim, and the writer sees the hazard. If not, the look finds another word.
+ * The block's size follows by a plain store when the block has been read; nobody who looks for a block needs it.
+ * The claim is a locked instruction, which is the full fence: where the flag stands already, and it stays after a pin
+ * until the hand comes by, there is no other in a pin, and none in a release, which is a plain store.
+ *
+ * The summary says which hazards were ever used, so a scan reads one word of most participants and one line of those
+ * who hold few pins at a time: the first free hazard is taken. Its bits are set before the hazard and stay as long as
+ * the handle, because taking one back would be a locked instruction in every release.
  *
  * How much of a stripe may pins hold? Nobody breaks a live pin, so what they hold is lost to everybody else, and many
  * processes with 64 pins each could hold all of it. A count that all pinners share would be a store to a shared line in
@@ -65,6 +79,8 @@ static bool stripe_has_room(const struct lr_view *view) {
     const uint64_t first = lr_hazard_of(cache, view->data, 0), last = first + cache->geometry.stripe_bytes / SM_GRANULE;
     uint64_t bytes = 0, listed[DISTINCT];
     unsigned count = 0;
+    /* Ours has its size before we look at those of others: of two who do this at once, one sees the other. */
+    atomic_thread_fence(memory_order_seq_cst);
     for (uint32_t slot = 0; slot < lr_slots_used(cache); slot++) {
         struct sm_participant *participant = &cache->participants[slot];
         uint64_t summary = atomic_load_explicit(&participant->pin_summary, memory_order_acquire);
@@ -91,7 +107,7 @@ bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard) {
     bool known = true;
     for (; others != 0; others &= others - 1) {
         uint64_t its = lr_load(&cache->me->hazards[__builtin_ctzll(others)]);
-        known &= its != 0; /* another thread has claimed it, and may not have seen that we did */
+        known &= its == 0 || its > SM_HAZARD_PLACE_MASK; /* else another thread has just claimed it: size to come */
         bytes += lr_hazard_bytes(cache, its);
     }
     return (known && bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block) ||

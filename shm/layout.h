@@ -151,10 +151,11 @@ struct sm_participant {
     sm_u64 pid_ns;     /* 24: inode of the PID namespace in which `pid` counts */
     sm_u64 name[4];    /* 32: text, NUL-padded */
 
-    sm_u64 pin_summary; /* 64: bit i: hazard i may be in use */
+    sm_u64 pin_summary; /* 64: bit i: hazard i was used by this owner, and may be in use */
     uint8_t pad0[56];
 
-    sm_u64 hazards[SM_PINS]; /* 128: {size / 8 : 26, segment offset / 8 : 38} of a pinned block; 0 none */
+    /* 128: {size / 8 : 26, segment offset / 8 : 38} of a pinned block, size 0 while it is being pinned; 0 none */
+    sm_u64 hazards[SM_PINS];
 
     sm_u64 counters[SM_COUNTERS]; /* 640: rows of LR_COUNTERS (cache.h) */
 };

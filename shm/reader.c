@@ -15,9 +15,9 @@
  * look compares the whole 32-bit incarnation. A header that was read before the second look may be a mixture: if it
  * does not fit the word, it is read once more before that counts as damage.
  *
- * A pinned get names the block in a hazard of its own first, then sets `pinned` by CAS: from there on the block stays
- * as it is (hazard.c). Nothing here stores into the arena: a reader that was preempted after its check would hit
- * another value.
+ * A pinned get names the block in a hazard of its own first, then makes sure that the word stands there with its
+ * `pinned` flag: from there on the block stays as it is (hazard.c). Nothing here stores into the arena: a reader that
+ * was preempted after its check would hit another value.
  */
 #include "bucket.h"
 #include "stripe.h"
@@ -479,13 +479,21 @@ int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t ve
 
 /* ---- pinned ------------------------------------------------------------------------------------------------- */
 
-HOT bool claim_hazard(struct lr_cache *cache, uint32_t *hazard) {
-    sm_u64 *summary = &cache->me->pin_summary;
-    uint64_t used = lr_load(summary);
-    /* A try fails only when another thread of this handle takes or gives back one. */
-    for (unsigned tries = 0; tries < SM_PINS && used != UINT64_MAX; tries++) {
-        unsigned i = (unsigned)__builtin_ctzll(~used);
-        if (atomic_compare_exchange_strong_explicit(summary, &used, used | (UINT64_C(1) << i), memory_order_acq_rel,
+/*
+ * Takes a free hazard of ours and names the block in it, both by one locked instruction, which is also the full fence
+ * that must stand between the hazard and the look at the slot word (fasten). False: all are taken.
+ */
+HOT bool claim_hazard(struct lr_cache *cache, uint64_t named, uint32_t *hazard) {
+    struct sm_participant *me = cache->me;
+    for (uint32_t i = 0; i < SM_PINS; i++) {
+        uint64_t none = 0;
+        if (lr_load(&me->hazards[i]) != none)
+            continue;
+        /* Before the hazard, and never taken back while the handle lives: whoever sees the hazard looks for it. */
+        if ((lr_load(&me->pin_summary) >> i & 1u) == 0)
+            atomic_fetch_or_explicit(&me->pin_summary, UINT64_C(1) << i, memory_order_seq_cst);
+        /* Fails when another thread of this handle was faster. */
+        if (atomic_compare_exchange_strong_explicit(&me->hazards[i], &none, named, memory_order_seq_cst,
                                                     memory_order_relaxed)) {
             *hazard = i;
             return true;
@@ -494,57 +502,58 @@ HOT bool claim_hazard(struct lr_cache *cache, uint32_t *hazard) {
     return false;
 }
 
+/* The loads of whoever read the value stand before this store: no barrier, no locked instruction. */
 static void free_hazard(struct lr_cache *cache, uint32_t hazard) {
     atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
-    atomic_fetch_and_explicit(&cache->me->pin_summary, ~(UINT64_C(1) << hazard), memory_order_release);
 }
 
 /* With the block in our hazard: makes sure that whoever takes the word out from now on sees that. False: it changed,
  * or does not stand still (LR_WORD_TRIES). */
-HOT bool fasten(const struct lr_view *view, const struct look_up *look) {
-    uint64_t word = look->word;
+HOT bool fasten(sm_u64 *slot, uint64_t seen) {
+    /* ORDER(hazard) publish: our hazard, claimed by a locked instruction, before we look whether the word still stands
+     * there with the flag that makes writers look for hazards. */
+    uint64_t word = atomic_load_explicit(slot, memory_order_seq_cst);
     for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
-        if (!same_word(word, look->word) || (word & SM_SLOT_MOVED))
+        if (!same_word(word, seen) || (word & SM_SLOT_MOVED))
             return false;
-        /* ORDER(hazard) publish: our hazard, before the flag that makes writers look for it. */
-        if (!(word & SM_SLOT_PINNED)) {
-            if (atomic_compare_exchange_strong_explicit(look->slot, &word, word | SM_SLOT_PINNED, memory_order_seq_cst,
-                                                        memory_order_relaxed))
-                return settled(view, look);
-            continue;
-        }
-        atomic_thread_fence(memory_order_seq_cst);
-        word = lr_load(look->slot);
-        if (word & SM_SLOT_PINNED && same_word(word, look->word))
-            return settled(view, look);
+        if (word & SM_SLOT_PINNED)
+            return true;
+        if (atomic_compare_exchange_strong_explicit(slot, &word, word | SM_SLOT_PINNED, memory_order_seq_cst,
+                                                    memory_order_seq_cst))
+            return true;
     }
     return false;
 }
 
-HOT int pin_found(const struct lr_view *view, const struct look_up *look, uint32_t hazard, struct lr_pin *pin) {
+/* The block is held: it may stay so, if it is not too much. */
+HOT int keep_pinned(const struct lr_view *view, const struct look_up *look, struct lr_pin *pin) {
     struct lr_cache *cache = view->cache;
-    const bool small = lr_hazard_is_small(cache, hazard, look->head.size);
     const uint64_t size = (uint64_t)look->head.size / SM_GRANULE << SM_HAZARD_PLACE_BITS;
-    atomic_store_explicit(&cache->me->hazards[hazard], size | lr_hazard_of(cache, view->data, look->head.off),
+    atomic_store_explicit(&cache->me->hazards[pin->hazard], size | lr_hazard_of(cache, view->data, look->head.off),
                           memory_order_release);
-    int error = 0;
-    if (!fasten(view, look))
-        error = LARDER_EBUSY;
-    else if (!small && !lr_hazard_fits(view, hazard))
-        error = LARDER_ENO_PINS;
-    if (error != 0) {
-        atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
-        return error;
+    if (!LIKELY(lr_hazard_is_small(cache, pin->hazard, look->head.size)) && !lr_hazard_fits(view, pin->hazard)) {
+        free_hazard(cache, pin->hazard);
+        return LARDER_ENO_PINS;
     }
     fill_item(view, &look->head, &pin->item);
     pin->value = view->data + look->head.off + look->head.key_at + look->head.key_len;
-    pin->hazard = hazard;
     pin->generation = cache->generation;
     use(view, look);
     return 0;
 }
 
-static int pin_locked(struct lr_cache *cache, const struct lr_key *key, uint32_t hazard, struct lr_pin *pin) {
+static int pin_found(const struct lr_view *view, const struct look_up *look, struct lr_pin *pin) {
+    struct lr_cache *cache = view->cache;
+    if (!claim_hazard(cache, lr_hazard_of(cache, view->data, look->head.off), &pin->hazard))
+        return LARDER_ENO_PINS;
+    /* The header was read before: it may be that of an earlier filling under the same word. */
+    if (fasten(look->slot, look->word) && settled(view, look))
+        return keep_pinned(view, look, pin);
+    free_hazard(cache, pin->hazard);
+    return LARDER_EBUSY;
+}
+
+static int pin_locked(struct lr_cache *cache, const struct lr_key *key, struct lr_pin *pin) {
     struct lr_view view;
     int result = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key->place));
     if (result != 0)
@@ -552,14 +561,13 @@ static int pin_locked(struct lr_cache *cache, const struct lr_key *key, uint32_t
     lr_count(cache, LR_C_locked_reads);
     struct lr_found found = lr_index_find(&view, key);
     struct look_up look = {.slot = found.slot, .word = found.word, .head = found.head};
-    result =
-        found.slot == NULL || is_absent(&view, &found.head) ? LARDER_ENOT_FOUND : pin_found(&view, &look, hazard, pin);
+    result = found.slot == NULL || is_absent(&view, &found.head) ? LARDER_ENOT_FOUND : pin_found(&view, &look, pin);
     lr_stripe_unlock(&view);
     return result;
 }
 
 /* A glance was not enough. */
-COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len, uint32_t hazard, struct lr_pin *pin) {
+COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len, struct lr_pin *pin) {
     struct lr_key key = lr_key_of(cache, bytes, len);
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
     for (unsigned attempt = 0; attempt < TRIES; attempt++) {
@@ -572,7 +580,7 @@ COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len,
                 if (settled(&view, &look))
                     return LARDER_ENOT_FOUND;
             } else {
-                int result = pin_found(&view, &look, hazard, pin);
+                int result = pin_found(&view, &look, pin);
                 if (result != LARDER_EBUSY)
                     return result;
             }
@@ -580,10 +588,26 @@ COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len,
         lr_count(cache, LR_C_retries);
         __builtin_ia32_pause();
     }
-    return pin_locked(cache, &key, hazard, pin);
+    return pin_locked(cache, &key, pin);
 }
 
-HOT int pin_key(struct lr_cache *cache, const void *bytes, size_t len, uint32_t hazard, struct lr_pin *pin) {
+/* A block is held, and looked at only now. Whatever it is, it stays as it is: no further proof is needed. */
+HOT int pin_held(const struct lr_view *view, const struct lr_key *key, const struct aim *aim, uint64_t word,
+                 struct lr_pin *pin) {
+    struct look_up look;
+    if (LIKELY(glance(view, key, aim, &look) == LOOK_HIT && same_word(look.word, word) && !is_absent(view, &look.head)))
+        return keep_pinned(view, &look, pin);
+    free_hazard(view->cache, pin->hazard);
+    return LARDER_EBUSY;
+}
+
+/*
+ * The block is held as soon as a slot word with the key's tag is known, and read afterwards. The locked instructions
+ * wait for all that came before and keep back all that comes after: done here, they leave the miss of this block and
+ * that of the next key's bucket to be on their way together, as they are in copies. A block that turns out to be
+ * another key's was held for a moment, which harms nobody.
+ */
+HOT int pin_key(struct lr_cache *cache, const void *bytes, size_t len, struct lr_pin *pin) {
     struct lr_key key = lr_key_of(cache, bytes, len);
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
     struct aim aim;
@@ -591,29 +615,29 @@ HOT int pin_key(struct lr_cache *cache, const void *bytes, size_t len, uint32_t 
     if (!LIKELY(aim_at(&view, key.place, &aim)))
         return LARDER_ENOT_FOUND;
     match(key.place, &aim);
-    enum look outcome = glance(&view, &key, &aim, &look);
-    if (outcome == LOOK_MISS)
-        return LARDER_ENOT_FOUND;
-    if (LIKELY(outcome == LOOK_HIT && !is_absent(&view, &look.head) && pin_found(&view, &look, hazard, pin) == 0))
-        return 0;
-    return pin_again(cache, bytes, len, hazard, pin);
+    if (aim.mask == 0)
+        return glance(&view, &key, &aim, &look) == LOOK_MISS ? LARDER_ENOT_FOUND : pin_again(cache, bytes, len, pin);
+    sm_u64 *slot = candidate(&aim);
+    const uint64_t word = lr_load(slot);
+    __builtin_prefetch(view.data + lr_slot_off(word));
+    if (LIKELY((word & SM_SLOT_DEAD) == 0 && lr_slot_off(word) != 0 &&
+               claim_hazard(cache, lr_hazard_of(cache, view.data, lr_slot_off(word)), &pin->hazard))) {
+        if (!LIKELY(fasten(slot, word)))
+            free_hazard(cache, pin->hazard);
+        else if (LIKELY(pin_held(&view, &key, &aim, word, pin) == 0))
+            return 0;
+    }
+    return pin_again(cache, bytes, len, pin);
 }
 
 int lr_pin(struct lr_cache *cache, const void *key, size_t key_len, struct lr_pin *pin) {
     int result = lr_enter(cache);
-    uint32_t hazard;
     pin->value = NULL;
     if (result != 0)
         return result;
     if (key_len == 0 || key_len > SM_MAX_KEY)
         return LARDER_EINVALID;
-    if (!claim_hazard(cache, &hazard)) {
-        lr_count(cache, LR_C_pin_refusals);
-        return LARDER_ENO_PINS;
-    }
-    result = pin_key(cache, key, key_len, hazard, pin);
-    if (result != 0)
-        free_hazard(cache, hazard);
+    result = pin_key(cache, key, key_len, pin);
     if (result == 0 || result == LARDER_ENO_PINS)
         lr_count(cache, result == 0 ? LR_C_pins : LR_C_pin_refusals);
     return outcome_of(cache, result, &pin->item, 0);

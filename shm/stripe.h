@@ -223,7 +223,7 @@ static inline uint32_t lr_slots_used(const struct lr_cache *cache) {
  */
 #define LR_PIN_ALLOWANCE 16u
 
-/* The common case, judged at any time after the hazard was claimed: a small block, and the handle's only pin. */
+/* The common case, judged after the hazard was claimed: a small block of a handle that never had two pins at once. */
 static inline bool lr_hazard_is_small(const struct lr_cache *cache, uint32_t hazard, uint32_t bytes) {
     return lr_load(&cache->me->pin_summary) == UINT64_C(1) << hazard &&
            (uint64_t)bytes * LR_PIN_ALLOWANCE * lr_slots_used(cache) <= cache->geometry.max_block;

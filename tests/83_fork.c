@@ -71,8 +71,9 @@ static bool settles_to(struct lr_cache *cache, unsigned wanted) {
 static void end(struct scene *scene) {
     struct lr_cache *one = scene->fixture.one;
     CU_ASSERT(settles_to(one, 2));
+    uint64_t bytes;
     for (uint32_t slot = 0; slot < one->geometry.participants; slot++)
-        CU_ASSERT_EQUAL(atomic_load(&one->participants[slot].pin_summary), 0);
+        CU_ASSERT_EQUAL(lr_participant_pins(one, slot, &bytes), 0);
     for (uint32_t i = 0; i < one->geometry.stripe_count; i++)
         CU_ASSERT_EQUAL(lr_load(&lr_stripe_at(one, i)->lock) & SM_LOCK_OWNER_MASK, 0);
     munmap(scene->board, sizeof *scene->board);
@@ -356,7 +357,8 @@ static void a_childs_death_costs_the_parent_nothing(void) {
     }
     CU_ASSERT(stored);
     CU_ASSERT(lr_own_word(one) == parents && lr_owner_alive(scene.fixture.two, parents));
-    CU_ASSERT(atomic_load(&one->me->pin_summary) != 0 && is_whole(pin.value, 6));
+    uint64_t bytes;
+    CU_ASSERT(lr_participant_pins(one, one->slot, &bytes) == 1 && is_whole(pin.value, 6));
     lr_unpin(one, &pin);
     end(&scene);
 }

@@ -14,14 +14,14 @@
  */
 #include "bench.h"
 
-#include "floor.h"
+#include "bench_ops.h"
+#include "histogram.h"
 #include "ticks.h"
-#include "value.h"
-#include "workload.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/futex.h>
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -36,14 +36,12 @@
 #include <unistd.h>
 
 #define ROUNDS 81u
-#define WARM_UP 16u /* rounds before them that do not count */
-#define ROUND_OPS 4096u
-#define BATCH FLOOR_BATCH
-#define KEY_BYTES VALUE_KEY_BYTES
+#define WARM_UP 16u              /* rounds before them that do not count */
 #define ENOUGH_ROUNDS 9u         /* undisturbed ones, that the others be left out */
 #define AHEAD_NS UINT64_C(60000) /* from the last arrival to the start of a phase */
 
-enum phase { ENGINE_ALONE, FLOOR_ALONE, ENGINE_ALL, FLOOR_ALL, PHASES };
+/* The last two time each operation: only where percentiles are wanted. */
+enum phase { ENGINE_ALONE, FLOOR_ALONE, ENGINE_ALL, FLOOR_ALL, ENGINE_EACH, FLOOR_EACH, PHASES };
 enum stage { STAGE_ROOMY = 1, STAGE_FULL = 2 };
 
 struct worker_page {
@@ -52,6 +50,7 @@ struct worker_page {
     uint64_t failed[BENCH_OP_COUNT];
     float ns[BENCH_OP_COUNT][PHASES][ROUNDS];
     bool disturbed[BENCH_OP_COUNT][PHASES][ROUNDS];
+    struct histogram each[BENCH_OP_COUNT][2]; /* engine, floor */
 };
 
 struct bench_page {
@@ -68,195 +67,14 @@ struct worker {
     const struct bench_options *options;
     struct bench_page *shared;
     struct worker_page *page;
-    struct lr_cache *cache;
-    struct floor floor;
-    struct draw draw;
-    struct zipf zipf;
-    uint8_t (*keys)[KEY_BYTES]; /* of a round */
-    uint8_t *value, *buffers;   /* BATCH buffers */
-    uint64_t ops;               /* of a round */
-    uint64_t cursor;            /* of deletes: position in this worker's share */
-    uint64_t fresh;             /* of put_evict: next new key */
-    uint64_t sink;              /* keeps reads from being optimised away */
-    unsigned number;
+    struct bench_load load;
+    struct ticks ticks;
 };
 
-/* ---- keys ------------------------------------------------------------------------------------------------------- */
-
-static void make_key(uint8_t out[KEY_BYTES], uint64_t item) {
-    struct value_key key = value_key(item);
-    memcpy(out, key.bytes, KEY_BYTES);
-}
-
-/* Popular ranks are strewn over the items, so that popular items are no neighbours in memory. */
-static uint64_t item_of_rank(const struct worker *worker, uint64_t rank) {
-    return rank * UINT64_C(2654435761) % worker->options->items;
-}
-
-static void draw_keys(struct worker *worker) {
-    for (uint64_t i = 0; i < worker->ops; i++) {
-        uint64_t rank = worker->options->zipf > 0 ? zipf_draw(&worker->zipf, &worker->draw)
-                                                  : draw_below(&worker->draw, worker->options->items);
-        make_key(worker->keys[i], item_of_rank(worker, rank));
-    }
-}
-
-/* Deletes take each key of the worker's share in turn, so none is deleted twice in a round. */
-static void take_keys(struct worker *worker) {
-    uint64_t share = worker->options->items / worker->options->processes;
-    for (uint64_t i = 0; i < worker->ops; i++) {
-        make_key(worker->keys[i], item_of_rank(worker, worker->number * share + worker->cursor));
-        worker->cursor = (worker->cursor + 1) % share;
-    }
-}
-
-static void new_keys(struct worker *worker) {
-    for (uint64_t i = 0; i < worker->ops; i++)
-        make_key(worker->keys[i],
-                 worker->options->items + worker->number + worker->fresh++ * worker->options->processes);
-}
-
-/* ---- what is timed ---------------------------------------------------------------------------------------------- */
-
-static struct lr_put put_of(const struct worker *worker, const void *key) {
-    return (struct lr_put){.key = key,
-                           .key_len = KEY_BYTES,
-                           .value = worker->value,
-                           .value_len = worker->options->value_bytes,
-                           .mode = LR_SET};
-}
-
-/* Each returns how many operations did what was asked. */
-
-static uint64_t engine_get_copy(struct worker *worker) {
-    uint64_t good = 0;
-    struct lr_item item;
-    for (uint64_t i = 0; i < worker->ops; i++)
-        good += lr_get(worker->cache, worker->keys[i], KEY_BYTES, worker->buffers, worker->options->value_bytes, &item,
-                       0) == 0;
-    return good;
-}
-
-static uint64_t floor_get_copy(struct worker *worker) {
-    uint64_t good = 0;
-    size_t len;
-    for (uint64_t i = 0; i < worker->ops; i++)
-        good +=
-            floor_get(&worker->floor, worker->keys[i], KEY_BYTES, worker->buffers, worker->options->value_bytes, &len);
-    return good;
-}
-
-static uint64_t read_word(const void *value, size_t len) {
-    uint64_t word = 0;
-    memcpy(&word, value, len < sizeof word ? len : sizeof word);
-    return word;
-}
-
-static uint64_t engine_get_pinned(struct worker *worker) {
-    uint64_t good = 0;
-    struct lr_pin pin;
-    for (uint64_t i = 0; i < worker->ops; i++) {
-        if (lr_pin(worker->cache, worker->keys[i], KEY_BYTES, &pin) != 0)
-            continue;
-        worker->sink += read_word(pin.value, pin.item.value_len);
-        lr_unpin(worker->cache, &pin);
-        good++;
-    }
-    return good;
-}
-
-static uint64_t floor_get_pinned(struct worker *worker) {
-    uint64_t good = 0;
-    size_t len;
-    for (uint64_t i = 0; i < worker->ops; i++) {
-        const void *value = floor_find(&worker->floor, worker->keys[i], KEY_BYTES, &len);
-        if (value == NULL)
-            continue;
-        worker->sink += read_word(value, len);
-        good++;
-    }
-    return good;
-}
-
-static uint64_t engine_get_many(struct worker *worker) {
-    uint64_t good = 0;
-    size_t cap = worker->options->value_bytes;
-    struct lr_read rows[BATCH];
-    for (uint64_t i = 0; i < worker->ops; i += BATCH) {
-        for (unsigned j = 0; j < BATCH; j++)
-            rows[j] = (struct lr_read){
-                .key = worker->keys[i + j], .key_len = KEY_BYTES, .buf = worker->buffers + j * cap, .cap = cap};
-        good += lr_get_many(worker->cache, rows, BATCH, 0);
-    }
-    return good;
-}
-
-static uint64_t floor_get_batch(struct worker *worker) {
-    uint64_t good = 0;
-    size_t cap = worker->options->value_bytes;
-    struct floor_read rows[BATCH];
-    for (uint64_t i = 0; i < worker->ops; i += BATCH) {
-        for (unsigned j = 0; j < BATCH; j++)
-            rows[j] = (struct floor_read){
-                .key = worker->keys[i + j], .key_len = KEY_BYTES, .buf = worker->buffers + j * cap, .cap = cap};
-        good += floor_get_many(&worker->floor, rows, BATCH);
-    }
-    return good;
-}
-
-static uint64_t engine_put(struct worker *worker) {
-    uint64_t good = 0;
-    for (uint64_t i = 0; i < worker->ops; i++) {
-        struct lr_put put = put_of(worker, worker->keys[i]);
-        good += lr_put(worker->cache, &put) == 0;
-    }
-    return good;
-}
-
-static uint64_t floor_put_all(struct worker *worker) {
-    uint64_t good = 0;
-    for (uint64_t i = 0; i < worker->ops; i++)
-        good += floor_put(&worker->floor, worker->keys[i], KEY_BYTES, worker->value, worker->options->value_bytes);
-    return good;
-}
-
-static uint64_t engine_delete(struct worker *worker) {
-    uint64_t good = 0;
-    for (uint64_t i = 0; i < worker->ops; i++)
-        good += lr_delete(worker->cache, worker->keys[i], KEY_BYTES) == 0;
-    return good;
-}
-
-static uint64_t floor_delete_all(struct worker *worker) {
-    uint64_t good = 0;
-    for (uint64_t i = 0; i < worker->ops; i++)
-        good += floor_delete(&worker->floor, worker->keys[i], KEY_BYTES);
-    return good;
-}
-
-static void restore_engine(struct worker *worker) {
-    engine_put(worker);
-}
-
-static void restore_floor(struct worker *worker) {
-    for (uint64_t i = 0; i < worker->ops; i++)
-        floor_restore(&worker->floor, worker->keys[i], KEY_BYTES);
-}
-
-static const struct op {
-    void (*engine_keys)(struct worker *worker); /* before each engine phase */
-    uint64_t (*engine)(struct worker *worker);
-    void (*engine_after)(struct worker *worker); /* not timed; may be NULL */
-    void (*floor_keys)(struct worker *worker);   /* NULL: those of the engine's phase */
-    uint64_t (*floor)(struct worker *worker);
-    void (*floor_after)(struct worker *worker);
-} ops[BENCH_OP_COUNT] = {
-    [BENCH_get_copy] = {draw_keys, engine_get_copy, NULL, NULL, floor_get_copy, NULL},
-    [BENCH_get_pinned] = {draw_keys, engine_get_pinned, NULL, NULL, floor_get_pinned, NULL},
-    [BENCH_get_many] = {draw_keys, engine_get_many, NULL, NULL, floor_get_batch, NULL},
-    [BENCH_put_replace] = {draw_keys, engine_put, NULL, NULL, floor_put_all, NULL},
-    [BENCH_put_evict] = {new_keys, engine_put, NULL, draw_keys, floor_put_all, NULL},
-    [BENCH_delete] = {take_keys, engine_delete, restore_engine, NULL, floor_delete_all, restore_floor},
+const char *const bench_op_names[BENCH_OP_COUNT] = {
+#define X(name, common) #name,
+    BENCH_OPS(X)
+#undef X
 };
 
 /* ---- rounds ----------------------------------------------------------------------------------------------------- */
@@ -284,59 +102,87 @@ static void meet(struct worker *worker) {
         continue;
 }
 
-static void do_phase(struct worker *worker, enum bench_op number, enum phase phase, unsigned round) {
-    const struct op *op = &ops[number];
-    bool engine = phase == ENGINE_ALONE || phase == ENGINE_ALL;
-    bool alone = phase == ENGINE_ALONE || phase == FLOOR_ALONE;
-    if (alone && worker->options->processes == 1)
-        return;
-    if (!(alone && worker->number != 0)) {
-        if (engine)
-            op->engine_keys(worker);
-        else
-            (op->floor_keys ? op->floor_keys : op->engine_keys)(worker);
+static bool is_engine(enum phase phase) {
+    return phase == ENGINE_ALONE || phase == ENGINE_ALL || phase == ENGINE_EACH;
+}
+
+static bool is_wanted(const struct bench_options *options, enum phase phase) {
+    if (phase == ENGINE_ALONE || phase == FLOOR_ALONE)
+        return options->processes > 1;
+    return options->percentiles || (phase != ENGINE_EACH && phase != FLOOR_EACH);
+}
+
+static void make_ready(struct bench_load *load, const struct bench_row_of_ops *op, bool engine) {
+    if (!engine && op->floor_keys != NULL)
+        op->floor_keys(load);
+    else
+        op->engine_keys(load);
+    if (engine && op->engine_before != NULL)
+        op->engine_before(load);
+}
+
+/* Times the operations one by one (a batch is one). */
+static uint64_t do_each(struct worker *worker, bench_work *work, unsigned batch, struct histogram *out) {
+    uint64_t good = 0;
+    for (uint64_t i = 0; i < worker->load.ops; i += batch) {
+        uint64_t before = ticks_now(&worker->ticks);
+        good += work(&worker->load, i, batch);
+        histogram_add(out, ticks_to_ns(&worker->ticks, ticks_now(&worker->ticks) - before));
     }
+    return good;
+}
+
+static void do_phase(struct worker *worker, enum bench_op number, enum phase phase, unsigned round) {
+    const struct bench_row_of_ops *op = &bench_ops[number];
+    struct bench_load *load = &worker->load;
+    const bool engine = is_engine(phase), works = (phase != ENGINE_ALONE && phase != FLOOR_ALONE) || load->number == 0;
+    if (works)
+        make_ready(load, op, engine);
     meet(worker);
-    if (!(alone && worker->number != 0)) {
+    if (works) {
+        bench_work *work = engine ? op->engine : op->floor;
+        static struct histogram unused; /* of rounds that do not count */
+        struct histogram *each = round < WARM_UP ? &unused : &worker->page->each[number][engine ? 0 : 1];
         long preempted = preemptions();
         uint64_t before = ticks_clock_ns();
-        uint64_t good = (engine ? op->engine : op->floor)(worker);
+        uint64_t good = phase < ENGINE_EACH ? work(load, 0, load->ops) : do_each(worker, work, op->batch, each);
         uint64_t spent = ticks_clock_ns() - before;
         if (round >= WARM_UP) {
-            worker->page->ns[number][phase][round - WARM_UP] = (float)((double)spent / (double)worker->ops);
+            worker->page->ns[number][phase][round - WARM_UP] = (float)((double)spent / (double)load->ops);
             worker->page->disturbed[number][phase][round - WARM_UP] = preemptions() != preempted;
         }
         if (engine)
-            worker->page->failed[number] += worker->ops - good;
+            worker->page->failed[number] += load->ops - good;
+        if (engine && op->engine_after != NULL)
+            op->engine_after(load);
+        if (!engine && op->floor_after != NULL)
+            op->floor_after(load);
     }
-    meet(worker);
-    if (!(alone && worker->number != 0)) {
-        void (*after)(struct worker *) = engine ? op->engine_after : op->floor_after;
-        if (after != NULL)
-            after(worker);
-    }
-    if (worker->number == 0)
-        atomic_fetch_add(&worker->shared->done, 1);
+    if (load->number == 0)
+        atomic_fetch_add_explicit(&worker->shared->done, 1, memory_order_relaxed);
 }
 
+/* All phases of a round use the same keys, in whichever order they come. */
 static void do_round(struct worker *worker, enum bench_op number, unsigned round) {
-    /* The same keys for both: each draws from the same state. */
-    const struct draw draw = worker->draw;
-    const uint64_t cursor = worker->cursor;
+    const struct draw draw = worker->load.draw;
+    const uint64_t cursor = worker->load.cursor;
     for (unsigned i = 0; i < PHASES; i++) {
         enum phase phase = (enum phase)(round % 2 == 0 ? i : i ^ 1u);
-        worker->draw = draw;
-        worker->cursor = cursor;
+        if (!is_wanted(worker->options, phase))
+            continue;
+        worker->load.draw = draw;
+        worker->load.cursor = cursor;
         do_phase(worker, number, phase, round);
     }
-    draw_bits(&worker->draw);
+    draw_bits(&worker->load.draw);
 }
 
 /* Round by round and not operation by operation: whatever the machine does for some seconds meets them all. */
 static void do_ops(struct worker *worker, enum bench_op from, enum bench_op to) {
     for (unsigned round = 0; round < WARM_UP + ROUNDS; round++)
         for (unsigned op = from; op < (unsigned)to; op++)
-            do_round(worker, (enum bench_op)op, round);
+            if (worker->options->ops >> op & 1u)
+                do_round(worker, (enum bench_op)op, round);
 }
 
 /* ---- the worker ------------------------------------------------------------------------------------------------- */
@@ -344,7 +190,7 @@ static void do_ops(struct worker *worker, enum bench_op from, enum bench_op to) 
 static int fail(struct worker *worker, int error, const char *what) {
     worker->page->error = error;
     if (worker->page->why[0] == '\0')
-        snprintf(worker->page->why, sizeof worker->page->why, "worker %u: %s: %s", worker->number + 1u, what,
+        snprintf(worker->page->why, sizeof worker->page->why, "worker %u: %s: %s", worker->load.number + 1u, what,
                  lr_error_text(error));
     return error;
 }
@@ -353,43 +199,21 @@ static int attach(struct worker *worker, const char *name) {
     struct lr_options options = lr_options_default();
     options.name = name;
     options.who = "bench worker";
-    int error = lr_cache_attach(&options, &worker->cache, worker->page->why);
+    options.prefault = true;
+    int error = lr_cache_attach(&options, &worker->load.cache, worker->page->why);
     return error == 0 ? 0 : fail(worker, error, "cannot attach");
 }
 
 /* Puts items [from, to) that are this worker's. */
 static int load(struct worker *worker, uint64_t from, uint64_t to) {
-    for (uint64_t item = from + worker->number; item < to; item += worker->options->processes) {
-        uint8_t key[KEY_BYTES];
-        make_key(key, item);
-        struct lr_put put = put_of(worker, key);
-        int error = lr_put(worker->cache, &put);
+    for (uint64_t item = from + worker->load.number; item < to; item += worker->options->processes) {
+        uint8_t key[BENCH_KEY_BYTES];
+        bench_make_key(key, item);
+        struct lr_put put = bench_put_of(&worker->load, key);
+        int error = lr_put(worker->load.cache, &put);
         if (error != 0)
             return fail(worker, error, "cannot load the items");
     }
-    return 0;
-}
-
-static int prepare(struct worker *worker) {
-    const struct bench_options *options = worker->options;
-    uint64_t share = options->items / options->processes;
-    worker->ops = (share < ROUND_OPS ? share : ROUND_OPS) / BATCH * BATCH;
-    worker->draw = draw_seeded(worker->number + 1u);
-    if (options->zipf > 0)
-        worker->zipf = zipf_make(options->items, options->zipf);
-    worker->keys = malloc(worker->ops * sizeof *worker->keys);
-    worker->value = malloc(options->value_bytes + 1u);
-    worker->buffers = malloc(options->value_bytes * BATCH + 1u);
-    int error = floor_create(&worker->floor, options->items, KEY_BYTES, options->value_bytes);
-    if (error != 0 || worker->keys == NULL || worker->value == NULL || worker->buffers == NULL)
-        return fail(worker, LARDER_ENO_MEMORY, "cannot build the floor's table");
-    value_write(worker->value, options->value_bytes, 1, 1, 1);
-    for (uint64_t item = 0; item < options->items; item++) {
-        uint8_t key[KEY_BYTES];
-        make_key(key, item);
-        floor_insert(&worker->floor, key, KEY_BYTES, worker->value, options->value_bytes);
-    }
-    floor_settle(&worker->floor);
     return 0;
 }
 
@@ -409,23 +233,29 @@ static void bind_to_core(unsigned number) {
 
 static int live(struct worker *worker, const char *roomy, const char *full) {
     struct bench_page *shared = worker->shared;
-    bind_to_core(worker->number);
-    if (prepare(worker) != 0 || attach(worker, roomy) != 0 || load(worker, 0, worker->options->items) != 0)
+    struct bench_load *mine = &worker->load;
+    bind_to_core(mine->number);
+    worker->ticks = ticks_calibrate();
+    if (bench_load_prepare(mine) != 0)
+        return fail(worker, LARDER_ENO_MEMORY, "cannot build the floor's table");
+    if (attach(worker, roomy) != 0 || load(worker, 0, worker->options->items) != 0)
         return 1;
     meet(worker);
     do_ops(worker, 0, BENCH_put_evict);
-    lr_cache_detach(worker->cache);
+    lr_cache_detach(mine->cache);
     atomic_fetch_add(&shared->left, 1);
+    if ((worker->options->ops >> BENCH_put_evict & 1u) == 0)
+        return 0;
     while (atomic_load(&shared->stage) != STAGE_FULL)
         usleep(1000);
     /* Half as many again as fit: full beyond doubt, and the hand is on its way. */
     if (attach(worker, full) != 0 || load(worker, 0, worker->options->items / 2u * 3u) != 0)
         return 1;
-    worker->fresh = worker->options->items / worker->options->processes + 1u;
+    mine->fresh = worker->options->items / worker->options->processes + 1u;
     meet(worker);
     do_ops(worker, BENCH_put_evict, BENCH_OP_COUNT);
-    lr_cache_detach(worker->cache);
-    return worker->sink == 1; /* it never is */
+    lr_cache_detach(mine->cache);
+    return mine->sink == 1; /* it never is */
 }
 
 /* ---- the parent ------------------------------------------------------------------------------------------------- */
@@ -448,14 +278,23 @@ static void remember_signal(int number) {
 
 /* Bytes for `items` items: blocks of the engine, and index at `load` of its slots. */
 static uint64_t bytes_for(const struct bench_options *options, double items, double index_load) {
-    double block = (double)((24u + KEY_BYTES + options->value_bytes + 7u) & ~UINT64_C(7));
+    double block = (double)((24u + BENCH_KEY_BYTES + options->value_bytes + 7u) & ~UINT64_C(7));
     return (uint64_t)(items * (block + 8.0 / index_load));
+}
+
+/* Few large items need few stripes, or chance would fill one stripe before the others. 0: as many as usual. */
+static unsigned stripes_for(const struct bench_options *options, uint64_t size) {
+    unsigned stripes = 64;
+    while (stripes > 1 && options->items / stripes < 256 && size / (stripes / 2u) <= (UINT64_C(128) << 20))
+        stripes /= 2u;
+    return stripes == 64 || size / stripes < (UINT64_C(4) << 20) ? 0 : stripes;
 }
 
 static int create_segment(struct parent *parent, const char *name, uint64_t size, char *why) {
     struct lr_options options = lr_options_default();
     options.name = name;
     options.size = size;
+    options.stripes = stripes_for(parent->options, size);
     options.who = "bench";
     int error = lr_cache_create(&options, &parent->cache, why);
     if (error == 0)
@@ -489,7 +328,11 @@ static int start_workers(struct parent *parent, char *why) {
             if (getppid() != self)
                 _exit(1);
             struct worker worker = {
-                .options = parent->options, .shared = parent->shared, .page = &parent->shared->workers[i], .number = i};
+                .options = parent->options,
+                .shared = parent->shared,
+                .page = &parent->shared->workers[i],
+                .load = {.options = parent->options, .number = i},
+            };
             _exit(live(&worker, parent->roomy, parent->full));
         }
         parent->pids[i] = pid;
@@ -531,7 +374,10 @@ static int collect(struct parent *parent, char *why) {
 }
 
 static void print_progress(const struct parent *parent) {
-    unsigned phases = (WARM_UP + ROUNDS) * BENCH_OP_COUNT * (parent->options->processes > 1 ? 4u : 2u);
+    unsigned phases = 0;
+    for (unsigned phase = 0; phase < PHASES; phase++)
+        phases += is_wanted(parent->options, (enum phase)phase);
+    phases *= (WARM_UP + ROUNDS) * (unsigned)__builtin_popcount(parent->options->ops);
     unsigned done = atomic_load(&parent->shared->done);
     if (parent->options->progress && parent->alive > 0)
         fprintf(stderr, "\rbench %3u %%%s\033[K", 100u * done / phases, done == 0 ? ", loading" : "");
@@ -555,8 +401,11 @@ static int watch(struct parent *parent, bool until_left, char *why) {
 static int run_stages(struct parent *parent, struct bench_result *out, char *why) {
     const struct bench_options *options = parent->options;
     struct lr_stat facts;
-    int error =
-        create_segment(parent, parent->roomy, bytes_for(options, (double)options->items * 1.15, 0.5) + (1u << 20), why);
+    /* Stripes do not fill evenly: room for three standard deviations of what one may get. */
+    double items = (double)options->items, slack = items < 16384 ? 3.0 / sqrt(items / 64.0) : 0.0;
+    uint64_t counters = bench_counters(options) * 64u;
+    int error = create_segment(parent, parent->roomy,
+                               bytes_for(options, items * (1.15 + slack), 0.5) + counters + (1u << 20), why);
     atomic_store(&parent->shared->stage, STAGE_ROOMY);
     if (error == 0)
         error = start_workers(parent, why);
@@ -568,6 +417,8 @@ static int run_stages(struct parent *parent, struct bench_result *out, char *why
     out->cache_bytes = facts.cache_bytes;
     out->evictions = facts.stripe_counters[LR_S_evictions];
     destroy_segment(parent);
+    if ((options->ops >> BENCH_put_evict & 1u) == 0)
+        return watch(parent, false, why);
     error = create_segment(parent, parent->full, bytes_for(options, (double)options->items, 0.8), why);
     if (error != 0)
         return error;
@@ -633,10 +484,23 @@ static double median_scaling(const struct parent *parent, enum bench_op op, enum
     return median(values, count);
 }
 
+/* Of what all workers timed one by one. */
+static void read_tails(const struct parent *parent, enum bench_op op, unsigned side, double out[BENCH_PERCENTILES]) {
+    struct histogram all = {0};
+    for (unsigned i = 0; i < parent->options->processes; i++)
+        histogram_merge(&all, &parent->shared->workers[i].each[op][side]);
+    out[BENCH_P50] = histogram_at(&all, 0.5);
+    out[BENCH_P99] = histogram_at(&all, 0.99);
+    out[BENCH_P999] = histogram_at(&all, 0.999);
+    out[BENCH_MAX] = (double)all.highest;
+}
+
 static void sum_up(const struct parent *parent, struct bench_result *out) {
     for (unsigned i = 0; i < BENCH_OP_COUNT; i++) {
         enum bench_op op = (enum bench_op)i;
         struct bench_row *row = &out->rows[op];
+        if ((parent->options->ops >> op & 1u) == 0)
+            continue;
         row->ns = median_ns(parent, op, ENGINE_ALL);
         row->floor_ns = median_ns(parent, op, FLOOR_ALL);
         row->ratio = row->floor_ns > 0 ? row->ns / row->floor_ns : 0;
@@ -645,6 +509,8 @@ static void sum_up(const struct parent *parent, struct bench_result *out) {
             row->scaling = median_scaling(parent, op, ENGINE_ALONE, ENGINE_ALL);
             row->floor_scaling = median_scaling(parent, op, FLOOR_ALONE, FLOOR_ALL);
         }
+        read_tails(parent, op, 0, row->tail_ns);
+        read_tails(parent, op, 1, row->floor_tail_ns);
         for (unsigned worker = 0; worker < parent->options->processes; worker++)
             row->failed += parent->shared->workers[worker].failed[op];
     }

@@ -12,15 +12,8 @@
  * Each worker is a process bound to a core, with a handle of its own on the one segment and a private floor table of
  * the same size. All begin a phase at one agreed instant. The order of engine and floor changes with every round.
  *
- *   op            the engine does                         the floor does
- *   get_copy      lr_get                                  look-up, copy
- *   get_pinned    lr_pin, read 8 bytes, lr_unpin          look-up, read 8 bytes in place
- *   get_many      lr_get_many, 16 keys at a time          the same with prefetching, 16 at a time
- *   put_replace   lr_put of a key that is there           look-up, store of the item's bytes in place
- *   put_evict     lr_put of a new key, segment full       the same as for put_replace
- *   delete        lr_delete of a key that is there        look-up, store of a flag
- *
- * Keys are made outside the timed part, for both alike. What delete removed is put back outside it.
+ * What they do is in bench_ops.h. Percentiles come from rounds of their own, in which each operation is timed
+ * (ticks.h).
  */
 #ifndef LARDER_BENCH_H
 #define LARDER_BENCH_H
@@ -30,11 +23,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* X(name) in the order in which they run and are reported. */
-#define BENCH_OPS(X) X(get_copy) X(get_pinned) X(get_many) X(put_replace) X(delete) X(put_evict)
+/* X(name, common) in the order in which they run and are reported; those without `common` are run when asked for. The
+ * last one has a segment of its own. */
+#define BENCH_OPS(X)                                                                                                   \
+    X(get_copy, true)                                                                                                  \
+    X(get_pinned, true)                                                                                                \
+    X(get_many, true)                                                                                                  \
+    X(get_many_4, false)                                                                                               \
+    X(get_many_64, false)                                                                                              \
+    X(put_replace, true)                                                                                               \
+    X(put_new, false)                                                                                                  \
+    X(delete, true)                                                                                                    \
+    X(increment, false)                                                                                                \
+    X(mixed_95, false)                                                                                                 \
+    X(mixed_50, false)                                                                                                 \
+    X(put_evict, true)
 
 enum bench_op {
-#define X(name) BENCH_##name,
+#define X(name, common) BENCH_##name,
     BENCH_OPS(X)
 #undef X
         BENCH_OP_COUNT
@@ -47,13 +53,18 @@ struct bench_options {
     uint64_t value_bytes;
     double zipf; /* exponent of the keys' popularity; 0: uniform */
     unsigned processes;
+    uint32_t ops;     /* bit BENCH_...: wanted */
+    bool percentiles; /* rounds in which each operation is timed */
     bool progress;
 };
+
+enum bench_percentile { BENCH_P50, BENCH_P99, BENCH_P999, BENCH_MAX, BENCH_PERCENTILES };
 
 struct bench_row {
     double ns, floor_ns, ratio;    /* of one operation of one process, all processes at work */
     double scaling, floor_scaling; /* throughput of all over that of one alone times their number; 1 for one process */
-    uint64_t failed;               /* operations of the engine that did not do what was asked: missed, refused */
+    double tail_ns[BENCH_PERCENTILES], floor_tail_ns[BENCH_PERCENTILES];
+    uint64_t failed; /* operations of the engine that did not do what was asked: missed, refused */
 };
 
 struct bench_result {
@@ -62,6 +73,8 @@ struct bench_result {
     uint64_t evictions;   /* there: should be 0 */
     int interrupted;      /* signal, or 0 */
 };
+
+extern const char *const bench_op_names[BENCH_OP_COUNT];
 
 /* 0, or LARDER_E* with `why` (LR_WHY_BYTES). Its segments are removed whatever happens but SIGKILL. */
 int bench_run(const struct bench_options *options, struct bench_result *out, char *why);

@@ -52,7 +52,7 @@ bool floor_get(const struct floor *floor, const void *key, size_t key_len, void 
 /* The value in place, or NULL. */
 const void *floor_find(const struct floor *floor, const void *key, size_t key_len, size_t *value_len);
 /* As floor_get for each row, with the memory accesses of all rows overlapped. At most FLOOR_BATCH rows. */
-#define FLOOR_BATCH 16u
+#define FLOOR_BATCH 64u
 size_t floor_get_many(const struct floor *floor, struct floor_read *rows, size_t count);
 /* Overwrites the item's head, key and value. False: not there. */
 bool floor_put(struct floor *floor, const void *key, size_t key_len, const void *value, size_t value_len);

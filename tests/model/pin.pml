@@ -7,12 +7,15 @@
  * step; an heir repairs (repair.c) and goes on. The pinner's stores wait in a store buffer (tso.inc). The holder's need
  * none: whatever it loads after a store, a CAS or the unlock's exchange stands between.
  *
+ * The pinner has one hazard. The summary's bit for it is set before the hazard is first claimed, and stays; a release is a
+ * plain store that may reach memory late, but not after the next claim, which is a locked instruction.
+ *
  *   slot word: block 1..BLOCKS | one bit of the incarnation << 2 | PINNED
  *
  * runs: PINS COPIES
  * plants: NO_PIN_FENCE NO_PIN_RECHECK NO_SECOND_SCAN FREE_BEFORE_UNPUBLISH RELEASE_UNSCANNED HELD_UNSCANNED
  * plants: EVICT_PINNED SLIDE_PINNED REPAIR_DROPS_HELD REPAIR_NO_FLAG COPIES+NO_INCARNATION PUBLISH_FIRST REAP_THE_LIVING
- * plants: CAS_BEFORE_HAZARD SLIDE_BEFORE_COPY HELD_LEAKS UPDATE_IN_PLACE
+ * plants: CAS_BEFORE_HAZARD SLIDE_BEFORE_COPY HELD_LEAKS UPDATE_IN_PLACE SUMMARY_AFTER_LOOK
  */
 #ifdef LARGE
 #define OPS 4
@@ -30,7 +33,8 @@
 #define LOW(b) (3 + (b))
 #define HIGH(b) (6 + (b))
 #define HAZARD 10
-#define CELLS 11
+#define SUMMARY 11
+#define CELLS 12
 
 #define CPUS 1 /* the pinner */
 #define DEPTH 2
@@ -54,14 +58,14 @@ bool finished;         /* the reader is done or dead */
 
 proctype pinner(byte me) {
     byte w, again, seen, identity, value, tries, rounds = ROUNDS;
-    bool ok;
+    bool ok, early;
     {
         do
         :: rounds == 0 -> break
         :: else ->
             d_step { rounds--; tries = 2 };
 retry:
-            /* pin_key: look_up, examine */
+            /* pin_key: match */
             if
             :: tries == 0 -> goto next /* the code takes the lock now */
             :: else -> tries--
@@ -73,58 +77,81 @@ retry:
                 :: else
                 fi
             };
-            identity = mem[INC(BLOCK(w))]; /* lr_head_read */
-            atomic {
-                again = mem[SLOT];
-                if
-                :: !SAME(again, w) -> goto retry
-                :: SAME(again, w) && (identity & 1) != BITS(w) -> goto next
-                :: else
-                fi
-            };
-            /* pin_found */
-#ifndef CAS_BEFORE_HAZARD
-            STORE(HAZARD, BLOCK(w));
+            /* pin_key holds the block first and looks at it then; pin_again has looked at it (examine). */
+            if
+            :: early = 1
+            :: early = 0;
+                identity = mem[INC(BLOCK(w))];
+                atomic {
+                    again = mem[SLOT];
+                    if
+                    :: !SAME(again, w) -> goto retry
+                    :: SAME(again, w) && (identity & 1) != BITS(w) -> goto next
+                    :: else
+                    fi
+                }
+            fi;
+            /* claim_hazard: the handle's own hazard is free once its release has reached memory. */
+#ifndef SUMMARY_AFTER_LOOK
+            if
+            :: mem[SUMMARY] == 0 -> CAS(SUMMARY, 0, 1)
+            :: else
+            fi;
 #endif
+#ifndef CAS_BEFORE_HAZARD
+#ifdef NO_PIN_FENCE
+            STORE(HAZARD, BLOCK(w));
+#else
+            CAS(HAZARD, 0, BLOCK(w));
+            assert(ok);
+#endif
+#endif
+#ifdef NO_PIN_RECHECK
             again = w;
+#else
+            again = mem[SLOT];
+#endif
 fasten:
             if
             :: !SAME(again, w) -> goto drop
             :: SAME(again, w) && !(again & PINNED) ->
                 CAS(SLOT, again, again | PINNED);
                 if
-                :: ok -> goto settled
+                :: ok -> goto fastened
                 :: else -> again = seen; goto fasten
                 fi
-            :: SAME(again, w) && (again & PINNED) ->
-#ifndef NO_PIN_FENCE
-                FENCE;
+            :: SAME(again, w) && (again & PINNED) -> goto fastened
+            fi;
+fastened:
+#ifdef CAS_BEFORE_HAZARD
+            CAS(HAZARD, 0, BLOCK(w));
 #endif
-#ifdef NO_PIN_RECHECK
-                goto pinned;
+#ifdef SUMMARY_AFTER_LOOK
+            mem[SUMMARY] = 1;
 #endif
+            if
+            :: early ->
+                identity = mem[INC(BLOCK(w))]; /* pin_held */
                 again = mem[SLOT];
                 if
-                :: (again & PINNED) && SAME(again, w) -> goto settled
-                :: else -> goto fasten
+                :: !SAME(again, w) -> goto drop
+                :: else -> assert((identity & 1) == BITS(w))
                 fi
-            fi;
-settled:
-#ifdef CAS_BEFORE_HAZARD
-            STORE(HAZARD, BLOCK(w));
-#endif
-            again = mem[SLOT];
-            if
-            :: !SAME(again, w) -> goto drop
-            :: else
-            fi;
-            if
-            :: mem[INC(BLOCK(w))] != identity -> goto drop
-            :: else
-            fi;
 #ifdef NO_PIN_RECHECK
-pinned:
+            :: !early
+#else
+            :: !early -> /* settled */
+                again = mem[SLOT];
+                if
+                :: !SAME(again, w) -> goto drop
+                :: else
+                fi;
+                if
+                :: mem[INC(BLOCK(w))] != identity -> goto drop
+                :: else
+                fi
 #endif
+            fi;
             /* P3: readable, unmoved, unchanged until released. */
             value = mem[LOW(BLOCK(w))];
             assert(mem[HIGH(BLOCK(w))] == value);
@@ -135,13 +162,13 @@ drop:
             STORE(HAZARD, 0);
             goto retry;
 next:
-            atomic { w = 0; again = 0; seen = 0; identity = 0; value = 0; ok = 0; tries = 0 }
+            atomic { w = 0; again = 0; seen = 0; identity = 0; value = 0; ok = 0; early = 0; tries = 0 }
         od
     } unless { kill_pinner };
     atomic {
         pinner_died = kill_pinner;
         finished = 1;
-        w = 0; again = 0; seen = 0; identity = 0; value = 0; ok = 0; tries = 0; rounds = 0
+        w = 0; again = 0; seen = 0; identity = 0; value = 0; ok = 0; early = 0; tries = 0; rounds = 0
     }
 }
 
@@ -190,7 +217,12 @@ over:
 
 #define SET(cell, value) mem[cell] = value
 /* lr_hazard_held; the full fence before it is the CAS that comes before. */
-#define SCAN(b) held = (mem[HAZARD] == (b))
+#define SCAN(b)                                                                                                        \
+    held = mem[SUMMARY] != 0;                                                                                          \
+    if                                                                                                                 \
+    :: held -> held = (mem[HAZARD] == (b))                                                                             \
+    :: else                                                                                                            \
+    fi
 /* As CAS, without a buffer to drain. */
 #define EXCHANGE(cell, expected, desired)                                                                              \
     atomic {                                                                                                           \
@@ -449,7 +481,7 @@ inline reap() {
 #ifdef REAP_THE_LIVING
     :: 1 -> mem[HAZARD] = 0
 #endif
-    :: pinner_died && drained(0) -> atomic { mem[HAZARD] = 0 }
+    :: pinner_died && drained(0) -> mem[HAZARD] = 0; mem[SUMMARY] = 0 /* clear_slot */
     :: else
     fi
 }
