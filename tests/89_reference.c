@@ -84,7 +84,8 @@ static void arc_learns_from_its_ghosts(void) {
 
 static void s3fifo_promotes_at_two_hits_and_from_ghosts(void) {
     expect(REFERENCE_s3fifo, 10, "abcdefghijaakbab", "mmmmmmmmmmhhmmhh"); /* a by hits, b by its ghost */
-    expect(REFERENCE_s3fifo, 10, "abcdefghijbklb", "mmmmmmmmmmhmmm");     /* one hit is not enough */
+    expect(REFERENCE_s3fifo, 10, "abcdefghijkalmnopqrstuva", "mmmmmmmmmmmmmmmmmmmmmmmh"); /* main outlasts probation */
+    expect(REFERENCE_s3fifo, 10, "abcdefghijbklb", "mmmmmmmmmmhmmm");                     /* one hit is not enough */
     expect(REFERENCE_clock, 10, "abcdefghijbklb", "mmmmmmmmmmhmmh");
 }
 
@@ -202,8 +203,9 @@ static void what_is_no_one_stack_is_simulated(void) {
     trace_free(&trace);
 }
 
-/* With room for all, each key misses once whatever the policy; with room for half, none is worse than no cache. */
-static void every_policy_misses_each_key_once_where_all_fits(void) {
+/* With room for all, each key misses once whatever the policy; with room for some, it lies between that and no cache.
+ */
+static void every_policy_misses_each_key_once_where_all_fit(void) {
     struct fixture_random random = fixture_seed("references");
     struct trace trace;
     draw_trace(&trace, &random, 20000);
@@ -216,9 +218,9 @@ static void every_policy_misses_each_key_once_where_all_fits(void) {
         CU_ASSERT_EQUAL(reference_run(&trace, &options, &result), 0);
         CU_ASSERT_EQUAL(result.misses, trace.keys);
         CU_ASSERT_EQUAL(result.evictions, 0);
-        options.capacity = trace.footprint / 2;
+        options.capacity = trace.footprint / 5;
         CU_ASSERT_EQUAL(reference_run(&trace, &options, &result), 0);
-        CU_ASSERT_TRUE(result.misses > trace.keys && result.misses < trace.count / 2);
+        CU_ASSERT_TRUE(result.misses > trace.keys && result.misses < trace.count / 4 * 3);
     }
     trace_free(&trace);
 }
@@ -278,7 +280,7 @@ static void a_table_has_every_policy_at_every_size_of_every_trace(void) {
     CU_ASSERT_TRUE(offered >= 2);
     write_trace("one.csv", WORKLOAD_kv, 20000);
     write_trace("two.csv", WORKLOAD_ttl, 20000);
-    CU_ASSERT_EQUAL(run("replay --trace one.csv --trace two.csv --policy all --sizes 10%%,30%%,2M --reference lru,arc "
+    CU_ASSERT_EQUAL(run("replay --trace one.csv --trace two.csv --policy all --sizes 10%%,30%%,2M --reference arc,lru "
                         "--charge 0,40,block --json"),
                     0);
     json_t *table = json_loads(output, 0, NULL);
@@ -292,8 +294,8 @@ static void a_table_has_every_policy_at_every_size_of_every_trace(void) {
         CU_ASSERT_EQUAL_FATAL(json_array_size(json_object_get(point, "policies")), offered);
         CU_ASSERT_EQUAL_FATAL(json_array_size(json_object_get(point, "references")), 6);
         const json_t *policy = entry(point, "policies", 0), *relative = entry(policy, "relative", 0);
-        double lru = number_at(entry(point, "references", 0), "miss_ratio");
-        double best = fmin(lru, number_at(entry(point, "references", 1), "miss_ratio"));
+        double lru = number_at(entry(point, "references", 1), "miss_ratio");
+        double best = fmin(lru, number_at(entry(point, "references", 0), "miss_ratio"));
         double ours = number_at(policy, "miss_ratio");
         CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(policy, "policy")), "clock");
         CU_ASSERT_TRUE(number_at(policy, "cache_bytes") <= number_at(point, "bytes"));
@@ -302,7 +304,7 @@ static void a_table_has_every_policy_at_every_size_of_every_trace(void) {
         CU_ASSERT_TRUE(fabs(number_at(relative, "to_lru") - (ours / lru - 1)) < 1e-4);
         CU_ASSERT_TRUE(fabs(number_at(relative, "to_best") - (ours / best - 1)) < 1e-4);
         /* Metadata costs hits. */
-        CU_ASSERT_TRUE(number_at(entry(point, "references", 2), "miss_ratio") >= lru);
+        CU_ASSERT_TRUE(number_at(entry(point, "references", 3), "miss_ratio") >= lru);
     }
     json_decref(table);
     CU_ASSERT_EQUAL(run("replay --trace . --sizes 2M,5%% --least 2M"), 0); /* a folder, as a table of text */
@@ -453,7 +455,7 @@ void larder_suite_89_reference(void) {
     ADD(deadlines_and_charges_are_kept_by_all);
     ADD(the_lru_curve_is_lru_at_every_size);
     ADD(what_is_no_one_stack_is_simulated);
-    ADD(every_policy_misses_each_key_once_where_all_fits);
+    ADD(every_policy_misses_each_key_once_where_all_fit);
     ADD(a_table_has_every_policy_at_every_size_of_every_trace);
     ADD(a_references_figure_is_that_of_its_simulation);
     ADD(a_plot_is_well_formed_and_has_a_line_for_each_series);

@@ -151,11 +151,15 @@ static uint64_t next_limit(const struct runs *runs, const struct outcome *ours) 
         double scale = target / (double)last.memory;
         return (uint64_t)((double)last.limit * scale * (scale > 1 ? 1.03 : 0.97));
     }
-    struct outcome best = runs->at[0];
-    for (unsigned i = 0; i < runs->count; i++)
-        best = runs->at[i].limit > best.limit ? runs->at[i] : best;
-    if (best.hit_ratio < ours->hit_ratio)
-        return (double)best.memory < MOST_TIMES * target ? (uint64_t)((double)best.limit * STEP) : 0;
+    struct outcome least = runs->at[0], most = runs->at[0];
+    for (unsigned i = 0; i < runs->count; i++) {
+        least = runs->at[i].limit < least.limit ? runs->at[i] : least;
+        most = runs->at[i].limit > most.limit ? runs->at[i] : most;
+    }
+    if (most.hit_ratio < ours->hit_ratio)
+        return (double)most.memory < MOST_TIMES * target ? (uint64_t)((double)most.limit * STEP) : 0;
+    if (least.hit_ratio > ours->hit_ratio)
+        return (double)least.memory > target / MOST_TIMES ? (uint64_t)((double)least.limit / STEP) : 0;
     if (!find_between(runs, ours->hit_ratio, true, &low, &high) || high.hit_ratio - low.hit_ratio < CLOSE ||
         (double)high.memory < 1.08 * (double)low.memory)
         return 0;
@@ -176,7 +180,7 @@ static void compare(const struct side *side, const struct trace *trace, const ch
     if (memory >= 0)
         printf("   %7.1f MiB for as many hits, %.2f times\n", memory / 1048576, memory / (double)ours->memory);
     else
-        printf("   more than %.1f MiB for as many hits\n", (double)runs.at[runs.count - 1].memory / 1048576);
+        printf("   not found for as many hits in %u runs\n", runs.count);
     fflush(stdout);
 }
 
