@@ -20,6 +20,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,12 @@ struct runs {
     struct outcome at[MOST_RUNS];
     unsigned count;
 };
+
+static volatile sig_atomic_t ended; /* a signal: stop the side, so that nothing of it stays */
+
+static void remember_signal(int number) {
+    ended = number;
+}
 
 /* ---- one run ---------------------------------------------------------------------------------------------------- */
 
@@ -69,7 +76,7 @@ static bool drive(const struct side *side, const struct trace *trace, const char
     uint64_t gets = 0, hits = 0;
     unsigned count;
     bool fine = last != NULL;
-    for (size_t at = 0; fine && at < trace->count;) {
+    for (size_t at = 0; fine && ended == 0 && at < trace->count;) {
         at = fill_batch(trace, at, batch, last, ++mark, &count);
         fine = side->get(batch, count) && side->store(batch, count, value);
         for (unsigned i = 0; i < count; i++) {
@@ -79,7 +86,7 @@ static bool drive(const struct side *side, const struct trace *trace, const char
     }
     free(last);
     out->hit_ratio = gets ? (double)hits / (double)gets : 0.0;
-    return fine;
+    return fine && ended == 0;
 }
 
 static struct outcome run_at(const struct side *side, const struct trace *trace, const char *value, uint64_t limit) {
@@ -91,7 +98,7 @@ static struct outcome run_at(const struct side *side, const struct trace *trace,
         exit(1);
     }
     if (!drive(side, trace, value, &out)) {
-        fprintf(stderr, "larder-compare: %s went away\n", side->name);
+        fprintf(stderr, "larder-compare: %s %s\n", side->name, ended ? "was stopped" : "went away");
         side->stop();
         exit(1);
     }
@@ -249,6 +256,8 @@ int main(int argc, char **argv) {
     }
     if (optind == argc || size == 0 || requests == 0)
         return print_usage(stderr), 2;
+    signal(SIGINT, remember_signal);
+    signal(SIGTERM, remember_signal);
     for (int i = optind; i < argc && status == 0; i++)
         status = compare_source(argv[i], size << 20, requests, seed);
     return status;
