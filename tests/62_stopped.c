@@ -7,8 +7,11 @@
 
 #include "stripe.h"
 
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -277,6 +280,49 @@ static void far_older_change_is_stale(void) {
     fixture_destroy(&f);
 }
 
+#define NOT_HERE 77
+
+/* Under seccomp's strict mode any other system call than read, write and exit is a SIGKILL. */
+static int read_in_silence(void *context) {
+    const struct fixture *f = context;
+    struct lr_pin pin;
+    char buf[16];
+    uint64_t wrong = lr_get(f->two, "0", 1, buf, sizeof buf, NULL, 0) != 0; /* joins */
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0)
+        return NOT_HERE;
+    for (unsigned i = 0; i < 20000; i++) {
+        char key[3] = {(char)('0' + i % 10), (char)('0' + i / 10 % 30)};
+        struct lr_read rows[2] = {{.key = "0", .key_len = 1, .buf = buf, .cap = sizeof buf},
+                                  {.key = "absent", .key_len = 6, .buf = buf, .cap = sizeof buf}};
+        wrong += lr_get(f->two, key, 1, buf, sizeof buf, NULL, 0) != 0;
+        wrong += lr_get(f->two, key, 2, buf, sizeof buf, NULL, 0) != LARDER_ENOT_FOUND;
+        wrong += lr_get_many(f->two, rows, 2, 0) != 1;
+        wrong += lr_pin(f->two, key, 1, &pin) != 0;
+        lr_unpin(f->two, &pin);
+    }
+    syscall(SYS_exit, wrong != 0);
+    return 1;
+}
+
+static void gets_make_no_system_call_and_wait_for_no_lock(void) {
+    struct fixture f;
+    struct lr_view held;
+    begin(&f, false);
+    for (unsigned i = 0; i < 10; i++)
+        put(f.one, (char[]){(char)('0' + i), 0}, 0);
+    pid_t child = 0;
+    CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&held, f.one, 0), 0);
+    child = fixture_start(read_in_silence, &f);
+    int status = fixture_wait(child);
+    if (status == NOT_HERE)
+        fixture_skip(__func__, "this kernel has no seccomp");
+    else
+        CU_ASSERT_EQUAL(status, 0);
+    lr_stripe_unlock(&held);
+    (void)lr_reap(f.one);
+    fixture_destroy(&f);
+}
+
 void larder_suite_62_stopped(void);
 void larder_suite_62_stopped(void) {
     CU_pSuite suite = CU_add_suite("62_stopped", NULL, NULL);
@@ -290,4 +336,5 @@ void larder_suite_62_stopped(void) {
     CU_ADD_TEST(suite, every_filling_of_a_block_has_a_number_of_its_own);
     CU_ADD_TEST(suite, what_is_freed_behind_the_gap_joins_it);
     CU_ADD_TEST(suite, far_older_change_is_stale);
+    CU_ADD_TEST(suite, gets_make_no_system_call_and_wait_for_no_lock);
 }

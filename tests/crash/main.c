@@ -1,23 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* larder-crash: goals G1 and G11. See README.md beside this file. */
 #include "crash.h"
+#include "harness.h"
 #include "storm.h"
 #include "sweep.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #define G1_COUNT UINT64_C(200000)
 #define G11_COUNT UINT64_C(2000)
-#define MAX_JOBS 256u
 
 static void print_help(void) {
     puts("usage: larder-crash [--goal G1|G11] [--count N] [--seed 0x...] [--jobs N] [--full]\n"
@@ -44,22 +35,14 @@ struct shared {
 struct work {
     struct sweep_options options;
     struct shared *shared;
-    unsigned jobs;
+    uint64_t jobs;
     uint64_t at_random; /* cycles of each state; 0: the sweep */
 };
 
-static void *map_shared(size_t bytes) {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
-        perror("larder-crash: mmap");
-        exit(2);
-    }
-    return memory;
-}
-
 /* Tasks are the states, and the names at the end. */
-static void do_job(const struct work *work) {
-    crash = map_shared(sizeof *crash);
+static void do_job(const void *context) {
+    const struct work *work = context;
+    crash = harness_share(sizeof *crash);
     for (;;) {
         unsigned task = atomic_fetch_add(&work->shared->totals.next, 1);
         if (task > scenario_state_count)
@@ -78,50 +61,15 @@ static void do_job(const struct work *work) {
     }
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+static void tell(const void *context) {
+    const struct totals *totals = &((const struct work *)context)->shared->totals;
+    fprintf(stderr, "larder-crash: %" PRIu64 " deaths, %" PRIu64 " operations in states done, %" PRIu64 " failures\n",
+            atomic_load(&totals->cycles), atomic_load(&totals->pairs_done), atomic_load(&totals->failures));
 }
 
-/* Forks the jobs and waits; a job that dies is a failure. */
 static void run_jobs(const struct work *work) {
-    unsigned left = 0;
-    uint64_t told_ns = now_ns();
     atomic_store(&work->shared->totals.next, 0);
-    fflush(NULL);
-    for (unsigned i = 0; i < work->jobs; i++) {
-        pid_t child = fork();
-        if (child == 0) {
-            do_job(work);
-            fflush(stdout);
-            _exit(0);
-        }
-        left += child > 0;
-    }
-    while (left > 0) {
-        int status;
-        pid_t child = waitpid(-1, &status, WNOHANG);
-        if (child > 0) {
-            left--;
-            if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-                printf("FAILED a job died: status %x\n", (unsigned)status);
-                atomic_fetch_add(&work->shared->totals.failures, 1);
-            }
-            continue;
-        }
-        if (child < 0 && errno != EINTR)
-            break;
-        struct timespec pause = {.tv_nsec = 50000000};
-        nanosleep(&pause, NULL);
-        if (now_ns() - told_ns > UINT64_C(5000000000)) {
-            told_ns = now_ns();
-            fprintf(stderr,
-                    "larder-crash: %" PRIu64 " deaths, %" PRIu64 " operations in states done, %" PRIu64 " failures\n",
-                    atomic_load(&work->shared->totals.cycles), atomic_load(&work->shared->totals.pairs_done),
-                    atomic_load(&work->shared->totals.failures));
-        }
-    }
+    atomic_fetch_add(&work->shared->totals.failures, harness_run_jobs((unsigned)work->jobs, do_job, tell, work));
 }
 
 /* ---- goals ---------------------------------------------------------------------------------------------------- */
@@ -140,7 +88,7 @@ static unsigned tell_unreached(const struct shared *shared) {
 
 static bool run_g1(struct work *work, uint64_t count) {
     struct totals *totals = &work->shared->totals;
-    const uint64_t started_ns = now_ns();
+    const uint64_t started_ns = harness_now_ns();
     const bool whole = work->options.state == NULL;
     run_jobs(work);
     uint64_t swept = atomic_load(&totals->cycles);
@@ -153,7 +101,7 @@ static bool run_g1(struct work *work, uint64_t count) {
             work->options.seed++;
         }
     }
-    const double seconds = (double)(now_ns() - started_ns) / 1e9;
+    const double seconds = (double)(harness_now_ns() - started_ns) / 1e9;
     printf("G1: %u crash points, %" PRIu64 " operations in states, %" PRIu64 " deaths swept, %" PRIu64
            " with one in the repair; %.0f a second\n",
            crash_point_count(), atomic_load(&totals->pairs_done), swept, atomic_load(&totals->second),
@@ -164,9 +112,9 @@ static bool run_g1(struct work *work, uint64_t count) {
 }
 
 static bool run_g11(struct work *work, uint64_t count) {
-    const uint64_t started_ns = now_ns();
+    const uint64_t started_ns = harness_now_ns();
     struct storm_totals *totals = &work->shared->storm;
-    pid_t children[MAX_JOBS];
+    pid_t children[HARNESS_MAX_JOBS];
     fflush(NULL);
     for (unsigned i = 0; i < work->jobs; i++) {
         children[i] = fork();
@@ -185,7 +133,7 @@ static bool run_g11(struct work *work, uint64_t count) {
     }
     storm_tell(totals);
     printf("GOAL G11 count=%" PRIu64 " unit=killed-creators failures=%" PRIu64 " seconds=%.1f seed=0x%" PRIx64 "\n",
-           atomic_load(&totals->killed), atomic_load(&totals->failures), (double)(now_ns() - started_ns) / 1e9,
+           atomic_load(&totals->killed), atomic_load(&totals->failures), (double)(harness_now_ns() - started_ns) / 1e9,
            work->options.seed);
     return atomic_load(&totals->failures) == 0;
 }
@@ -205,73 +153,49 @@ static int usage(void) {
     return 2;
 }
 
-int main(int argc, char **argv) {
-    static const struct option names[] = {
-        {"help", no_argument, NULL, 'h'},
-        {"goal", required_argument, NULL, 'g'},
-        {"count", required_argument, NULL, 'c'},
-        {"seed", required_argument, NULL, 's'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"full", no_argument, NULL, 'f'},
-        {"state", required_argument, NULL, 't'},
-        {"operation", required_argument, NULL, 'o'},
-        {"death", required_argument, NULL, 'd'},
-        {"list", no_argument, NULL, 'l'},
-        {NULL, 0, NULL, 0},
-    };
-    struct work work = {.options = {.operation = -1}, .jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN)};
-    uint64_t count = 0;
-    bool g1 = true, g11 = true;
+/* --death K or K,J. */
+static void read_death(const char *text, struct sweep_options *options) {
     char *end;
-    if (getrandom(&work.options.seed, sizeof work.options.seed, 0) < 0)
-        work.options.seed = now_ns();
-    for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        switch (option) {
-        case 'h':
-            print_help();
-            return 0;
-        case 'l':
-            return list();
-        case 'g':
-            g1 = strcmp(optarg, "G1") == 0;
-            g11 = strcmp(optarg, "G11") == 0;
-            if (!g1 && !g11)
-                return usage();
-            break;
-        case 'c':
-            count = strtoull(optarg, NULL, 0);
-            break;
-        case 's':
-            work.options.seed = strtoull(optarg, NULL, 0);
-            break;
-        case 'j':
-            work.jobs = (unsigned)strtoul(optarg, NULL, 0);
-            break;
-        case 'f':
-            work.options.full = true;
-            break;
-        case 't':
-            work.options.state = optarg;
-            if (scenario_state_number(optarg) < 0)
-                return usage();
-            break;
-        case 'o':
-            work.options.operation = scenario_operation_number(optarg);
-            if (work.options.operation < 0)
-                return usage();
-            break;
-        case 'd':
-            work.options.first = strtoull(optarg, &end, 0);
-            work.options.second = *end == ',' ? strtoull(end + 1, NULL, 0) : 0;
-            break;
-        default:
-            return usage();
-        }
-    }
-    if (optind != argc || work.jobs == 0 || work.jobs > MAX_JOBS || crash_point_count() > CRASH_POINTS)
+    options->first = strtoull(text, &end, 0);
+    options->second = *end == ',' ? strtoull(end + 1, NULL, 0) : 0;
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
+    struct work work = {.options = {.operation = -1, .seed = harness_seed()}, .jobs = harness_cores()};
+    uint64_t count = 0;
+    const char *goal = NULL, *operation = NULL, *death = NULL;
+    bool help = false, listing = false;
+    const struct harness_option options[] = {
+        {.name = "help", .flag = &help},
+        {.name = "goal", .text = &goal},
+        {.name = "count", .number = &count},
+        {.name = "seed", .number = &work.options.seed},
+        {.name = "jobs", .number = &work.jobs},
+        {.name = "full", .flag = &work.options.full},
+        {.name = "state", .text = &work.options.state},
+        {.name = "operation", .text = &operation},
+        {.name = "death", .text = &death},
+        {.name = "list", .flag = &listing},
+        {.name = NULL},
+    };
+    if (!harness_parse(argv, options) || work.jobs == 0 || work.jobs > HARNESS_MAX_JOBS ||
+        crash_point_count() > CRASH_POINTS)
+        return usage();
+    if (help)
+        return print_help(), 0;
+    if (listing)
+        return list();
+    const bool g1 = goal == NULL || strcmp(goal, "G1") == 0, g11 = goal == NULL || strcmp(goal, "G11") == 0;
+    if (operation != NULL)
+        work.options.operation = scenario_operation_number(operation);
+    if (death != NULL)
+        read_death(death, &work.options);
+    if ((!g1 && !g11) || (operation != NULL && work.options.operation < 0) ||
+        (work.options.state != NULL && scenario_state_number(work.options.state) < 0))
         return usage();
     setvbuf(stdout, NULL, _IOLBF, 0);
-    work.shared = map_shared(sizeof *work.shared);
+    work.shared = harness_share(sizeof *work.shared);
     work.options.totals = &work.shared->totals;
     crash_reached = work.shared->reached;
     printf("larder-crash: seed 0x%" PRIx64 "\n", work.options.seed);

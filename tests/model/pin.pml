@@ -18,9 +18,9 @@
  * plants: CAS_BEFORE_HAZARD SLIDE_BEFORE_COPY HELD_LEAKS UPDATE_IN_PLACE SUMMARY_AFTER_LOOK
  */
 #ifdef LARGE
-#define OPS 4
+#define OPS 3
 #define ROUNDS 2
-#define BLOCKS 3
+#define BLOCKS 2
 #else
 #define OPS 3
 #define ROUNDS 1 /* the flag of an earlier pin may stand at the start */

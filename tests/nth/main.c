@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* larder-nth: goal G12, the k-th call of libc fails. See README.md beside this file. */
 #include "cases.h"
+#include "harness.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
 
-#define MAX_JOBS 256u
 #define JOBS_PER_CORE 4u /* a case mostly waits: for the programs' timers and the peer */
 #define FAULTS_TOLD 3u   /* of one call in one scenario */
 
@@ -30,7 +23,7 @@ struct shared {
 
 struct work {
     struct shared *shared;
-    unsigned jobs;
+    uint64_t jobs;
     const char *scenario; /* NULL: all */
     int call;             /* -1: all */
     uint64_t k;           /* 0: all */
@@ -46,12 +39,6 @@ static unsigned scenario_count(void) {
 static const struct nth_scenario *scenario_at(unsigned i) {
     return i < program_scenario_count ? &program_scenarios[program_scenario_count - 1 - i]
                                       : &library_scenarios[i - program_scenario_count];
-}
-
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static struct bench *open_bench(void) {
@@ -159,7 +146,8 @@ static void fail_call(const struct work *work, struct bench *bench, const struct
 }
 
 /* Tasks are calls of scenarios. */
-static void do_job(const struct work *work) {
+static void do_job(const void *context) {
+    const struct work *work = context;
     struct bench *bench = open_bench();
     const struct nth_scenario *begun = NULL;
     for (;;) {
@@ -192,39 +180,11 @@ static void do_job(const struct work *work) {
     close_bench(bench);
 }
 
-static void run_jobs(const struct work *work) {
-    unsigned left = 0;
-    uint64_t told_ns = now_ns();
-    fflush(NULL);
-    for (unsigned i = 0; i < work->jobs; i++) {
-        pid_t child = fork();
-        if (child == 0) {
-            do_job(work);
-            fflush(stdout);
-            _exit(0);
-        }
-        left += child > 0;
-    }
-    while (left > 0) {
-        int status;
-        pid_t child = waitpid(-1, &status, WNOHANG);
-        if (child > 0) {
-            left--;
-            if (status != 0) {
-                printf("FAILED a job died: status %x\n", (unsigned)status);
-                atomic_fetch_add(&work->shared->failures, 1);
-            }
-            continue;
-        }
-        struct timespec pause = {.tv_nsec = 50000000};
-        nanosleep(&pause, NULL);
-        if (now_ns() - told_ns > UINT64_C(5000000000)) {
-            told_ns = now_ns();
-            fprintf(stderr, "larder-nth: %" PRIu64 " cases, %u of %u calls of scenarios begun, %" PRIu64 " failures\n",
-                    atomic_load(&work->shared->cases), atomic_load(&work->shared->next),
-                    scenario_count() * NTH_CALL_COUNT, atomic_load(&work->shared->failures));
-        }
-    }
+static void tell_progress(const void *context) {
+    const struct shared *shared = ((const struct work *)context)->shared;
+    fprintf(stderr, "larder-nth: %" PRIu64 " cases, %u of %u calls of scenarios begun, %" PRIu64 " failures\n",
+            atomic_load(&shared->cases), atomic_load(&shared->next), scenario_count() * NTH_CALL_COUNT,
+            atomic_load(&shared->failures));
 }
 
 static int usage(int status) {
@@ -248,66 +208,48 @@ static int list(void) {
     return 0;
 }
 
+/* The number of a call; -1: there is none of that name. */
+static int find_call(const char *name) {
+    for (unsigned i = 0; i < NTH_CALL_COUNT; i++)
+        if (strcmp(call_names[i], name) == 0)
+            return (int)i;
+    return -1;
+}
+
 int main(int argc, char **argv) {
-    static const struct option names[] = {
-        {"help", no_argument, NULL, 'h'},
-        {"count", required_argument, NULL, 'c'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"scenario", required_argument, NULL, 's'},
-        {"call", required_argument, NULL, 'a'},
-        {"k", required_argument, NULL, 'k'},
-        {"list", no_argument, NULL, 'l'},
-        {"pairs", no_argument, NULL, 'p'},
-        {NULL, 0, NULL, 0},
+    (void)argc;
+    struct work work = {.jobs = JOBS_PER_CORE * harness_cores(), .call = -1, .count = UINT64_MAX};
+    const char *call = NULL;
+    bool help = false, listing = false;
+    const struct harness_option options[] = {
+        {.name = "help", .flag = &help},
+        {.name = "count", .number = &work.count},
+        {.name = "jobs", .number = &work.jobs},
+        {.name = "scenario", .text = &work.scenario},
+        {.name = "call", .text = &call},
+        {.name = "k", .number = &work.k},
+        {.name = "list", .flag = &listing},
+        {.name = "pairs", .flag = &work.pairs},
+        {.name = NULL},
     };
-    struct work work = {
-        .jobs = JOBS_PER_CORE * (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .call = -1, .count = UINT64_MAX};
-    const uint64_t started_ns = now_ns();
-    for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        switch (option) {
-        case 'h':
-            return usage(0);
-        case 'l':
-            return list();
-        case 'p':
-            work.pairs = true;
-            break;
-        case 'c':
-            work.count = strtoull(optarg, NULL, 0);
-            break;
-        case 'j':
-            work.jobs = (unsigned)strtoul(optarg, NULL, 0);
-            break;
-        case 's':
-            work.scenario = optarg;
-            break;
-        case 'a':
-            for (unsigned i = 0; i < NTH_CALL_COUNT; i++)
-                if (strcmp(call_names[i], optarg) == 0)
-                    work.call = (int)i;
-            if (work.call < 0)
-                return usage(2);
-            break;
-        case 'k':
-            work.k = strtoull(optarg, NULL, 0);
-            break;
-        default:
-            return usage(2);
-        }
-    }
-    if (optind != argc || work.jobs == 0 || work.jobs > MAX_JOBS || work.count == 0)
+    const uint64_t started_ns = harness_now_ns();
+    if (!harness_parse(argv, options) || work.jobs == 0 || work.jobs > HARNESS_MAX_JOBS || work.count == 0)
+        return usage(2);
+    if (help)
+        return usage(0);
+    if (listing)
+        return list();
+    if (call != NULL && (work.call = find_call(call)) < 0)
         return usage(2);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    work.shared = mmap(NULL, sizeof *work.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (work.shared == MAP_FAILED)
-        return usage(2);
-    run_jobs(&work);
+    work.shared = harness_share(sizeof *work.shared);
+    atomic_fetch_add(&work.shared->failures, harness_run_jobs((unsigned)work.jobs, do_job, tell_progress, &work));
     for (unsigned i = 0; i < NTH_CALL_COUNT; i++)
         printf("G12: %-16s %" PRIu64 " sites\n", call_names[i], atomic_load(&work.shared->sites[i]));
     printf("G12: in %" PRIu64 " cases libuv aborted larderd, as it does; the segment was whole\n",
            atomic_load(&work.shared->libuv_aborts));
     printf("GOAL G12 count=%" PRIu64 " unit=cases failures=%" PRIu64 " seconds=%.1f seed=0x0\n",
            atomic_load(&work.shared->cases), atomic_load(&work.shared->failures),
-           (double)(now_ns() - started_ns) / 1e9);
+           (double)(harness_now_ns() - started_ns) / 1e9);
     return atomic_load(&work.shared->failures) == 0 ? 0 : 1;
 }

@@ -1,23 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* larder-steps: goal G2, death at every instruction of the release build. See README.md beside this file. */
+#include "harness.h"
 #include "stepping.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #define PAIRS 40u      /* of an operation and a state */
 #define ARENA_SHARE 7u /* without --full: of steps that change only what blocks hold one in so many is judged */
 #define STATES_MAX 64u
-#define MAX_JOBS 256u
 
 struct shared {
     _Atomic uint64_t images, steps, pairs, failures;
@@ -25,8 +15,8 @@ struct shared {
 };
 
 struct work {
-    uint64_t seed;
-    unsigned jobs, share;
+    uint64_t seed, jobs;
+    unsigned share;
     bool chosen[STATES_MAX][SCENARIO_OPERATIONS];
     struct shared *shared;
 };
@@ -38,14 +28,8 @@ static uint64_t mixed(uint64_t x) {
     return x ^ (x >> 31);
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* `count` of all pairs, by the seed. */
-static void choose(struct work *work, unsigned count) {
+static void choose(struct work *work, uint64_t count) {
     for (; count > 0; count--) {
         uint64_t best = UINT64_MAX;
         bool *which = NULL;
@@ -115,7 +99,8 @@ static void step_state(const struct work *work, unsigned state, unsigned number)
     scenario_end(&s);
 }
 
-static void do_job(const struct work *work) {
+static void do_job(const void *context) {
+    const struct work *work = context;
     for (;;) {
         unsigned task = atomic_fetch_add(&work->shared->next, 1);
         if (task >= scenario_state_count)
@@ -129,38 +114,10 @@ static void do_job(const struct work *work) {
     }
 }
 
-static void run_jobs(const struct work *work) {
-    fflush(NULL);
-    for (unsigned i = 0; i < work->jobs; i++) {
-        if (fork() == 0) {
-            do_job(work);
-            fflush(stdout);
-            _exit(0);
-        }
-    }
-    unsigned left = work->jobs;
-    uint64_t told_ns = now_ns();
-    while (left > 0) {
-        int status = 0;
-        pid_t child = waitpid(-1, &status, WNOHANG);
-        if (child > 0 || (child < 0 && errno != EINTR)) {
-            left--;
-            if (child < 0 || status != 0) {
-                printf("FAILED a job died: status %x\n", (unsigned)status);
-                atomic_fetch_add(&work->shared->failures, 1);
-            }
-            continue;
-        }
-        struct timespec pause = {.tv_nsec = 50000000};
-        nanosleep(&pause, NULL);
-        if (now_ns() - told_ns > UINT64_C(5000000000)) {
-            told_ns = now_ns();
-            fprintf(stderr,
-                    "larder-steps: %" PRIu64 " operations in states, %" PRIu64 " images, %" PRIu64 " failures\n",
-                    atomic_load(&work->shared->pairs), atomic_load(&work->shared->images),
-                    atomic_load(&work->shared->failures));
-        }
-    }
+static void tell(const void *context) {
+    const struct shared *shared = ((const struct work *)context)->shared;
+    fprintf(stderr, "larder-steps: %" PRIu64 " operations in states, %" PRIu64 " images, %" PRIu64 " failures\n",
+            atomic_load(&shared->pairs), atomic_load(&shared->images), atomic_load(&shared->failures));
 }
 
 static int usage(int status) {
@@ -176,64 +133,43 @@ static int usage(int status) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option names[] = {
-        {"help", no_argument, NULL, 'h'},
-        {"count", required_argument, NULL, 'c'},
-        {"full", no_argument, NULL, 'f'},
-        {"seed", required_argument, NULL, 's'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"state", required_argument, NULL, 't'},
-        {"operation", required_argument, NULL, 'o'},
-        {NULL, 0, NULL, 0},
+    (void)argc;
+    struct work work = {.seed = harness_seed(), .jobs = harness_cores(), .share = ARENA_SHARE};
+    uint64_t count = PAIRS;
+    const char *state_name = NULL, *operation_name = NULL;
+    bool help = false, full = false;
+    const struct harness_option options[] = {
+        {.name = "help", .flag = &help},
+        {.name = "count", .number = &count},
+        {.name = "full", .flag = &full},
+        {.name = "seed", .number = &work.seed},
+        {.name = "jobs", .number = &work.jobs},
+        {.name = "state", .text = &state_name},
+        {.name = "operation", .text = &operation_name},
+        {.name = NULL},
     };
-    struct work work = {.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .share = ARENA_SHARE};
-    unsigned count = PAIRS;
-    int state = -1, operation = -1;
-    const uint64_t started_ns = now_ns();
-    if (getrandom(&work.seed, sizeof work.seed, 0) < 0)
-        work.seed = started_ns;
-    for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        switch (option) {
-        case 'h':
-            return usage(0);
-        case 'c':
-            count = (unsigned)strtoul(optarg, NULL, 0);
-            break;
-        case 'f':
-            count = UINT32_MAX;
-            work.share = 1;
-            break;
-        case 's':
-            work.seed = strtoull(optarg, NULL, 0);
-            break;
-        case 'j':
-            work.jobs = (unsigned)strtoul(optarg, NULL, 0);
-            break;
-        case 't':
-            if ((state = scenario_state_number(optarg)) < 0)
-                return usage(2);
-            break;
-        case 'o':
-            if ((operation = scenario_operation_number(optarg)) < 0)
-                return usage(2);
-            break;
-        default:
-            return usage(2);
-        }
+    const uint64_t started_ns = harness_now_ns();
+    if (!harness_parse(argv, options) || work.jobs == 0 || work.jobs > HARNESS_MAX_JOBS ||
+        scenario_state_count > STATES_MAX || (state_name == NULL) != (operation_name == NULL))
+        return usage(2);
+    if (help)
+        return usage(0);
+    const int state = state_name != NULL ? scenario_state_number(state_name) : -1;
+    const int operation = operation_name != NULL ? scenario_operation_number(operation_name) : -1;
+    if (state_name != NULL && (state < 0 || operation < 0))
+        return usage(2);
+    if (full) {
+        count = UINT64_MAX;
+        work.share = 1;
     }
-    if (optind != argc || work.jobs == 0 || work.jobs > MAX_JOBS || scenario_state_count > STATES_MAX ||
-        (state < 0) != (operation < 0))
-        return usage(2);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    work.shared = mmap(NULL, sizeof *work.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (work.shared == MAP_FAILED)
-        return usage(2);
+    work.shared = harness_share(sizeof *work.shared);
     printf("larder-steps: seed 0x%" PRIx64 "\n", work.seed);
     if (state >= 0)
         work.chosen[state][operation] = true;
     else
         choose(&work, count);
-    run_jobs(&work);
+    atomic_fetch_add(&work.shared->failures, harness_run_jobs((unsigned)work.jobs, do_job, tell, &work));
     if (atomic_load(&work.shared->not_permitted) != 0) {
         puts("SKIPPED larder-steps: ptrace is not permitted");
         return 77;
@@ -242,6 +178,6 @@ int main(int argc, char **argv) {
            atomic_load(&work.shared->steps));
     printf("GOAL G2 count=%" PRIu64 " unit=images failures=%" PRIu64 " seconds=%.1f seed=0x%" PRIx64 "\n",
            atomic_load(&work.shared->images), atomic_load(&work.shared->failures),
-           (double)(now_ns() - started_ns) / 1e9, work.seed);
+           (double)(harness_now_ns() - started_ns) / 1e9, work.seed);
     return atomic_load(&work.shared->failures) == 0 ? 0 : 1;
 }
