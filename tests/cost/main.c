@@ -173,8 +173,8 @@ static unsigned judge(const struct count counts[COST_OPERATION_COUNT]) {
 
 static unsigned judge_faults(void) {
     const long faults = cost_faults(true), otherwise = cost_faults(false);
-    printf("page faults of 850,000 operations: %ld in a segment that is in memory, %ld in one that is not mapped yet\n", faults,
-           otherwise);
+    printf("page faults of 850,000 operations: %ld in a segment that is in memory, %ld in one that is not mapped yet\n",
+           faults, otherwise);
     if (faults >= 0 && faults <= FAULTS && otherwise > FAULTS)
         return 0;
     printf("FAILED: at most %d are expected, and more else, or they would not be seen\n", FAULTS);

@@ -17,7 +17,7 @@
     X(get_many, 2, false, "one key of 16")                                                                             \
     X(get_pinned, 2, false, "pin and release")                                                                         \
     X(put_replace, 3, true, "of a key that is there")                                                                  \
-    X(put_evict, 8, true, "of a new key, segment full")                                                               \
+    X(put_evict, 8, true, "of a new key, segment full")                                                                \
     X(delete, 3, true, "of a key that is there")                                                                       \
     X(increment, 3, true, "of a counter")
 
