@@ -3,7 +3,7 @@
  * larderd: from its flags to its end.
  *
  *   read options -> attach or create -> claim the segment's one sidecar role -> listen -> run
- *        SIGHUP: read options again, add and remove peers
+ *        SIGHUP: read options and keys again, add and remove peers
  *        SIGTERM, SIGINT: drain (at most 5 s) -> BYE -> let go of the segment, which stays
  *
  * One thread runs the loop and does all the work. A second one sleeps on the segment's bell and wakes the loop, for a
@@ -26,6 +26,8 @@
 #define TICK_MS 50u
 #define BELL_MS 100u
 #define DRAIN_MS 5000u
+#define WARN_S (14 * 86400)
+#define HOUR_MS 3600000u
 #define LOCK_WAIT_MS 5u /* the loop must not sleep behind a stopped lock holder: the node tries again */
 
 struct daemon {
@@ -46,6 +48,7 @@ struct daemon {
     uv_signal_t term, interrupt, hangup;
     atomic_bool stop_bell;
     uint64_t drain_until_ms; /* 0: not draining */
+    uint64_t keys_told_ms;
     bool stopping;
     int status; /* of the process */
 };
@@ -111,6 +114,46 @@ static void on_end(uv_signal_t *handle, int number) {
     lr_node_drain(daemon->node);
 }
 
+/* ---- keys ------------------------------------------------------------------------------------------------------- */
+
+/* True, and *out is NULL, if none are configured. */
+static bool load_keys(const struct lr_config *config, struct lr_tls **out, char *why) {
+    struct lr_tls_files files = {.cert = config->tls_cert,
+                                 .key = config->tls_key,
+                                 .ca = config->tls_ca,
+                                 .psk = config->tls_psk_file,
+                                 .name = config->tls_name};
+    *out = lr_config_has_keys(config) ? lr_tls_load(&files, why) : NULL;
+    return *out != NULL || !lr_config_has_keys(config);
+}
+
+static void tell_keys(const struct daemon *daemon) {
+    const struct lr_tls *keys = daemon->tcp.keys;
+    if (keys == NULL)
+        return;
+    int64_t left = lr_tls_seconds_left(keys);
+    lr_log(LR_INFO, "keys: %s", lr_tls_describe(keys));
+    if (left < WARN_S)
+        lr_log(left > 0 ? LR_WARN : LR_ERROR, "keys: this host's certificate %s: renew it, then SIGHUP",
+               left > 0 ? "ends within two weeks" : "has ended, and no link can be made any more");
+}
+
+/* True: the keys are as they were, or new ones are in use. */
+static bool reload_keys(struct daemon *daemon, const struct lr_config *config, char *why) {
+    struct lr_tls *keys;
+    if (!load_keys(config, &keys, why))
+        return false;
+    if ((keys != NULL) != (daemon->tcp.keys != NULL)) {
+        snprintf(why, LR_WHY_BYTES, "keys cannot be %s while larderd runs: start it again",
+                 keys != NULL ? "introduced" : "given up");
+        lr_tls_free(keys);
+        return false;
+    }
+    if (keys != NULL)
+        lr_tcp_take_keys(&daemon->tcp, keys);
+    return true;
+}
+
 /* ---- the loop --------------------------------------------------------------------------------------------------- */
 
 static void on_tick(uv_timer_t *timer) {
@@ -122,6 +165,10 @@ static void on_tick(uv_timer_t *timer) {
         daemon->status = exit_status(LARDER_ERETIRED);
         stop(daemon);
         return;
+    }
+    if (lr_node_now(daemon->node) - daemon->keys_told_ms >= HOUR_MS) {
+        daemon->keys_told_ms = lr_node_now(daemon->node);
+        tell_keys(daemon);
     }
     if (daemon->drain_until_ms == 0)
         return;
@@ -198,9 +245,10 @@ static void on_reload(uv_signal_t *handle, int number) {
     struct lr_config *config = malloc(sizeof *config);
     char why[LR_WHY_BYTES] = "out of memory";
     if (config == NULL || lr_config_read(daemon->argc, daemon->argv, config, why) != LR_CONFIG_RUN ||
-        !peers_admitted(daemon, config, false, why)) {
+        !peers_admitted(daemon, config, false, why) || !reload_keys(daemon, config, why)) {
         lr_log(LR_ERROR, "SIGHUP: the configuration stays as it was: %s", why);
     } else {
+        tell_keys(daemon);
         lr_log(LR_INFO, "SIGHUP: peers reloaded before=%u now=%u", daemon->config.peer_count, config->peer_count);
         take_peers(daemon, config);
     }
@@ -250,7 +298,7 @@ static int attach(struct daemon *daemon) {
 static int start_node(struct daemon *daemon) {
     char why[LR_WHY_BYTES];
     struct lr_node_options options = {.name = daemon->config.node,
-                                      .listen = daemon->config.listen,
+                                      .listen = daemon->config.advertise,
                                       .clock_limit_ms = daemon->config.clock_limit_ms,
                                       .tombstone_ms = daemon->config.tombstone_ms,
                                       .pack_least = daemon->config.compress,
@@ -306,6 +354,8 @@ static int run(struct daemon *daemon) {
         return refuse(3, "a thread cannot be started", "");
     lr_log(LR_INFO, "larderd " LARDER_VERSION " started segment=%s node=%s listen=%s peers=%u",
            segment_of(&daemon->config), daemon->config.node, daemon->config.listen, daemon->config.peer_count);
+    tell_keys(daemon);
+    daemon->keys_told_ms = lr_node_now(daemon->node);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     return daemon->status;
 }
@@ -333,11 +383,18 @@ int main(int argc, char **argv) {
     if (loop_error != 0)
         return refuse(3, "the event loop cannot be made", uv_strerror(loop_error));
     lr_tcp_init(&daemon.tcp, &daemon.loop);
+    struct lr_tls *keys;
+    if (!load_keys(&daemon.config, &keys, why))
+        return refuse(2, why, "");
+    lr_tcp_take_keys(&daemon.tcp, keys);
     if (!lr_tcp_admits(&daemon.tcp, daemon.config.listen, true, why)) {
         char text[LR_WHY_BYTES];
         snprintf(text, sizeof text, "listen: %.480s", why);
         return refuse(2, text, "");
     }
+    if (lr_tcp_is_wildcard(daemon.config.advertise))
+        return refuse(
+            2, "listen: peers cannot dial a wildcard address: give advertise, the address by which they know us", "");
     if (!peers_admitted(&daemon, &daemon.config, true, why))
         return refuse(2, why, "");
     int status = attach(&daemon);
@@ -351,5 +408,6 @@ int main(int argc, char **argv) {
         lr_cache_detach(daemon.cache);
     }
     uv_loop_close(&daemon.loop);
+    lr_tcp_take_keys(&daemon.tcp, NULL);
     return status;
 }
