@@ -151,6 +151,14 @@ static bool take_option(const char *name, const char *value, struct lr_config *o
         return take_address(value, out->listen, why);
     if (strcmp(name, "advertise") == 0)
         return take_address(value, out->advertise, why);
+    if (strcmp(name, "discover") == 0)
+        return take_address(value, out->discover, why);
+    if (strcmp(name, "discover_s") == 0) {
+        if (!take_number(value, 1, 3600, &number, why))
+            return false;
+        out->discover_ms = number * 1000;
+        return true;
+    }
     if (strcmp(name, "tls_cert") == 0)
         return take_text(value, out->tls_cert, sizeof out->tls_cert, why);
     if (strcmp(name, "tls_key") == 0)
@@ -313,6 +321,7 @@ enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_con
                               .mode = 0600,
                               .group = (gid_t)-1,
                               .listen = "127.0.0.1:7411",
+                              .discover_ms = 10000,
                               .log_level = LR_INFO,
                               .clock_limit_ms = 2000,
                               .tombstone_ms = 30000};
@@ -368,27 +377,31 @@ void lr_config_help(FILE *to) {
                 *c = '-';
         fprintf(to, "  %-26s %s (default: %s)\n", flag, options[i].sentence, options[i].standard);
     }
-    fputs("  --config FILE              Read an INI file first; flags override it, peers add up\n"
-          "  --help                     Show this text\n"
-          "  --version                  Show the version\n"
-          "\n"
-          "Signals:\n"
-          "  SIGTERM, SIGINT            Send what is not yet acknowledged, for at most 5 s, say what remained, end.\n"
-          "                             A second one ends at once\n"
-          "  SIGHUP                     Read the file again and take over its peers: new ones are dialled, missing\n"
-          "                             ones closed, the others untouched. Read the keys again: they are for links\n"
-          "                             that are made from now on. A mistake in any of it changes nothing; other\n"
-          "                             options are read at the start only\n"
-          "\n"
-          "Exit status: 0 ended by a signal, 1 another larderd has the segment or the address, 2 wrong options,\n"
-          "3 no segment, 4 permission denied, 5 other version, 6 damaged segment.\n"
-          "\n"
-          "Example: two hosts on one machine, and two machines with one key\n"
-          "  larderd --name a --listen 127.0.0.1:7411 --peer 127.0.0.1:7412 &\n"
-          "  larderd --name b --listen 127.0.0.1:7412 --peer 127.0.0.1:7411 &\n"
-          "\n"
-          "  (umask 077 && openssl rand -hex 32 >larder.psk) && scp -p larder.psk 10.0.0.2:\n"
-          "  larderd --name a --tls-psk-file larder.psk --listen 10.0.0.1:7411 --peer 10.0.0.2:7411\n"
-          "  larderd --name a --tls-psk-file larder.psk --listen 10.0.0.2:7411 --peer 10.0.0.1:7411\n",
-          to);
+    fputs(
+        "  --config FILE              Read an INI file first; flags override it, peers add up\n"
+        "  --help                     Show this text\n"
+        "  --version                  Show the version\n"
+        "\n"
+        "Signals:\n"
+        "  SIGTERM, SIGINT            Send what is not yet acknowledged, for at most 5 s, say what remained, end.\n"
+        "                             A second one ends at once\n"
+        "  SIGHUP                     Read the file again: peers that it did not have before are dialled, those that\n"
+        "                             it has no more are closed, all others untouched, also those that `larder\n"
+        "                             peers` has added or removed. Read the keys again: they are for links\n"
+        "                             that are made from now on. A mistake in any of it changes nothing; other\n"
+        "                             options are read at the start only\n"
+        "\n"
+        "While it runs, `larder peers` lists, adds and removes peers, by a Unix socket beside the segment.\n"
+        "\n"
+        "Exit status: 0 ended by a signal, 1 another larderd has the segment or the address, 2 wrong options,\n"
+        "3 no segment, 4 permission denied, 5 other version, 6 damaged segment.\n"
+        "\n"
+        "Example: two hosts on one machine, and two machines with one key\n"
+        "  larderd --name a --listen 127.0.0.1:7411 --peer 127.0.0.1:7412 &\n"
+        "  larderd --name b --listen 127.0.0.1:7412 --peer 127.0.0.1:7411 &\n"
+        "\n"
+        "  (umask 077 && openssl rand -hex 32 >larder.psk) && scp -p larder.psk 10.0.0.2:\n"
+        "  larderd --name a --tls-psk-file larder.psk --listen 10.0.0.1:7411 --peer 10.0.0.2:7411\n"
+        "  larderd --name a --tls-psk-file larder.psk --listen 10.0.0.2:7411 --peer 10.0.0.1:7411\n",
+        to);
 }

@@ -27,6 +27,8 @@
     X(listen, "ADDRESS:PORT", "127.0.0.1:7411", "Where peers reach this host; without keys a loopback address")        \
     X(advertise, "HOST:PORT", "listen", "How peers know this host, where that is not the address it listens at")       \
     X(peer, "HOST:PORT", "none", "Another host's larderd; repeat it for each. That host needs this one as its peer")   \
+    X(discover, "HOST:PORT", "none", "A name whose addresses are peers, all of them but this host itself")             \
+    X(discover_s, "SECONDS", "10", "How often that name is looked up")                                                 \
     X(tls_cert, "FILE", "none", "This host's certificate in PEM, and those between it and the peers' tls_ca")          \
     X(tls_key, "FILE", "none", "Its private key in PEM, readable by its owner only")                                   \
     X(tls_ca, "FILE", "none", "The certificates in PEM that a peer's must chain to")                                   \
@@ -52,6 +54,8 @@ struct lr_config {
     char listen[LR_ADDRESS_BYTES];
     char peers[LR_MAX_PEERS][LR_ADDRESS_BYTES];
     unsigned peer_count;
+    char discover[LR_ADDRESS_BYTES];
+    uint64_t discover_ms;
     char advertise[LR_ADDRESS_BYTES];
     char tls_cert[PATH_MAX], tls_key[PATH_MAX], tls_ca[PATH_MAX], tls_psk_file[PATH_MAX];
     char tls_name[256];

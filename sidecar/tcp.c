@@ -53,7 +53,7 @@ static bool admits(const struct lr_tcp *tcp, const struct sockaddr *address) {
     return tcp->keys != NULL || is_loopback(address);
 }
 
-static void print_address(const struct sockaddr *address, char out[LR_ADDRESS_BYTES]) {
+void lr_tcp_print_address(const struct sockaddr *address, char out[LR_ADDRESS_BYTES]) {
     char host[64] = "?";
     bool six = address->sa_family == AF_INET6;
     in_port_t port = six ? ((const struct sockaddr_in6 *)(const void *)address)->sin6_port
@@ -69,7 +69,7 @@ static void remote_of(struct connection *connection, char out[LR_ADDRESS_BYTES])
     struct sockaddr_storage address = {0};
     int len = sizeof address;
     uv_tcp_getpeername(&connection->handle, (struct sockaddr *)&address, &len);
-    print_address((struct sockaddr *)&address, out);
+    lr_tcp_print_address((struct sockaddr *)&address, out);
 }
 
 /* ---- ends ------------------------------------------------------------------------------------------------------ */
@@ -368,17 +368,10 @@ static void on_retry_closed(uv_handle_t *handle) {
     try_next(connection, "no address answers");
 }
 
-/* The host that a peer's certificate must bear. */
-static void host_of(const char *address, char out[LR_ADDRESS_BYTES]) {
-    char port[6], why[LR_WHY_BYTES];
-    if (!lr_config_split(address, out, port, why))
-        out[0] = '\0';
-}
-
 /* Begins TLS. False without memory. */
 static bool secure(struct connection *connection) {
     char host[LR_ADDRESS_BYTES];
-    host_of(connection->dialled, host);
+    lr_roster_host(connection->tcp->roster, connection->dialled, host);
     connection->tls = lr_tls_begin(connection->tcp->keys, connection->dialled[0] != '\0' ? host : NULL);
     connection->shaking = connection->tls != NULL;
     if (connection->shaking)
@@ -414,7 +407,7 @@ static void on_connect(uv_connect_t *request, int status) {
 static void try_next(struct connection *connection, const char *why) {
     while (connection->address != NULL && !admits(connection->tcp, connection->address->ai_addr)) {
         char text[LR_ADDRESS_BYTES];
-        print_address(connection->address->ai_addr, text);
+        lr_tcp_print_address(connection->address->ai_addr, text);
         lr_log(LR_ERROR, "peer %s: %s " LOOPBACK_ONLY, connection->dialled, text);
         why = LOOPBACK_ONLY;
         connection->address = connection->address->ai_next;
@@ -439,7 +432,7 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
     for (const struct addrinfo *at = addresses; at != NULL; at = at->ai_next)
         if (admits(connection->tcp, at->ai_addr)) {
             char text[LR_ADDRESS_BYTES];
-            print_address(at->ai_addr, text);
+            lr_tcp_print_address(at->ai_addr, text);
             lr_peer_resolved(connection->link->peer, text);
         }
     if (status != 0)
@@ -545,12 +538,12 @@ static bool proves(void *self, void *of, const char *address) {
     struct connection *connection = of;
     char host[LR_ADDRESS_BYTES];
     (void)self;
-    host_of(address, host);
+    lr_roster_host(connection->tcp->roster, address, host);
     return connection->tls == NULL || lr_tls_proves(connection->tls, host);
 }
 
-void lr_tcp_init(struct lr_tcp *tcp, uv_loop_t *loop) {
-    *tcp = (struct lr_tcp){.loop = loop};
+void lr_tcp_init(struct lr_tcp *tcp, uv_loop_t *loop, const struct lr_roster *roster) {
+    *tcp = (struct lr_tcp){.loop = loop, .roster = roster};
     tcp->world = (struct lr_world){.self = tcp,
                                    .now_ms = now_ms,
                                    .wall_ms = wall_ms,
@@ -602,8 +595,9 @@ bool lr_tcp_admits(struct lr_tcp *tcp, const char *address, bool resolve_names, 
 }
 
 bool lr_tcp_is_wildcard(const char *address) {
-    char host[LR_ADDRESS_BYTES];
-    host_of(address, host);
+    char host[LR_ADDRESS_BYTES], port[6], why[LR_WHY_BYTES];
+    if (!lr_config_split(address, host, port, why))
+        return false;
     return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
 }
 

@@ -18,6 +18,7 @@
 #define LR_TCP_H
 
 #include "node.h"
+#include "roster.h"
 #include "tls.h"
 
 #include <uv.h>
@@ -27,6 +28,7 @@ struct connection;
 struct lr_tcp {
     uv_loop_t *loop;
     struct lr_node *node;
+    const struct lr_roster *roster; /* whom a peer's certificate must be for */
     struct lr_world world;
     struct lr_tls *keys;                /* NULL: none */
     struct connection *oldest, *newest; /* those who dialled us and have not yet proved who they are */
@@ -41,7 +43,7 @@ struct lr_tcp {
 };
 
 /* Fills tcp->world; the node is set by lr_tcp_listen. */
-void lr_tcp_init(struct lr_tcp *tcp, uv_loop_t *loop);
+void lr_tcp_init(struct lr_tcp *tcp, uv_loop_t *loop, const struct lr_roster *roster);
 /* From now on connections are opened with these keys, which are then tcp's; the others stay as they are. */
 void lr_tcp_take_keys(struct lr_tcp *tcp, struct lr_tls *keys);
 /* 0, or -1 with `why`: not a loopback address, or it cannot be bound. */
@@ -50,6 +52,8 @@ int lr_tcp_listen(struct lr_tcp *tcp, struct lr_node *node, const char *address,
 bool lr_tcp_is_wildcard(const char *address);
 /* No more connections are made; those of links are the node's to end. */
 void lr_tcp_stop(struct lr_tcp *tcp);
+/* "address:port", IPv6 in brackets. */
+void lr_tcp_print_address(const struct sockaddr *address, char out[LR_ADDRESS_BYTES]);
 /* How a link is secured, for a human. */
 const char *lr_tcp_secured_by(const struct lr_link *link);
 /* False with `why` if there are no keys and the host of "host:port" is certainly not loopback. A name is resolved here

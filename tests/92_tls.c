@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Who is at the other end? Two sessions (sidecar/tls.h) in one process, and what somebody in between or at the other
- * end can do to them. Daemons with keys: 93_keys.
+ * end can do to them. Daemons with keys: 95_keys.
  */
 #include "tls.h"
 

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #define PATIENCE_MS 10000u
+#define STARTED " started segment="
 
 unsigned host_free_port(void) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -39,6 +40,7 @@ void host_configure(const struct host *host, const char *lines) {
 
 void host_start(struct host *host) {
     char command[2048];
+    unsigned before = host_log_count(host, STARTED);
     snprintf(command, sizeof command, "exec %s %s --config %s", host->wrapper, fixture_program("larderd"),
              host->config);
     fflush(NULL);
@@ -59,7 +61,9 @@ void host_start(struct host *host) {
     if (host->cache == NULL)
         host_show_log(host);
     CU_ASSERT_PTR_NOT_NULL_FATAL(host->cache);
-    CU_ASSERT(host_will_log(host, " started segment="));
+    for (unsigned ms = 0; host_log_count(host, STARTED) == before && ms < PATIENCE_MS; ms += 10)
+        fixture_sleep_ms(10);
+    CU_ASSERT_EQUAL(host_log_count(host, STARTED), before + 1);
 }
 
 void host_signal(const struct host *host, int number) {

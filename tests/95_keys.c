@@ -426,9 +426,9 @@ static void keys_that_cannot_be_used_end_the_start(void) {
     expect_refusal(arguments, "give advertise");
 }
 
-void larder_suite_93_keys(void);
-void larder_suite_93_keys(void) {
-    CU_pSuite suite = CU_add_suite("93_keys", NULL, NULL);
+void larder_suite_95_keys(void);
+void larder_suite_95_keys(void) {
+    CU_pSuite suite = CU_add_suite("95_keys", NULL, NULL);
     CU_ADD_TEST(suite, keys_that_cannot_be_used_end_the_start);
     CU_ADD_TEST(suite, a_host_that_claims_to_be_another_is_refused);
     CU_ADD_TEST(suite, a_crowd_of_strangers_neither_fills_memory_nor_keeps_a_peer_out);
