@@ -173,6 +173,7 @@ static uint64_t items_of(const struct lr_node *node) {
 static void say_hello(struct lr_link *link) {
     struct lr_node *node = link->node;
     struct wire_hello hello = {.protocol = WIRE_PROTOCOL,
+                               .least = WIRE_PROTOCOL_LEAST,
                                .incarnation = {node->incarnation[0], node->incarnation[1]},
                                .origin = lr_origin(node->cache),
                                .highest = lr_highest_version(node->cache),
