@@ -10,9 +10,12 @@
 
 #include "names.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #define LR_CONTROL_SUFFIX "+control"
 
@@ -33,6 +36,20 @@ static inline int lr_control_address(const struct lr_options *options, struct so
     return lr_error_explain(LARDER_EINVALID, why,
                             "%.200s" LR_CONTROL_SUFFIX " is longer than a socket's name may be (%zu)", file,
                             sizeof out->sun_path - 1);
+}
+
+/* Removes what a larderd that was killed left there: a socket at which nobody listens. False: something else is there.
+ */
+static inline bool lr_control_clear(const struct sockaddr_un *address) {
+    struct stat file;
+    if (lstat(address->sun_path, &file) != 0)
+        return true;
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool stale = S_ISSOCK(file.st_mode) && probe >= 0 &&
+                 connect(probe, (const struct sockaddr *)address, sizeof *address) != 0 && errno == ECONNREFUSED;
+    if (probe >= 0)
+        close(probe);
+    return stale && unlink(address->sun_path) == 0;
 }
 
 #endif

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -123,26 +122,14 @@ static void on_incoming(uv_stream_t *listener, int status) {
 /* ---- the socket ---------------------------------------------------------------------------------------------------
  */
 
-/* We have the segment's sidecar role, so a socket at which nobody listens was left by a larderd that was killed. */
-static bool clear(const struct sockaddr_un *address, char *why) {
-    struct stat file;
-    if (lstat(address->sun_path, &file) != 0)
-        return true;
-    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool stale = S_ISSOCK(file.st_mode) && probe >= 0 &&
-                 connect(probe, (const struct sockaddr *)address, sizeof *address) != 0 && errno == ECONNREFUSED;
-    if (probe >= 0)
-        close(probe);
-    if (stale && unlink(address->sun_path) == 0)
-        return true;
-    snprintf(why, LR_WHY_BYTES, "%.150s is there already, and not ours to remove", address->sun_path);
-    return false;
-}
-
 bool lr_control_start(struct lr_control *control, const struct lr_options *segment, char *why) {
     struct sockaddr_un address;
-    if (lr_control_address(segment, &address, why) != 0 || !clear(&address, why))
+    if (lr_control_address(segment, &address, why) != 0)
         return false;
+    if (!lr_control_clear(&address)) { /* we have the segment's sidecar role, so it is no larderd's */
+        snprintf(why, LR_WHY_BYTES, "%.150s is there already, and not ours to remove", address.sun_path);
+        return false;
+    }
     uv_pipe_init(control->loop, &control->listener, 0);
     control->listener.data = control;
     bool grouped = segment->group != (gid_t)-1;

@@ -284,6 +284,14 @@ static void a_list_of_peers_says_how_it_stands_in_words_and_json(void) {
     expect(peers(&hosts[0], "list"), 0, "LIVE");
     CU_ASSERT_EQUAL(host_stop(&hosts[0], SIGTERM), 0);
     expect(peers(&hosts[0], "list"), 3, "No such file");
+    /* One that is never started again leaves nothing behind its segment. */
+    CU_ASSERT_EQUAL(host_stop(&hosts[1], SIGKILL), -SIGKILL);
+    expect(peers(&hosts[1], "list"), 3, "Connection refused");
+    snprintf(lines, sizeof lines, "%s destroy --force --name %s", fixture_program("larder"), hosts[1].name);
+    CU_ASSERT_EQUAL(fixture_run(lines, out, sizeof out), 0);
+    expect(peers(&hosts[1], "list"), 3, "No such file");
+    lr_cache_detach(hosts[1].cache);
+    hosts[1].cache = NULL;
     tear_down(2);
 }
 
