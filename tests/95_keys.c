@@ -342,7 +342,7 @@ static void a_crowd_of_strangers_neither_fills_memory_nor_keeps_a_peer_out(void)
             fixture_sleep_ms(5); /* so that none waits in the kernel's queue */
     }
     CU_ASSERT(is_let_in(&hosts[0])); /* although all places for strangers are taken */
-    CU_ASSERT(resident_kib(hosts[0].pid) < before + 16384);
+    CU_ASSERT(FIXTURE_SANITIZED || resident_kib(hosts[0].pid) < before + 16384);
     host_start(&hosts[1]);
     expect_exchange("in the middle");
     fixture_sleep_ms(2200);
