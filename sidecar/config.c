@@ -149,6 +149,26 @@ static bool take_option(const char *name, const char *value, struct lr_config *o
         return take_mode(value, &out->mode, why);
     if (strcmp(name, "listen") == 0)
         return take_address(value, out->listen, why);
+    if (strcmp(name, "advertise") == 0)
+        return take_address(value, out->advertise, why);
+    if (strcmp(name, "discover") == 0)
+        return take_address(value, out->discover, why);
+    if (strcmp(name, "discover_s") == 0) {
+        if (!take_number(value, 1, 3600, &number, why))
+            return false;
+        out->discover_ms = number * 1000;
+        return true;
+    }
+    if (strcmp(name, "tls_cert") == 0)
+        return take_text(value, out->tls_cert, sizeof out->tls_cert, why);
+    if (strcmp(name, "tls_key") == 0)
+        return take_text(value, out->tls_key, sizeof out->tls_key, why);
+    if (strcmp(name, "tls_ca") == 0)
+        return take_text(value, out->tls_ca, sizeof out->tls_ca, why);
+    if (strcmp(name, "tls_psk_file") == 0)
+        return take_text(value, out->tls_psk_file, sizeof out->tls_psk_file, why);
+    if (strcmp(name, "tls_name") == 0)
+        return take_text(value, out->tls_name, sizeof out->tls_name, why);
     if (strcmp(name, "peer") == 0)
         return take_peer(value, out, why);
     if (strcmp(name, "node") == 0)
@@ -195,19 +215,23 @@ struct reading {
 };
 
 /* inih calls this for each line "name = value". */
-static int take_line(void *context, const char *section, const char *name, const char *value) {
+static int take_line(void *context, const char *section, const char *key, const char *value) {
     struct reading *reading = context;
-    char detail[LR_WHY_BYTES];
+    char detail[LR_WHY_BYTES], name[64];
+    snprintf(name, sizeof name, "%s", key);
+    for (char *c = name; *c != '\0'; c++) /* as with flags: tls-cert and tls_cert are one */
+        if (*c == '-')
+            *c = '_';
     if (reading->wrong)
         return 1;
     if (section[0] != '\0')
         snprintf(detail, sizeof detail, "section [%.60s] is unknown: the file has no sections", section);
     else if (!is_option(name))
-        snprintf(detail, sizeof detail, "unknown key \"%.60s\": `larderd --help` lists the keys", name);
+        snprintf(detail, sizeof detail, "unknown key \"%.60s\": `larderd --help` lists the keys", key);
     else if (take_option(name, value, reading->out, detail))
         return 1;
     reading->wrong = true;
-    snprintf(reading->why, LR_WHY_BYTES, "%.150s: %s%s%.300s", reading->file, is_option(name) ? name : "",
+    snprintf(reading->why, LR_WHY_BYTES, "%.120s: %s%s%.300s", reading->file, is_option(name) ? name : "",
              is_option(name) ? ": " : "", detail);
     return 1;
 }
@@ -266,11 +290,38 @@ static enum lr_config_outcome walk_flags(int argc, char *const *argv, const char
     return LR_CONFIG_RUN;
 }
 
+bool lr_config_has_keys(const struct lr_config *config) {
+    return config->tls_cert[0] != '\0' || config->tls_psk_file[0] != '\0';
+}
+
+/* What goes together, and what does not. */
+static bool judge(const struct lr_config *config, char *why) {
+    int given = (config->name[0] != '\0') + (config->path[0] != '\0') + (config->memfd[0] != '\0');
+    bool cert = config->tls_cert[0] != '\0', key = config->tls_key[0] != '\0', ca = config->tls_ca[0] != '\0';
+    bool psk = config->tls_psk_file[0] != '\0', name = config->tls_name[0] != '\0';
+    if (given != 1)
+        snprintf(why, LR_WHY_BYTES, "%s: give either name, path or memfd",
+                 given == 0                 ? "no segment is named"
+                 : config->memfd[0] == '\0' ? "both a name and a path are given"
+                                            : "a memfd and a name or path are given");
+    else if (psk && (cert || key || ca || name))
+        snprintf(why, LR_WHY_BYTES, "both tls_psk_file and certificates are given: use one kind of keys");
+    else if (cert != key || key != ca || (name && !cert))
+        snprintf(why, LR_WHY_BYTES, "tls_cert, tls_key and tls_ca go together: %s is missing",
+                 !cert  ? "tls_cert"
+                 : !key ? "tls_key"
+                        : "tls_ca");
+    else
+        return true;
+    return false;
+}
+
 enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_config *out, char *why) {
     *out = (struct lr_config){.size = UINT64_C(64) << 20,
                               .mode = 0600,
                               .group = (gid_t)-1,
                               .listen = "127.0.0.1:7411",
+                              .discover_ms = 10000,
                               .log_level = LR_INFO,
                               .clock_limit_ms = 2000,
                               .tombstone_ms = 30000};
@@ -285,14 +336,10 @@ enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_con
     outcome = walk_flags(argc, argv, NULL, out, why);
     if (outcome != LR_CONFIG_RUN)
         return outcome;
-    int given = (out->name[0] != '\0') + (out->path[0] != '\0') + (out->memfd[0] != '\0');
-    if (given != 1) {
-        snprintf(why, LR_WHY_BYTES, "%s: give either name, path or memfd",
-                 given == 0              ? "no segment is named"
-                 : out->memfd[0] == '\0' ? "both a name and a path are given"
-                                         : "a memfd and a name or path are given");
+    if (out->advertise[0] == '\0')
+        strcpy(out->advertise, out->listen);
+    if (!judge(out, why))
         return LR_CONFIG_WRONG;
-    }
     return LR_CONFIG_RUN;
 }
 
@@ -309,7 +356,11 @@ void lr_config_help(FILE *to) {
         "Attaches to the segment, or creates it if there is none, and leaves it when it ends. Every host takes\n"
         "writes; for each key the newest version wins, everywhere. Also sweeps expired items and frees what dead\n"
         "processes held, so it is of use without a peer. One larderd works on a segment; processes of this host\n"
-        "need none to share their data. There are no keys yet, so that all addresses must be loopback ones.\n"
+        "need none to share their data.\n"
+        "\n"
+        "Between hosts it speaks TLS 1.3, and both sides prove who they are: by certificates (tls_cert, tls_key,\n"
+        "tls_ca), or by a key that all of them share (tls_psk_file). Without keys it uses loopback addresses only.\n"
+        "A file with a secret must belong to root or the user and be readable by nobody else.\n"
         "\n"
         "With --memfd it also keeps the segment, in memory that nobody can truncate. Processes attach to the path\n"
         "unix:SOCKET (as in: larder stat --path unix:SOCKET); mode and group say who may, as for a file. The segment\n"
@@ -326,22 +377,31 @@ void lr_config_help(FILE *to) {
                 *c = '-';
         fprintf(to, "  %-26s %s (default: %s)\n", flag, options[i].sentence, options[i].standard);
     }
-    fputs("  --config FILE              Read an INI file first; flags override it, peers add up\n"
-          "  --help                     Show this text\n"
-          "  --version                  Show the version\n"
-          "\n"
-          "Signals:\n"
-          "  SIGTERM, SIGINT            Send what is not yet acknowledged, for at most 5 s, say what remained, end.\n"
-          "                             A second one ends at once\n"
-          "  SIGHUP                     Read the file again and take over its peers: new ones are dialled, missing\n"
-          "                             ones closed, the others untouched. A file with a mistake changes nothing;\n"
-          "                             other options are read at the start only\n"
-          "\n"
-          "Exit status: 0 ended by a signal, 1 another larderd has the segment or the address, 2 wrong options,\n"
-          "3 no segment, 4 permission denied, 5 other version, 6 damaged segment.\n"
-          "\n"
-          "Example: two hosts on one machine\n"
-          "  larderd --name a --listen 127.0.0.1:7411 --peer 127.0.0.1:7412 &\n"
-          "  larderd --name b --listen 127.0.0.1:7412 --peer 127.0.0.1:7411 &\n",
-          to);
+    fputs(
+        "  --config FILE              Read an INI file first; flags override it, peers add up\n"
+        "  --help                     Show this text\n"
+        "  --version                  Show the version\n"
+        "\n"
+        "Signals:\n"
+        "  SIGTERM, SIGINT            Send what is not yet acknowledged, for at most 5 s, say what remained, end.\n"
+        "                             A second one ends at once\n"
+        "  SIGHUP                     Read the file again: peers that it did not have before are dialled, those that\n"
+        "                             it has no more are closed, all others untouched, also those that `larder\n"
+        "                             peers` has added or removed. Read the keys again: they are for links\n"
+        "                             that are made from now on. A mistake in any of it changes nothing; other\n"
+        "                             options are read at the start only\n"
+        "\n"
+        "While it runs, `larder peers` lists, adds and removes peers, by a Unix socket beside the segment.\n"
+        "\n"
+        "Exit status: 0 ended by a signal, 1 another larderd has the segment or the address, 2 wrong options,\n"
+        "3 no segment, 4 permission denied, 5 other version, 6 damaged segment.\n"
+        "\n"
+        "Example: two hosts on one machine, and two machines with one key\n"
+        "  larderd --name a --listen 127.0.0.1:7411 --peer 127.0.0.1:7412 &\n"
+        "  larderd --name b --listen 127.0.0.1:7412 --peer 127.0.0.1:7411 &\n"
+        "\n"
+        "  (umask 077 && openssl rand -hex 32 >larder.psk) && scp -p larder.psk 10.0.0.2:\n"
+        "  larderd --name a --tls-psk-file larder.psk --listen 10.0.0.1:7411 --peer 10.0.0.2:7411\n"
+        "  larderd --name a --tls-psk-file larder.psk --listen 10.0.0.2:7411 --peer 10.0.0.1:7411\n",
+        to);
 }

@@ -24,8 +24,16 @@
     X(policy, "POLICY", "clock", "What goes when the memory is full, when the segment has to be created: clock, none") \
     X(mode, "OCTAL", "0600", "Permissions of the segment, when it has to be created")                                  \
     X(group, "GROUP", "the user's", "Group of the segment, by name or number, when it has to be created")              \
-    X(listen, "ADDRESS:PORT", "127.0.0.1:7411", "Where peers reach this host; also how they know it")                  \
+    X(listen, "ADDRESS:PORT", "127.0.0.1:7411", "Where peers reach this host; without keys a loopback address")        \
+    X(advertise, "HOST:PORT", "listen", "How peers know this host, where that is not the address it listens at")       \
     X(peer, "HOST:PORT", "none", "Another host's larderd; repeat it for each. That host needs this one as its peer")   \
+    X(discover, "HOST:PORT", "none", "A name whose addresses are peers, all of them but this host itself")             \
+    X(discover_s, "SECONDS", "10", "How often that name is looked up")                                                 \
+    X(tls_cert, "FILE", "none", "This host's certificate in PEM, and those between it and the peers' tls_ca")          \
+    X(tls_key, "FILE", "none", "Its private key in PEM, readable by its owner only")                                   \
+    X(tls_ca, "FILE", "none", "The certificates in PEM that a peer's must chain to")                                   \
+    X(tls_name, "NAME", "each peer's host", "What a peer's certificate must bear as subject alternative name")         \
+    X(tls_psk_file, "FILE", "none", "Keys instead of certificates: lines of 64 hex digits; the first is used to dial") \
     X(node, "TEXT", "host name", "What this host is called in the peers' logs")                                        \
     X(log, "LEVEL", "info", "Least important lines to write: error, warn, info, debug")                                \
     X(clock_limit_ms, "MS", "2000", "Largest difference to a peer's wall clock; beyond it the link is down")           \
@@ -46,6 +54,11 @@ struct lr_config {
     char listen[LR_ADDRESS_BYTES];
     char peers[LR_MAX_PEERS][LR_ADDRESS_BYTES];
     unsigned peer_count;
+    char discover[LR_ADDRESS_BYTES];
+    uint64_t discover_ms;
+    char advertise[LR_ADDRESS_BYTES];
+    char tls_cert[PATH_MAX], tls_key[PATH_MAX], tls_ca[PATH_MAX], tls_psk_file[PATH_MAX];
+    char tls_name[256];
     char node[LR_ADDRESS_BYTES];
     int log_level;
     uint64_t clock_limit_ms;
@@ -59,6 +72,8 @@ enum lr_config_outcome { LR_CONFIG_RUN, LR_CONFIG_HELP, LR_CONFIG_VERSION, LR_CO
 /* WRONG: `why` (LR_WHY_BYTES) says in one line what is wrong, where, and what was expected. */
 enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_config *out, char *why);
 void lr_config_help(FILE *to);
+/* Whether keys are given. */
+bool lr_config_has_keys(const struct lr_config *config);
 /*
  * Splits "host:port" or "[address]:port". False with `why` unless the port is 1 to 65535 and the host is not empty.
  */

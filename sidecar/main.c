@@ -3,7 +3,7 @@
  * larderd: from its flags to its end.
  *
  *   read options -> attach or create -> claim the segment's one sidecar role -> listen -> run
- *        SIGHUP: read options again, add and remove peers
+ *        SIGHUP: read options and keys again, add and remove peers
  *        SIGTERM, SIGINT: drain (at most 5 s) -> BYE -> let go of the segment, which stays
  *
  * One thread runs the loop and does all the work. A second one sleeps on the segment's bell and wakes the loop, for a
@@ -12,7 +12,9 @@
  * With --memfd the segment is kept here (shm/keeper.c): created at the start, handed to whoever connects, and gone with
  * us.
  */
-#include "config.h"
+#include "command.h"
+#include "control.h"
+#include "discovery.h"
 #include "keeper.h"
 #include "log.h"
 #include "tcp.h"
@@ -26,6 +28,8 @@
 #define TICK_MS 50u
 #define BELL_MS 100u
 #define DRAIN_MS 5000u
+#define WARN_S (14 * 86400)
+#define HOUR_MS 3600000u
 #define LOCK_WAIT_MS 5u /* the loop must not sleep behind a stopped lock holder: the node tries again */
 
 struct daemon {
@@ -35,7 +39,10 @@ struct daemon {
     struct lr_cache *cache;
     struct lr_keeper *keeper; /* NULL: the segment has a name */
     struct lr_node *node;
+    struct lr_roster roster;
     struct lr_tcp tcp;
+    struct lr_control control;
+    struct lr_discovery discovery;
     uv_loop_t loop;
     uv_timer_t tick;
     uv_prepare_t before_waiting;
@@ -46,6 +53,7 @@ struct daemon {
     uv_signal_t term, interrupt, hangup;
     atomic_bool stop_bell;
     uint64_t drain_until_ms; /* 0: not draining */
+    uint64_t keys_told_ms;
     bool stopping;
     int status; /* of the process */
 };
@@ -83,6 +91,8 @@ static void stop(struct daemon *daemon) {
                (unsigned long long)left);
     else
         lr_log(LR_INFO, "stopping: drained");
+    lr_control_stop(&daemon->control);
+    lr_discovery_stop(&daemon->discovery);
     lr_tcp_stop(&daemon->tcp);
     lr_node_destroy(daemon->node);
     daemon->node = NULL;
@@ -111,6 +121,46 @@ static void on_end(uv_signal_t *handle, int number) {
     lr_node_drain(daemon->node);
 }
 
+/* ---- keys ------------------------------------------------------------------------------------------------------- */
+
+/* True, and *out is NULL, if none are configured. */
+static bool load_keys(const struct lr_config *config, struct lr_tls **out, char *why) {
+    struct lr_tls_files files = {.cert = config->tls_cert,
+                                 .key = config->tls_key,
+                                 .ca = config->tls_ca,
+                                 .psk = config->tls_psk_file,
+                                 .name = config->tls_name};
+    *out = lr_config_has_keys(config) ? lr_tls_load(&files, why) : NULL;
+    return *out != NULL || !lr_config_has_keys(config);
+}
+
+static void tell_keys(const struct daemon *daemon) {
+    const struct lr_tls *keys = daemon->tcp.keys;
+    if (keys == NULL)
+        return;
+    int64_t left = lr_tls_seconds_left(keys);
+    lr_log(LR_INFO, "keys: %s", lr_tls_describe(keys));
+    if (left < WARN_S)
+        lr_log(left > 0 ? LR_WARN : LR_ERROR, "keys: this host's certificate %s: renew it, then SIGHUP",
+               left > 0 ? "ends within two weeks" : "has ended, and no link can be made any more");
+}
+
+/* True: the keys are as they were, or new ones are in use. */
+static bool reload_keys(struct daemon *daemon, const struct lr_config *config, char *why) {
+    struct lr_tls *keys;
+    if (!load_keys(config, &keys, why))
+        return false;
+    if ((keys != NULL) != (daemon->tcp.keys != NULL)) {
+        snprintf(why, LR_WHY_BYTES, "keys cannot be %s while larderd runs: start it again",
+                 keys != NULL ? "introduced" : "given up");
+        lr_tls_free(keys);
+        return false;
+    }
+    if (keys != NULL)
+        lr_tcp_take_keys(&daemon->tcp, keys);
+    return true;
+}
+
 /* ---- the loop --------------------------------------------------------------------------------------------------- */
 
 static void on_tick(uv_timer_t *timer) {
@@ -122,6 +172,10 @@ static void on_tick(uv_timer_t *timer) {
         daemon->status = exit_status(LARDER_ERETIRED);
         stop(daemon);
         return;
+    }
+    if (lr_node_now(daemon->node) - daemon->keys_told_ms >= HOUR_MS) {
+        daemon->keys_told_ms = lr_node_now(daemon->node);
+        tell_keys(daemon);
     }
     if (daemon->drain_until_ms == 0)
         return;
@@ -163,13 +217,6 @@ static void listen_to_bell(void *context) {
 
 /* ---- peers ------------------------------------------------------------------------------------------------------ */
 
-static bool has_peer(const struct lr_config *config, const char *address) {
-    for (unsigned i = 0; i < config->peer_count; i++)
-        if (strcmp(config->peers[i], address) == 0)
-            return true;
-    return false;
-}
-
 static bool peers_admitted(struct daemon *daemon, const struct lr_config *config, bool resolve, char *why) {
     for (unsigned i = 0; i < config->peer_count; i++) {
         char detail[LR_WHY_BYTES];
@@ -181,15 +228,26 @@ static bool peers_admitted(struct daemon *daemon, const struct lr_config *config
     return true;
 }
 
-static void take_peers(struct daemon *daemon, const struct lr_config *config) {
-    for (unsigned i = 0; i < daemon->config.peer_count; i++)
-        if (!has_peer(config, daemon->config.peers[i]))
-            lr_node_remove_peer(daemon->node, daemon->config.peers[i]);
-    for (unsigned i = 0; i < config->peer_count; i++)
-        if (lr_node_add_peer(daemon->node, config->peers[i]) != 0)
-            lr_log(LR_ERROR, "peer %s: out of memory", config->peers[i]);
-    memcpy(daemon->config.peers, config->peers, sizeof config->peers);
-    daemon->config.peer_count = config->peer_count;
+static void apply_peers(struct daemon *daemon, int complaint) {
+    if (!lr_roster_apply(&daemon->roster, daemon->node) || complaint != 0)
+        lr_log(LR_ERROR, "not all peers can be taken: there are %u, and %u is the most, or there is no memory",
+               daemon->node->peer_count, LR_MAX_PEERS);
+}
+
+static void on_found(void *context, const char (*addresses)[LR_ADDRESS_BYTES], unsigned count) {
+    struct daemon *daemon = context;
+    unsigned before = daemon->node->peer_count;
+    apply_peers(daemon, lr_roster_answer(&daemon->roster, addresses, count));
+    if (daemon->node->peer_count != before)
+        lr_log(LR_INFO, "discover %s: found=%u peers before=%u now=%u", daemon->config.discover, count, before,
+               daemon->node->peer_count);
+}
+
+static void on_command(void *context, char *line, bool may_change, char *out) {
+    struct daemon *daemon = context;
+    struct lr_command on = {
+        .roster = &daemon->roster, .tcp = &daemon->tcp, .node = daemon->node, .advertise = daemon->config.advertise};
+    lr_command_run(&on, line, may_change, out, LR_CONTROL_ANSWER);
 }
 
 static void on_reload(uv_signal_t *handle, int number) {
@@ -198,11 +256,14 @@ static void on_reload(uv_signal_t *handle, int number) {
     struct lr_config *config = malloc(sizeof *config);
     char why[LR_WHY_BYTES] = "out of memory";
     if (config == NULL || lr_config_read(daemon->argc, daemon->argv, config, why) != LR_CONFIG_RUN ||
-        !peers_admitted(daemon, config, false, why)) {
+        !peers_admitted(daemon, config, false, why) || !reload_keys(daemon, config, why)) {
         lr_log(LR_ERROR, "SIGHUP: the configuration stays as it was: %s", why);
     } else {
-        lr_log(LR_INFO, "SIGHUP: peers reloaded before=%u now=%u", daemon->config.peer_count, config->peer_count);
-        take_peers(daemon, config);
+        tell_keys(daemon);
+        unsigned before = daemon->node->peer_count;
+        apply_peers(daemon, lr_roster_configure(&daemon->roster, (const char(*)[LR_ADDRESS_BYTES])config->peers,
+                                                config->peer_count));
+        lr_log(LR_INFO, "SIGHUP: peers reloaded before=%u now=%u", before, daemon->node->peer_count);
     }
     free(config);
 }
@@ -218,10 +279,8 @@ static const char *segment_of(const struct lr_config *config) {
     return config->name[0] != '\0' ? config->name : config->path[0] != '\0' ? config->path : config->memfd;
 }
 
-static int attach(struct daemon *daemon) {
-    const struct lr_config *config = &daemon->config;
+static struct lr_options segment_options(const struct lr_config *config) {
     struct lr_options options = lr_options_default();
-    char why[LR_WHY_BYTES] = "";
     options.name = config->name[0] != '\0' ? config->name : NULL;
     options.path = config->name[0] == '\0' ? segment_of(config) : NULL;
     options.size = config->size;
@@ -230,6 +289,13 @@ static int attach(struct daemon *daemon) {
     options.group = config->group;
     options.wait_ms = LOCK_WAIT_MS;
     options.who = "larderd";
+    return options;
+}
+
+static int attach(struct daemon *daemon) {
+    const struct lr_config *config = &daemon->config;
+    struct lr_options options = segment_options(config);
+    char why[LR_WHY_BYTES] = "";
     int error = config->memfd[0] != '\0' ? lr_keeper_create(&options, &daemon->keeper, &daemon->cache, why)
                                          : lr_cache_open(&options, &daemon->cache, why);
     if (error == LARDER_EEXISTS)
@@ -250,7 +316,7 @@ static int attach(struct daemon *daemon) {
 static int start_node(struct daemon *daemon) {
     char why[LR_WHY_BYTES];
     struct lr_node_options options = {.name = daemon->config.node,
-                                      .listen = daemon->config.listen,
+                                      .listen = daemon->config.advertise,
                                       .clock_limit_ms = daemon->config.clock_limit_ms,
                                       .tombstone_ms = daemon->config.tombstone_ms,
                                       .pack_least = daemon->config.compress,
@@ -260,11 +326,11 @@ static int start_node(struct daemon *daemon) {
         return refuse(3, "out of memory", "");
     if (lr_tcp_listen(&daemon->tcp, daemon->node, daemon->config.listen, why) != 0)
         return refuse(1, why, "");
-    struct lr_config *config = &daemon->config;
-    for (unsigned i = 0; i < config->peer_count; i++)
-        if (lr_node_add_peer(daemon->node, config->peers[i]) != 0)
-            return refuse(3, "out of memory", "");
-    if (config->peer_count == 0)
+    const struct lr_config *config = &daemon->config;
+    lr_roster_configure(&daemon->roster, (const char(*)[LR_ADDRESS_BYTES])config->peers, config->peer_count);
+    if (!lr_roster_apply(&daemon->roster, daemon->node))
+        return refuse(3, "out of memory", "");
+    if (config->peer_count == 0 && config->discover[0] == '\0')
         lr_set_replicating(daemon->cache, false);
     return 0;
 }
@@ -298,14 +364,33 @@ static int start_handles(struct daemon *daemon) {
     return error;
 }
 
+/* What may fail without harm to the rest. */
+static void start_helpers(struct daemon *daemon) {
+    struct lr_options segment = segment_options(&daemon->config);
+    char why[LR_WHY_BYTES];
+    daemon->control = (struct lr_control){.loop = &daemon->loop, .answer = on_command, .context = daemon};
+    if (!lr_control_start(&daemon->control, &segment, why))
+        lr_log(LR_WARN, "`larder peers` will not find this larderd: %s", why);
+    daemon->discovery = (struct lr_discovery){.tcp = &daemon->tcp,
+                                              .listen = daemon->config.listen,
+                                              .advertise = daemon->config.advertise,
+                                              .heard = on_found,
+                                              .context = daemon};
+    if (daemon->config.discover[0] != '\0')
+        lr_discovery_start(&daemon->discovery, daemon->config.discover, daemon->config.discover_ms);
+}
+
 static int run(struct daemon *daemon) {
     int error = start_handles(daemon);
     if (error != 0)
         return refuse(3, "the event loop cannot be set up", uv_strerror(error));
     if (uv_thread_create(&daemon->bell_thread, listen_to_bell, daemon) != 0)
         return refuse(3, "a thread cannot be started", "");
+    start_helpers(daemon);
     lr_log(LR_INFO, "larderd " LARDER_VERSION " started segment=%s node=%s listen=%s peers=%u",
            segment_of(&daemon->config), daemon->config.node, daemon->config.listen, daemon->config.peer_count);
+    tell_keys(daemon);
+    daemon->keys_told_ms = lr_node_now(daemon->node);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     return daemon->status;
 }
@@ -332,12 +417,22 @@ int main(int argc, char **argv) {
     int loop_error = uv_loop_init(&daemon.loop);
     if (loop_error != 0)
         return refuse(3, "the event loop cannot be made", uv_strerror(loop_error));
-    lr_tcp_init(&daemon.tcp, &daemon.loop);
+    char port[6];
+    if (daemon.config.discover[0] != '\0')
+        lr_config_split(daemon.config.discover, daemon.roster.found_by, port, why);
+    lr_tcp_init(&daemon.tcp, &daemon.loop, &daemon.roster);
+    struct lr_tls *keys;
+    if (!load_keys(&daemon.config, &keys, why))
+        return refuse(2, why, "");
+    lr_tcp_take_keys(&daemon.tcp, keys);
     if (!lr_tcp_admits(&daemon.tcp, daemon.config.listen, true, why)) {
         char text[LR_WHY_BYTES];
         snprintf(text, sizeof text, "listen: %.480s", why);
         return refuse(2, text, "");
     }
+    if (lr_tcp_is_wildcard(daemon.config.advertise))
+        return refuse(
+            2, "listen: peers cannot dial a wildcard address: give advertise, the address by which they know us", "");
     if (!peers_admitted(&daemon, &daemon.config, true, why))
         return refuse(2, why, "");
     int status = attach(&daemon);
@@ -351,5 +446,6 @@ int main(int argc, char **argv) {
         lr_cache_detach(daemon.cache);
     }
     uv_loop_close(&daemon.loop);
+    lr_tcp_take_keys(&daemon.tcp, NULL);
     return status;
 }

@@ -173,6 +173,7 @@ static uint64_t items_of(const struct lr_node *node) {
 static void say_hello(struct lr_link *link) {
     struct lr_node *node = link->node;
     struct wire_hello hello = {.protocol = WIRE_PROTOCOL,
+                               .least = WIRE_PROTOCOL_LEAST,
                                .incarnation = {node->incarnation[0], node->incarnation[1]},
                                .origin = lr_origin(node->cache),
                                .highest = lr_highest_version(node->cache),
@@ -260,6 +261,16 @@ static bool refuse(struct lr_link *link, enum wire_reason reason, enum lr_log_le
     return false;
 }
 
+/* Keys say more than words: who dials us must be the peer that its HELLO claims to be. */
+static bool proves(struct lr_link *link, const struct lr_peer *peer) {
+    const struct lr_world *world = link->node->world;
+    char text[WIRE_MAX_TEXT + 1];
+    if (world->proves == NULL || world->proves(world->self, link->connection, peer->address))
+        return true;
+    snprintf(text, sizeof text, "its certificate is not one of peer %.80s", peer->address);
+    return refuse(link, WIRE_BYE_STRANGER, LR_ERROR, text);
+}
+
 /* Who is it, and may it talk to us? */
 static bool admit(struct lr_link *link, const struct wire_hello *hello) {
     struct lr_node *node = link->node;
@@ -271,6 +282,8 @@ static bool admit(struct lr_link *link, const struct wire_hello *hello) {
         snprintf(text, sizeof text, "%.40s at %.50s is not among this host's peers", hello->node, hello->listen);
         return refuse(link, WIRE_BYE_STRANGER, LR_WARN, text);
     }
+    if (!proves(link, peer))
+        return false;
     for (unsigned i = 0; i < node->peer_count; i++)
         if (node->peers[i] != peer && node->peers[i]->link != NULL &&
             same(node->peers[i]->incarnation, hello->incarnation)) {

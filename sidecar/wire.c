@@ -53,11 +53,23 @@ static uint32_t take_text(const uint8_t *at, uint32_t left, char text[WIRE_MAX_T
     return strlen(text) == at[0] ? 1u + at[0] : 0;
 }
 
+/* Both sides' versions, of a HELLO of which at least the first 12 bytes are there. False: none is common. */
+static bool common_protocol(const uint8_t *at, uint32_t len, struct wire_hello *out) {
+    out->protocol = (uint32_t)load(at + 8, 4);
+    out->least = len >= 84 ? (uint32_t)load(at + 80, 4) : 0;
+    if (out->least == 0)
+        out->least = out->protocol;
+    if (out->protocol < WIRE_PROTOCOL_LEAST || out->least > WIRE_PROTOCOL)
+        return false;
+    if (out->protocol > WIRE_PROTOCOL)
+        out->protocol = WIRE_PROTOCOL;
+    return true;
+}
+
 static enum wire_fault take_hello(const uint8_t *at, uint32_t len, struct wire_hello *out) {
     if (load(at, 8) != WIRE_MAGIC)
         return WIRE_FAULT_NOT_LARDER;
-    out->protocol = (uint32_t)load(at + 8, 4);
-    if (out->protocol != WIRE_PROTOCOL)
+    if (!common_protocol(at, len, out))
         return WIRE_FAULT_PROTOCOL;
     out->features = load(at + 12, 8);
     out->incarnation[0] = load(at + 20, 8);
@@ -68,7 +80,7 @@ static enum wire_fault take_hello(const uint8_t *at, uint32_t len, struct wire_h
     out->max_entry = load(at + 60, 8);
     out->origin = (uint32_t)load(at + 68, 4);
     out->items = load(at + 72, 8);
-    /* 80 to 91: for later versions of this protocol, ignored */
+    /* 84 to 91: for later versions of this protocol, ignored */
     uint32_t used = take_text(at + 92, len - 92, out->node);
     if (used == 0 || take_text(at + 92 + used, len - 92 - used, out->listen) == 0)
         return WIRE_FAULT_MALFORMED;
@@ -180,11 +192,9 @@ enum wire_fault wire_decode(const uint8_t *bytes, size_t len, uint64_t max_paylo
     if (!find_shape(out->type, &shape))
         return out->type & WIRE_OPTIONAL ? WIRE_FAULT_OK : WIRE_FAULT_UNKNOWN;
     /* The first 12 bytes of HELLO are judged first: another protocol may have less or more behind them. */
-    if (out->type == WIRE_HELLO && payload >= 12 && load(bytes + WIRE_HEADER, 8) == WIRE_MAGIC) {
-        out->as.hello.protocol = (uint32_t)load(bytes + WIRE_HEADER + 8, 4);
-        if (out->as.hello.protocol != WIRE_PROTOCOL)
-            return WIRE_FAULT_PROTOCOL;
-    }
+    if (out->type == WIRE_HELLO && payload >= 12 && load(bytes + WIRE_HEADER, 8) == WIRE_MAGIC &&
+        !common_protocol(bytes + WIRE_HEADER, payload, &out->as.hello))
+        return WIRE_FAULT_PROTOCOL;
     if (payload < shape.least || (out->flags & ~shape.flags) != 0)
         return WIRE_FAULT_MALFORMED;
     return take_payload(bytes + WIRE_HEADER, payload, out);
@@ -234,6 +244,7 @@ size_t wire_encode_hello(uint8_t *out, size_t cap, const struct wire_hello *hell
     store(at + 60, hello->max_entry, 8);
     store(at + 68, hello->origin, 4);
     store(at + 72, hello->items, 8);
+    store(at + 80, hello->least, 4);
     uint32_t len = 92;
     len += give_text(at + len, hello->node);
     len += give_text(at + len, hello->listen);

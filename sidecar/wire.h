@@ -16,7 +16,10 @@
  *  3. A type with the bit WIRE_OPTIONAL that is not known is skipped; any other unknown type ends the link, as does an
  *     unknown flag.
  *  4. The 16 bytes of the header and the first 12 bytes of HELLO (magic, protocol) are the same in every protocol
- *     version, so that two releases can always tell each other why they part.
+ *     version, so that two releases can always tell each other why they part. HELLO also has the lowest version that
+ *     its sender still speaks; if that is one of ours, the first 92 bytes and the texts are as we know them.
+ *  5. What is new comes as a feature first: a bit of HELLO that an older release ignores, and frames that are sent only
+ *     to who has said that bit. A protocol version ends only when that cannot be done.
  *
  * What a frame means, and in which order frames come, is the business of peer.h.
  */
@@ -27,7 +30,8 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC UINT64_C(0x3152454452414cfe) /* "\xfeLARDER1" */
-#define WIRE_PROTOCOL 1u
+#define WIRE_PROTOCOL 1u                        /* the highest that is spoken here */
+#define WIRE_PROTOCOL_LEAST 1u                  /* and the lowest: a link speaks the highest that both sides can */
 #define WIRE_MARKER 0x4c52u
 #define WIRE_HEADER 16u
 #define WIRE_OPTIONAL 0x80u
@@ -121,7 +125,8 @@ enum wire_reason {
 };
 
 struct wire_hello {
-    uint32_t protocol;
+    uint32_t protocol; /* decoded: the version that the link speaks; of a PROTOCOL fault, the other side's highest */
+    uint32_t least;    /* lowest version that the sender speaks; 0, of early releases: the same as `protocol` */
     uint64_t features; /* WIRE_CAN_... */
     uint64_t incarnation[2];
     uint64_t highest;   /* highest version seen */

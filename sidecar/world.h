@@ -34,6 +34,8 @@ struct lr_world {
     void (*reading)(void *self, void *connection, bool on);
     /* Ends the connection, after what was sent has gone, or a second. Nothing is heard of it any more. */
     void (*hang_up)(void *self, void *connection);
+    /* Whether the other side has proved to be the peer that is configured as "host:port". NULL: nobody has to. */
+    bool (*proves)(void *self, void *connection, const char *address);
 };
 
 #endif

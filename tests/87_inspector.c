@@ -24,7 +24,7 @@ static char *out; /* shared with children, so that what they ran can be judged h
 
 static const char *const verbs[] = {
     "create",  "stat",  "get",    "set",     "del",    "flush", "ls",      "procs",
-    "stripes", "check", "digest", "destroy", "replay", "bench", "version",
+    "stripes", "check", "digest", "destroy", "replay", "bench", "version", "peers",
 };
 #define VERBS (sizeof verbs / sizeof verbs[0])
 

@@ -361,7 +361,7 @@ static void wrong_options_are_refused_with_both_sides_named(void) {
     expect_refusal("--name", 2, "needs a value");
     expect_refusal("--nonsense 1", 2, "unknown option \"--nonsense\"");
     expect_refusal("--name x --listen 192.0.2.7:7411", 2, "192.0.2.7:7411 is not a loopback address");
-    expect_refusal("--name x --listen 0.0.0.0:7411", 2, "no keys yet");
+    expect_refusal("--name x --listen 0.0.0.0:7411", 2, "without keys only");
     expect_refusal("--name x --listen localhost", 2, "\"localhost\" is not an address");
     expect_refusal("--name x --listen ::1:70", 2, "is not an address");
     expect_refusal("--name x --listen 127.0.0.1:70000", 2, "port from 1 to 65535");

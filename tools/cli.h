@@ -196,7 +196,7 @@ const char *cli_colour(FILE *stream, enum cli_colour colour);
 /* ---- the verbs -------------------------------------------------------------------------------------------------- */
 
 extern const struct verb verb_create, verb_stat, verb_get, verb_set, verb_del, verb_flush, verb_ls, verb_procs,
-    verb_stripes, verb_check, verb_digest, verb_destroy, verb_version;
+    verb_stripes, verb_check, verb_digest, verb_peers, verb_destroy, verb_version;
 extern const struct verb verb_replay, verb_bench;
 
 /* Parses argv against the list (ended by NULL), runs the verb, returns the exit code. */

@@ -8,6 +8,7 @@
  * it, so it too needs --force.
  */
 #include "cli.h"
+#include "control_address.h"
 
 #include <inttypes.h>
 
@@ -71,6 +72,9 @@ static int destroy_run(struct cli *cli) {
     if (error != 0)
         return cli_fail(cli, error, "cannot destroy segment \"%s\": %s", cli_segment(&from),
                         why[0] != 0 ? why : lr_error_text(error));
+    struct sockaddr_un control;
+    if (lr_control_address(&from, &control, why) == 0)
+        lr_control_clear(&control); /* of a larderd that was killed; a living one takes it along */
     if (cli->json)
         return cli_print_json(json_pack("{s:o}", "destroyed", cli_json_text(cli_segment(&from))));
     printf("destroyed segment \"%s\"\n", cli_segment(&from));

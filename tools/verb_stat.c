@@ -188,6 +188,7 @@ const struct verb verb_stat = {
         "replication stands. Percentages of memory are of the whole segment file; \"payload\" is the bytes of live "
         "keys "
         "and values.\n\n"
+        "`larder peers` asks the larderd for more: each peer, the state of its link, and how it is secured.\n\n"
         "The figures are read without a lock while others work: each is right for some recent instant, and they need "
         "not fit together to the last byte.",
     .output =
