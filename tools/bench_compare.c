@@ -251,7 +251,7 @@ static int begin(struct comparison *all, char *why) {
     memset(all->value, 'v', options->value_bytes);
     struct lr_options create = lr_options_default();
     create.name = all->name;
-    create.size = options->items * item_bytes / 2u * 3u + (64u << 20);
+    create.size = options->items * item_bytes / 2u * 3u + (4u << 20);
     create.stripes = options->value_bytes > 16384 ? 4 : 0;
     create.who = "bench";
     create.prefault = true;
