@@ -225,6 +225,17 @@ static void replay_and_bench_print_the_promised_fields(void) {
     json_decref(object);
 }
 
+static void create_says_how_far_it_is_when_asked(void) {
+    char name[65];
+    fixture_name(name);
+    expect_status(larder("create --name %s --size 8M --progress 2>&1", name), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "allocated   0 %"));
+    expect_status(larder("destroy --name %s", name), 0);
+    expect_status(larder("create --name %s --size 8M 2>&1", name), 0);
+    CU_ASSERT_PTR_NULL(strstr(out, "allocated")); /* no terminal, and small */
+    expect_status(larder("destroy --name %s", name), 0);
+}
+
 static void unknown_and_surplus_words_are_named_with_exit_2(void) {
     static const char *const runs[][2] = {
         {"", "no verb"},
@@ -839,6 +850,7 @@ void larder_suite_87_inspector(void) {
     ADD(help_of_every_verb_is_a_manual_page);
     ADD(every_verb_of_the_inspector_speaks_json);
     ADD(replay_and_bench_print_the_promised_fields);
+    ADD(create_says_how_far_it_is_when_asked);
     ADD(unknown_and_surplus_words_are_named_with_exit_2);
     ADD(names_that_leave_their_folder_are_refused);
     ADD(the_environment_names_the_segment);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* `larder create`: a new segment, whole before it has a name. */
+#include "growth.h"
 #include "segment_facts.h"
 
 #include <grp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define WATCHED_BYTES (UINT64_C(1) << 30)
 
 #define X(name, number, sentence) "|" #name
 static const char policies[] = LR_POLICIES(X);
@@ -18,6 +22,8 @@ static const struct cli_option options[] = {
     {"mode", 0, CLI_TEXT, "OCTAL", NULL, "0600",
      "Permissions of the segment, whatever the umask; it can never be writable by others"},
     {"group", 0, CLI_TEXT, "GROUP", NULL, NULL, "Group of the segment, by name or number; use with --mode 0660"},
+    {"progress", 0, CLI_FLAG, NULL, NULL, NULL,
+     "Say on standard error how much is allocated; on a terminal from 1 GiB on without being asked"},
     {"stripes", 0, CLI_NUMBER, "COUNT", NULL, NULL,
      "Number of stripes, a power of two; without it as many as suit the size. Fewer stripes admit larger items, more "
      "let "
@@ -76,7 +82,10 @@ static int create_run(struct cli *cli) {
     int exit_code = read_options(cli, &wanted);
     if (exit_code != 0)
         return exit_code;
+    const bool watched = cli_given(cli, "progress") || (wanted.size >= WATCHED_BYTES && isatty(STDERR_FILENO));
+    pid_t watcher = watched ? growth_watch(wanted.size) : 0;
     int error = lr_cache_create(&wanted, &cache, why);
+    growth_end(watcher);
     if (error != 0)
         return cli_fail(cli, error, "cannot create segment \"%s\": %s", cli_segment(&wanted),
                         why[0] != 0 ? why : lr_error_text(error));
