@@ -40,7 +40,10 @@ pid_t growth_watch(uint64_t bytes) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     while (getppid() == self) {
         uint64_t done = allocated(self);
-        fprintf(stderr, "\rallocated %3u %%\033[K", done < bytes ? (unsigned)(done * 100u / bytes) : 100u);
+        if (done < bytes)
+            fprintf(stderr, "\rallocated %3u %%\033[K", (unsigned)(done * 100u / bytes));
+        else
+            fprintf(stderr, "\rallocated, making huge pages of it\033[K");
         usleep(EVERY_US);
     }
     _exit(0);
