@@ -426,6 +426,39 @@ static void keys_that_cannot_be_used_end_the_start(void) {
     expect_refusal(arguments, "give advertise");
 }
 
+/* Two addresses that are not loopback's, in a network namespace of their own; one host listens at all of its. */
+static void with_keys_hosts_talk_at_any_address(void) {
+    static const char script[] =
+        "set -e; ip link set lo up; ip address add 10.99.0.1/32 dev lo; ip address add 10.99.0.2/32 dev lo; cd '%s'; "
+        "L=$(dirname '%s'); "
+        "$L/larderd --name %s --size 2M --listen 0.0.0.0:7411 --advertise 10.99.0.1:7411 --peer 10.99.0.2:7412 "
+        "--tls-psk-file keys.psk 2>&1 & "
+        "$L/larderd --name %s --size 2M --listen 10.99.0.2:7412 --peer 10.99.0.1:7411 --tls-psk-file keys.psk 2>&1 & "
+        "trap 'kill $(jobs -p); wait; $L/larder destroy --name %s; $L/larder destroy --name %s' EXIT; "
+        "n=0; until $L/larder peers --name %s 2>/dev/null | grep LIVE; do n=$((n+1)); test $n -lt 100; sleep 0.1; "
+        "done; "
+        "$L/larder set --name %s key value; $L/larder digest --name %s --wait-drained 10; $L/larder get --name %s key";
+    char command[8192], out[16384];
+    set_up();
+    const char *zero = hosts[0].name, *one = hosts[1].name;
+    const char *unshare = geteuid() == 0 ? "unshare -n" : "unshare -rn";
+    snprintf(command, sizeof command, "%s sh -c 'ip link set lo up'", unshare);
+    if (fixture_run(command, out, sizeof out) != 0) {
+        fixture_skip(__func__, "no network namespaces here, or no ip");
+        return;
+    }
+    FILE *file = fopen(cert_of[0], "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    fprintf(file, script, fixture_folder(), fixture_program("larderd"), zero, one, zero, one, zero, zero, zero, one);
+    fclose(file);
+    snprintf(command, sizeof command, "%s bash %s", unshare, cert_of[0]);
+    int status = fixture_run(command, out, sizeof out);
+    if (status != 0 || strstr(out, "value") == NULL)
+        printf("\n    status %d: %s\n", status, out);
+    CU_ASSERT(status == 0 && strstr(out, "value") != NULL);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "peer 10.99.0.2:7412  LIVE"));
+}
+
 void larder_suite_95_keys(void);
 void larder_suite_95_keys(void) {
     CU_pSuite suite = CU_add_suite("95_keys", NULL, NULL);
@@ -433,6 +466,7 @@ void larder_suite_95_keys(void) {
     CU_ADD_TEST(suite, a_host_that_claims_to_be_another_is_refused);
     CU_ADD_TEST(suite, a_crowd_of_strangers_neither_fills_memory_nor_keeps_a_peer_out);
     CU_ADD_TEST(suite, changes_travel_between_hosts_with_certificates);
+    CU_ADD_TEST(suite, with_keys_hosts_talk_at_any_address);
     CU_ADD_TEST(suite, values_larger_than_a_record_travel_sealed);
     CU_ADD_TEST(suite, hosts_with_other_keys_get_nothing);
     CU_ADD_TEST(suite, with_keys_on_one_side_only_both_say_so);
