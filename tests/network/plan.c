@@ -81,6 +81,7 @@ static void draw_work(struct net_run *run) {
     plan->ring = 32u << net_below(run, 6);
     plan->troubles = NET_CUT | NET_RESET | NET_RESTART | NET_WIRE;
     plan->trouble_every = 10 + (unsigned)net_below(run, 90);
+    plan->rounds = net_percent(run, 15);
 }
 
 static void draw_keys(struct net_run *run) {
@@ -143,6 +144,7 @@ static void shape_relay(struct net_run *run) {
     else
         shape_mortal(run);
     plan->relays = true;
+    plan->one_origin = false; /* which hosts that are no peers would never notice */
     plan->hosts = 3 + (unsigned)net_below(run, 2);
     plan->outlaw = plan->hosts;
     bool star = net_percent(run, 30);

@@ -38,7 +38,8 @@ static void start(struct net_run *run, unsigned host) {
     struct lr_node_options options = {.name = at->address,
                                       .listen = at->address,
                                       .clock_limit_ms = NET_CLOCK_LIMIT_MS,
-                                      .tombstone_ms = run->plan.tombstone_ms};
+                                      .tombstone_ms = run->plan.tombstone_ms,
+                                      .relay = run->plan.relays};
     net_log(run, "host %u: its daemon starts", host);
     sim_start(at, &options, false);
     for (unsigned other = 0; other < run->plan.hosts; other++)
