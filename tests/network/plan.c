@@ -144,7 +144,6 @@ static void shape_relay(struct net_run *run) {
     else
         shape_mortal(run);
     plan->relays = true;
-    plan->one_origin = false; /* which hosts that are no peers would never notice */
     plan->hosts = 3 + (unsigned)net_below(run, 2);
     plan->outlaw = plan->hosts;
     bool star = net_percent(run, 30);
@@ -245,5 +244,9 @@ void net_plan_draw(struct net_run *run, unsigned scene) {
     draw_network(run);
     draw_work(run);
     chosen->shape(run);
+    /* Of three with one origin two may not notice, nor one whose daemon is new; and comparing sees versions only. */
+    run->plan.one_origin &= run->plan.hosts == 2;
+    if (run->plan.one_origin)
+        run->plan.troubles &= ~(unsigned)(NET_RESTART | NET_WIPE);
     draw_keys(run);
 }
