@@ -287,9 +287,12 @@ static void what_expired_unshipped_takes_the_peers_older_value_away(void) {
 
 /* As above, but it expires as the two meet: whoever walks or compares finds it neither alive nor swept. */
 static void what_expired_as_hosts_met_takes_the_peers_older_value_away(bool walks) {
-    for (unsigned round = 0; round < 6; round++) {
+    for (unsigned round = 0; round < 20; round++) { /* between two sweeps, and as an epoch ends: at various times */
         struct sim *sim = sim_create("expired as hosts met", 2, SEGMENT);
         sim->jitter_ms = 0;
+        sim_cut(sim, 0, 1, true);
+        sim_run(sim, 15 * round);
+        sim_cut(sim, 0, 1, false);
         put(&sim->hosts[1], 1, "old");
         for (unsigned key = 2; key < 10 && walks; key++) /* a peer that has next to nothing is not compared with */
             put(&sim->hosts[0], key, "much");
