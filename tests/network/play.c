@@ -334,8 +334,8 @@ void net_play_join(struct net_run *run) {
     for (unsigned host = 0; host < plan->hosts; host++)
         if (host == small) /* tombstones make room for old values */
             expect_kept(run, &before, host, 70, 0);
-        else /* what the small one brings is new to them */
-            expect_kept(run, &before, host, 95, own);
+        else /* what the small one brings is new to them, and may be larger */
+            expect_kept(run, &before, host, 95, 2 * own);
     net_judge(run);
 }
 
