@@ -49,6 +49,11 @@ static int apply_equal(struct lr_view *view, const struct lr_key *key, const str
     return LR_APPLIED;
 }
 
+/* Also what has expired or was flushed, and is not swept yet: walks, and with them settlements, pass it over. */
+static bool is_absent(const struct lr_view *view, const struct lr_found *found) {
+    return found->slot == NULL || (!found->head.tombstone && lr_head_gone(view->cache, view->data, &found->head));
+}
+
 static int apply_put_locked(struct lr_view *view, const struct lr_key *key, const struct lr_change *change,
                             unsigned apply_flags) {
     const uint64_t floor = floor_of(view, key->hash);
@@ -70,7 +75,7 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
         if (!wins_tie(view, &found.head, change))
             return apply_equal(view, key, &found, change->deadline_ms);
     }
-    if (found.slot == NULL && change->version <= floor)
+    if (is_absent(view, &found) && change->version <= floor)
         return LR_DECLINED;
     bool expired = change->deadline_ms != UINT64_MAX && change->deadline_ms <= lr_now_ms(view->cache);
     if (expired || lr_entry_size(&making) > view->cache->geometry.max_block)

@@ -346,6 +346,7 @@ static bool take_pick(struct lr_peer *peer, const struct wire_frame *frame) {
         return false;
     if ((frame->flags & WIRE_LAST) != 0) {
         compare->answer.scan = lr_scan_all(peer->node->cache);
+        compare->answer.scan.traces = true;
         begin_listing(compare);
     }
     return true;

@@ -358,6 +358,7 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
 
     if (lr_raise_clock(node->cache, hello->highest) < 0 || lr_apply_flush(node->cache, hello->flush) < 0)
         lr_log(LR_WARN, "peer %s: clock or flush version could not be merged at once", peer->address);
+    peer->shared_origin = (resumed && peer->shared_origin) || hello->origin == lr_origin(node->cache);
     if (hello->origin == lr_origin(node->cache) && less(node->incarnation, hello->incarnation))
         redraw_origin(node);
     if (!resumed) {
@@ -366,8 +367,9 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     }
     lr_outflow_restart(peer);
     lr_compare_restart(peer);
-    /* Comparing costs a row for each entry that differs: not worth it for a peer that has next to nothing. */
-    if ((hello->features & WIRE_CAN_COMPARE) != 0 && hello->items >= items_of(node) / 2)
+    /* Comparing costs a row for each entry that differs: not worth it for a peer that has next to nothing. And it sees
+     * versions only, of which two hosts with one origin may have drawn one for two values. */
+    if ((hello->features & WIRE_CAN_COMPARE) != 0 && hello->items >= items_of(node) / 2 && !peer->shared_origin)
         lr_outflow_join(peer);
     peer->out.flush_sent = link->said_flush; /* there may have been a flush since */
     char why[64];

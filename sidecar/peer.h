@@ -204,6 +204,7 @@ struct lr_peer {
     uint64_t incarnation[2];
     uint64_t max_entry, features;
     uint32_t origin;
+    bool shared_origin; /* this incarnation once had ours */
     char name[WIRE_MAX_TEXT + 1];
     uint64_t lost_ms; /* when the last link ended */
     struct lr_outflow out;

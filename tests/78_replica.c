@@ -294,6 +294,29 @@ static void a_flush_wins_over_all_that_is_older(void) {
     fixture_destroy(&f);
 }
 
+/* What was flushed, or has expired, may still stand there: it is no reason to take what a void has forgotten. */
+static void what_is_gone_but_not_swept_lets_nothing_forgotten_in(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 1);
+    uint64_t now = lr_now_ms(f.one);
+    lr_drive_clock(f.one, now);
+    CU_ASSERT_EQUAL(apply(f.one, "flushed", "value", V(5)), LR_APPLIED);
+    CU_ASSERT_EQUAL(lr_apply_flush(f.one, V(6)), LR_APPLIED);
+    struct lr_change brief = change_of("brief", "value", V(7));
+    brief.deadline_ms = now + 10;
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &brief, 0), LR_APPLIED);
+    lr_drive_clock(f.one, now + 20);
+    static const char *const keys[2] = {"flushed", "brief"};
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned range = lr_range_of(lr_cluster_hash(keys[i], strlen(keys[i])));
+        CU_ASSERT_EQUAL(lr_raise_void(f.one, range, V(9)), 0);
+        CU_ASSERT_EQUAL(apply(f.one, keys[i], "forgotten", V(8)), LR_DECLINED);
+        CU_ASSERT(has(f.one, keys[i], NULL));
+        CU_ASSERT_EQUAL(apply(f.one, keys[i], "newer", V(10)), LR_APPLIED);
+    }
+    fixture_destroy(&f);
+}
+
 static void dropping_by_a_void_spares_what_is_newer(void) {
     struct fixture f;
     host(&f, 1 << 20, 1);
@@ -638,6 +661,7 @@ void larder_suite_78_replica(void) {
     CU_ADD_TEST(suite, bootstrap_uses_free_room_only);
     CU_ADD_TEST(suite, the_later_deadline_of_one_version_wins);
     CU_ADD_TEST(suite, a_flush_wins_over_all_that_is_older);
+    CU_ADD_TEST(suite, what_is_gone_but_not_swept_lets_nothing_forgotten_in);
     CU_ADD_TEST(suite, dropping_by_a_void_spares_what_is_newer);
     CU_ADD_TEST(suite, an_extended_deadline_counts_as_an_arrival);
     CU_ADD_TEST(suite, a_note_that_comes_late_spares_what_is_newer);

@@ -285,22 +285,35 @@ static void what_expired_unshipped_takes_the_peers_older_value_away(void) {
     sim_destroy(sim);
 }
 
-/* As above, but the two have never met: it is a walk that finds it expired. */
-static void what_expired_before_a_walk_takes_the_peers_older_value_away(void) {
-    for (unsigned round = 0; round < 4; round++) {
-        struct sim *sim = sim_create("expired before a walk", 2, SEGMENT);
+/* As above, but it expires as the two meet: whoever walks or compares finds it neither alive nor swept. */
+static void what_expired_as_hosts_met_takes_the_peers_older_value_away(bool walks) {
+    for (unsigned round = 0; round < 20; round++) { /* between two sweeps, and as an epoch ends: at various times */
+        struct sim *sim = sim_create("expired as hosts met", 2, SEGMENT);
         sim->jitter_ms = 0;
+        sim_cut(sim, 0, 1, true);
+        sim_run(sim, 15 * round);
+        sim_cut(sim, 0, 1, false);
         put(&sim->hosts[1], 1, "old");
+        for (unsigned key = 2; key < 10 && walks; key++) /* a peer that has next to nothing is not compared with */
+            put(&sim->hosts[0], key, "much");
         fixture_sleep_ms(TICK_MS);
-        while (!sim->hosts[0].node->peers[0]->known)
+        while (sim->open_links == 0 || sim->hosts[0].node->peers[0]->known)
             sim_run(sim, SIM_STEP_MS);
-        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 1, "brief", 1), 0); /* entries flow when PONG has come */
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 1, "brief", 1), 0);
         CU_ASSERT(sim_settle(sim, 20000));
         sim_run(sim, 1000);
         for (unsigned i = 0; i < 2; i++)
             CU_ASSERT(has(&sim->hosts[i], 1, NULL));
         sim_destroy(sim);
     }
+}
+
+static void what_expired_before_a_walk_takes_the_peers_older_value_away(void) {
+    what_expired_as_hosts_met_takes_the_peers_older_value_away(true);
+}
+
+static void what_expired_before_a_comparison_takes_the_peers_older_value_away(void) {
+    what_expired_as_hosts_met_takes_the_peers_older_value_away(false);
 }
 
 /* Between our HELLO, which tells how far we were flushed, and the other side's. */
@@ -378,6 +391,8 @@ static void equal_versions_agree_though_both_have_a_deadline(void) {
     for (unsigned round = 0; round < 2; round++) {
         struct sim *sim = sim_create("equal versions that end", 2, SEGMENT);
         sim_cut(sim, 0, 1, true);
+        for (unsigned i = 0; i < 2; i++)
+            lr_set_origin(sim->hosts[i].cache, 7);
         for (unsigned i = 0; i < 2; i++) {
             const char *text = (i ^ round) == 0 ? "left" : "right";
             struct lr_change change = {.key = "key 1",
@@ -432,6 +447,7 @@ void larder_suite_86_sequences(void) {
     CU_ADD_TEST(suite, an_old_entry_that_is_passed_on_replaces_nothing_newer);
     CU_ADD_TEST(suite, what_expired_unshipped_takes_the_peers_older_value_away);
     CU_ADD_TEST(suite, what_expired_before_a_walk_takes_the_peers_older_value_away);
+    CU_ADD_TEST(suite, what_expired_before_a_comparison_takes_the_peers_older_value_away);
     CU_ADD_TEST(suite, a_flush_during_the_greeting_is_told);
     CU_ADD_TEST(suite, a_flush_while_a_peer_is_away_costs_no_tombstones);
     CU_ADD_TEST(suite, equal_versions_agree_whoever_speaks_first);

@@ -59,6 +59,7 @@ struct net_plan {
     size_t bytes_per_step;
     int64_t skew_ms[SIM_HOSTS];
     bool one_origin; /* all hosts draw versions with the same one */
+    bool rounds;     /* hosts compare what they hold twice before all is judged, and once more in silence */
     unsigned outlaw; /* a host whose clock is beyond the limit, or hosts: none */
     bool complete;   /* nothing raises a floor: every host must hold everything */
 };
@@ -74,7 +75,8 @@ struct net_claim {
     uint64_t put, deleted; /* versions; 0 none */
     uint32_t write;        /* that `put` came from */
     uint64_t ends_ms;
-    uint64_t lost; /* the newest that went with a lost segment; some of it may have been on its way */
+    uint64_t lost;  /* the newest that went with a lost segment; some of it may have been on its way */
+    uint64_t blind; /* a put below what others had, on a host that had lost its segment and with it their versions */
 };
 
 struct net_key {
@@ -93,7 +95,9 @@ struct net_run {
     struct net_claim claims[NET_KEYS];
     struct net_claim known[SIM_HOSTS][NET_KEYS]; /* what each host has held or said since it was last wiped */
     uint64_t least[SIM_HOSTS][NET_KEYS];         /* versions below this must not be served here any more */
-    uint64_t flush;                              /* of the highest flush that survived */
+    bool wiped[SIM_HOSTS];
+    uint64_t flush;      /* of the highest flush that survived */
+    uint64_t lost_flush; /* of the highest that went with a lost segment, and may have been on its way */
     uint64_t flushes[SIM_HOSTS];
     uint64_t digest; /* of everything that happened */
     bool cured;      /* the outlaw's clock was set */

@@ -81,6 +81,7 @@ static void draw_work(struct net_run *run) {
     plan->ring = 32u << net_below(run, 6);
     plan->troubles = NET_CUT | NET_RESET | NET_RESTART | NET_WIRE;
     plan->trouble_every = 10 + (unsigned)net_below(run, 90);
+    plan->rounds = net_percent(run, 15);
 }
 
 static void draw_keys(struct net_run *run) {
@@ -243,5 +244,9 @@ void net_plan_draw(struct net_run *run, unsigned scene) {
     draw_network(run);
     draw_work(run);
     chosen->shape(run);
+    /* Of three with one origin two may not notice, nor one whose daemon is new; and comparing sees versions only. */
+    run->plan.one_origin &= run->plan.hosts == 2;
+    if (run->plan.one_origin)
+        run->plan.troubles &= ~(unsigned)(NET_RESTART | NET_WIPE);
     draw_keys(run);
 }

@@ -102,7 +102,7 @@ void net_segment_make(struct net_run *run, unsigned host) {
     atomic_store(&cache->header->participants_high, 1);
     lr_store(&cache->me->generation, 1);
     atomic_store(&cache->me->state, SM_SLOT_ACTIVE);
-    lr_set_origin(cache, run->plan.one_origin ? 7 : (uint32_t)fixture_next(&run->random));
+    lr_set_origin(cache, run->plan.one_origin ? 7 : host << 8 | (uint32_t)(fixture_next(&run->random) & 0xff));
     lr_drive_clock(cache, run->sim->now_ms);
     run->sim->hosts[host].cache = cache;
 }
