@@ -219,11 +219,12 @@ static void look_at_each_change(struct scene *s, deed call, deed look) {
 
 /* ---- scenes ------------------------------------------------------------------------------------------------------ */
 
-static void begin(struct scene *s, uint64_t size, bool replicating) {
+static void begin_with(struct scene *s, uint64_t size, bool replicating, enum lr_policy policy) {
     struct lr_options options = lr_options_default();
     memset(s, 0, sizeof *s);
     options.size = size;
     options.stripes = 1;
+    options.policy = policy;
     fixture_create_with(&s->fixture, &options);
     s->one = s->fixture.one;
     s->two = s->fixture.two;
@@ -232,6 +233,11 @@ static void begin(struct scene *s, uint64_t size, bool replicating) {
     s->control = malloc(SM_STRIPE_FIXED);
     s->data = malloc(s->one->geometry.stripe_bytes);
     protect_code(PROT_READ | PROT_WRITE | PROT_EXEC);
+}
+
+/* Most scenes need to know what the hand does next: one region. */
+static void begin(struct scene *s, uint64_t size, bool replicating) {
+    begin_with(s, size, replicating, LR_POLICY_clock);
 }
 
 static void keep(struct scene *s) {
@@ -398,8 +404,8 @@ static void fill_half(struct scene *s) {
                                      .version = lr_version_draw(&half.view),
                                      .deadline_ms = UINT64_MAX};
     s->versions[3] = half.making.version;
-    s->wrong = s->wrong || lr_arena_room(&half.view, lr_entry_size(&half.making), half.old.head.off, LR_ROOM_EVICT,
-                                         &half.room) != 0;
+    s->wrong = s->wrong || lr_hand_room(&half.view, LR_MAIN, lr_entry_size(&half.making), half.old.head.off,
+                                        LR_ROOM_EVICT, &half.room) != 0;
     half.word = lr_entry_fill(&half.view, &half.room, &half.making);
 }
 
@@ -712,8 +718,8 @@ static void look_at_all_keys(struct scene *s) {
     }
 }
 
-static void begin_full(struct scene *s, bool replicating) {
-    begin(s, 64u << 10, replicating);
+static void begin_full_with(struct scene *s, bool replicating, enum lr_policy policy) {
+    begin_with(s, 64u << 10, replicating, policy);
     s->may_miss = true;
     s->keys = 1200;
     for (uint64_t key = 0; key < s->keys; key++) {
@@ -727,8 +733,20 @@ static void begin_full(struct scene *s, bool replicating) {
     keep(s);
 }
 
+static void begin_full(struct scene *s, bool replicating) {
+    begin_full_with(s, replicating, LR_POLICY_clock);
+}
+
 static void put_five(struct scene *s) {
     for (uint64_t i = 0; i < 5; i++)
+        put(s->one, s->other + i, 1);
+}
+
+/* The hand takes a block from probation to main, sooner or later. */
+static void put_until_promoted(struct scene *s) {
+    sm_u64 *promotions = &lr_stripe_at(s->one, 0)->counters[LR_S_promotions];
+    const uint64_t before = lr_load(promotions);
+    for (uint64_t i = 0; i < 100 && lr_load(promotions) == before; i++)
         put(s->one, s->other + i, 1);
 }
 
@@ -742,6 +760,12 @@ static void readers_find_every_key_whatever_a_writer_is_at(void) {
         CU_ASSERT(s.moves > 10 && !s.wrong);
         end(&s);
     }
+    begin_full_with(&s, false, LR_POLICY_s3);
+    const uint64_t promotions = lr_load(&lr_stripe_at(s.two, 0)->counters[LR_S_promotions]);
+    look_at_each_change(&s, put_until_promoted, look_at_all_keys);
+    CU_ASSERT(lr_load(&lr_stripe_at(s.two, 0)->counters[LR_S_promotions]) > promotions);
+    CU_ASSERT(s.moves > 10 && !s.wrong);
+    end(&s);
     begin_split(&s, false);
     s.keys = s.other;
     look_at_each_change(&s, put_other, look_at_all_keys);
@@ -770,7 +794,7 @@ static void put_large(struct scene *s) {
 /* The key of the block that the hand looks at next, if that is a live one and the gap is too small for another. */
 static bool is_at_hand(struct scene *s, uint64_t *key) {
     struct lr_view view = lr_view_of(s->two, 0);
-    struct lr_gap gap = lr_gap_of(&view);
+    struct lr_span gap = lr_gap_of(&view, LR_MAIN);
     struct lr_head head;
     if (gap.end >= s->two->geometry.stripe_bytes || lr_load(&view.stripe->hole_bytes) >= SM_MIN_BLOCK ||
         !lr_head_read(s->two, view.data, gap.end, &head) || lr_block_state(head.word) != SM_BLOCK_LIVE)

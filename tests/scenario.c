@@ -168,14 +168,14 @@ static struct lr_view view_of(const struct scenario *s) {
 static bool next_put_grows(const struct scenario *s, bool border) {
     struct lr_view view = view_of(s);
     uint64_t buckets = lr_buckets(&view), entries = lr_load(&view.stripe->items) + lr_load(&view.stripe->tombstones);
-    bool rises = (buckets + 1) * SM_BUCKET_BYTES > lr_load(&view.stripe->border_off);
+    bool rises = lr_index_bytes(&view.cache->geometry, buckets + 1) > lr_load(&view.stripe->border_off);
     return entries * 4 > buckets * 28 && rises == border;
 }
 
 static bool is_full(const struct scenario *s, uint32_t bucket) {
     struct lr_view view = view_of(s);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
-        if (lr_slot_is_empty(lr_load(&lr_bucket_at(view.data, bucket)[i])))
+        if (lr_slot_is_empty(lr_load(&lr_bucket_at(&view, bucket)[i])))
             return false;
     return true;
 }
@@ -267,11 +267,11 @@ static bool leave_orphan(struct scenario *s) {
     struct lr_key key = lr_key_of(s->earlier, "unnamed", 7);
     struct lr_making making = {
         .key = &key, .value = "v", .value_len = 1, .version = lr_version_draw(&view), .deadline_ms = UINT64_MAX};
-    if (lr_arena_room(&view, lr_entry_size(&making), 0, LR_ROOM_EVICT, &room) != 0)
+    if (lr_hand_room(&view, LR_MAIN, lr_entry_size(&making), 0, LR_ROOM_EVICT, &room) != 0)
         return fails(s, "preparing: room");
     (void)lr_entry_fill(&view, &room, &making);
     lr_store(&view.stripe->items, 12345);
-    lr_store(&view.stripe->bin_map, 0);
+    lr_store(&view.stripe->bin_map[LR_MAIN], 0);
     atomic_fetch_or(&view.stripe->lock, SM_LOCK_WAITERS | SM_LOCK_RECOVER);
     scenario_let_byte_fall(s->earlier);
     return true;
@@ -550,11 +550,11 @@ bool scenario_is_unchanged(const struct scenario *s, const uint8_t *image) {
 
 /* Of the first words of all blocks, as far as they can be followed. */
 static uint64_t tiling_sum(const uint8_t *control, const uint8_t *data) {
-    uint64_t gap, at, sum = 0;
-    memcpy(&gap, control + offsetof(struct sm_stripe, gap), 8);
+    uint64_t gaps[SM_REGIONS], at, sum = 0;
+    memcpy(gaps, control + offsetof(struct sm_stripe, gap), sizeof gaps);
     memcpy(&at, control + offsetof(struct sm_stripe, border_off), 8);
     while (at <= SM_MIN_STRIPE - 8) {
-        uint64_t word;
+        uint64_t word, gap = at == lr_gap_start(gaps[LR_MAIN]) ? gaps[LR_MAIN] : gaps[LR_PROBATION];
         if (at == lr_gap_start(gap) && lr_gap_end(gap) > at) {
             at = lr_gap_end(gap);
             continue;

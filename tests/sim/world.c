@@ -173,7 +173,7 @@ static void build_cold(void) {
     }
     struct lr_view view = lr_view_of(self(), 0);
     for (unsigned i = SIM_KEYS; i < FILLERS; i++) {
-        struct lr_gap gap = lr_gap_of(&view);
+        struct lr_span gap = lr_gap_of(&view, LR_MAIN);
         if (gap.end - gap.start < 400)
             break;
         store_filler(i, 300);
@@ -183,7 +183,8 @@ static void build_cold(void) {
 static void build_hot(void) {
     build_cold();
     for (unsigned bucket = 0; bucket < BUCKETS; bucket++) {
-        sm_u64 *slots = lr_bucket_at(lr_data_at(self(), 0), bucket);
+        const struct lr_view view = lr_view_of(self(), 0);
+        sm_u64 *slots = lr_bucket_at(&view, bucket);
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
             if ((lr_load(&slots[i]) & SM_SLOT_OFF_MASK) != 0)
                 lr_store(&slots[i], (lr_load(&slots[i]) & ~SM_SLOT_RECENCY_MASK) | 3 * SM_SLOT_RECENCY_ONE);
