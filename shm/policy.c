@@ -20,7 +20,7 @@
  *  R4 z > 8 mean, or more than half of probation: main, and on the list of large items.
  *  R5 probation is full and main has more than 3 % of the arena free: main. Nothing goes while there is room.
  *  R6 else probation.
- * A put that replaces stays in the region of what it replaces, and keeps its count.
+ * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
  *
  * Large items may have LARGE_SHARE of the arena together; the oldest goes first, whatever its count, and each goes two
  * laps of probation's hand after it came unless it was read at least three times meanwhile.
@@ -222,7 +222,8 @@ struct lr_plan lr_policy_plan(struct lr_view *view, const struct lr_found *old, 
     if (old->slot == NULL || old->head.tombstone || lr_head_gone(view->cache, view->data, &old->head))
         return plan_new(view, making->key->place, size, making->access);
     const struct lr_span span = lr_region_of(view, LR_PROBATION);
-    if (lr_region_at(view, old->head.off) == LR_MAIN || size > (span.end - span.start) / 2)
+    if (lr_region_at(view, old->head.off) == LR_MAIN || size > (span.end - span.start) / 2 ||
+        only_main_has_room(view, size))
         return main;
     return (struct lr_plan){.region = LR_PROBATION};
 }

@@ -32,6 +32,10 @@ enum trait {
     LOCKED = 1 << 12,     /* the survivor holds the stripe and does not answer */
     ORPHAN = 1 << 13,     /* somebody died before, while they repaired after somebody who died */
     FLUSHED = 1 << 14,    /* a flush has passed over most of the items, which are still there */
+    SHRINKS = 1 << 15,    /* the next put makes probation smaller */
+    GROWS = 1 << 16,      /* ... or larger, for there is none */
+    SPREAD = 1 << 17,     /* pins leave no large run in either region, but one across the divide */
+    CLOCK = 1 << 18,      /* policy clock: one region, no ghosts */
 };
 
 const struct scenario_state scenario_states[] = {
@@ -58,6 +62,11 @@ const struct scenario_state scenario_states[] = {
     {"orphan", 120, 60, 0, ORPHAN | HOLES},
     {"orphan replica", 120, 60, 0, ORPHAN | REPLICATING},
     {"flushed", 120, 100, 0, FLUSHED},
+    {"probation shrinks", 600, 120, 0, FULL | SHRINKS},
+    {"probation grows", 600, 120, 0, FULL | GROWS | WARM},
+    {"pins all over", 600, 120, 0, FULL | SPREAD},
+    {"clock, full and warm", 600, 120, 0, FULL | WARM | CLOCK},
+    {"clock, border rises", 300, 8, 0, BORDER | CLOCK},
 };
 const unsigned scenario_state_count = sizeof scenario_states / sizeof scenario_states[0];
 
@@ -277,6 +286,57 @@ static bool leave_orphan(struct scenario *s) {
     return true;
 }
 
+/* Probation's hand stands some blocks before the divide, and probation has three times its share. */
+static bool prepare_shrinking(struct scenario *s) {
+    struct lr_view view;
+    if (lr_stripe_lock(&view, s->victim, 0) != 0)
+        return fails(s, "preparing: lock");
+    lr_store(&view.stripe->share, LR_SHARE_LEAST);
+    const struct lr_span whole = lr_region_of(&view, LR_PROBATION);
+    lr_hand_jump(&view, LR_PROBATION, whole.start);
+    for (unsigned i = 0; i < 1000 && lr_gap_of(&view, LR_PROBATION).end + 600 < whole.end; i++) {
+        const uint64_t at = lr_gap_of(&view, LR_PROBATION).end;
+        lr_hand_jump(&view, LR_PROBATION, at + lr_block_size(lr_load(&lr_block_at(view.data, at)->word)));
+    }
+    lr_stripe_unlock(&view);
+    return true;
+}
+
+/* There is no probation, and main's hand stands where it begins. */
+static bool prepare_growing(struct scenario *s) {
+    struct lr_view view;
+    if (lr_stripe_lock(&view, s->victim, 0) != 0)
+        return fails(s, "preparing: lock");
+    lr_divide_dissolve(&view);
+    lr_hand_jump(&view, LR_MAIN, lr_region_of(&view, LR_MAIN).start);
+    lr_stripe_unlock(&view);
+    return true;
+}
+
+/* Pins that cut main in equal parts. */
+static bool spread_pins(struct scenario *s) {
+    struct lr_view view = view_of(s);
+    const struct lr_span main = lr_region_of(&view, LR_MAIN);
+    for (unsigned i = 0; i < SCENARIO_PINS; i++) {
+        const uint64_t wanted = main.start + (main.end - main.start) / (SCENARIO_PINS + 1) * (i + 1);
+        uint64_t best = UINT64_MAX, nearest = 0;
+        for (unsigned k = 0; k < s->count; k++) {
+            struct lr_key key = lr_key_of(s->survivor, &s->keys[k], 8);
+            struct lr_found found = lr_index_find(&view, &key);
+            uint64_t far = found.slot == NULL        ? UINT64_MAX
+                           : found.head.off > wanted ? found.head.off - wanted
+                                                     : wanted - found.head.off;
+            if (far < best) {
+                best = far;
+                nearest = s->keys[k];
+            }
+        }
+        if (lr_pin(s->survivor, &nearest, 8, &s->pins[i]) != 0)
+            return fails(s, "preparing: pins");
+    }
+    return true;
+}
+
 static bool apply_traits(struct scenario *s) {
     const unsigned traits = s->state->traits;
     uint8_t value[512];
@@ -293,6 +353,9 @@ static bool apply_traits(struct scenario *s) {
     }
     if ((traits & TOMBSTONES && !fill_tombstones(s)) || (traits & HELD && !hold_blocks(s)) ||
         (traits & NOTES && !leave_notes(s)))
+        return false;
+    if ((traits & SHRINKS && !prepare_shrinking(s)) || (traits & GROWS && !prepare_growing(s)) ||
+        (traits & SPREAD && !spread_pins(s)))
         return false;
     if (traits & EXPIRED) {
         lr_drive_clock(s->victim, NOW_MS + PAST_TTL_MS);
@@ -317,6 +380,7 @@ bool scenario_prepare(struct scenario *s, const struct scenario_state *state) {
     s->state = state;
     s->options.size = SM_MIN_STRIPE;
     s->options.stripes = 1;
+    s->options.policy = state->traits & CLOCK ? LR_POLICY_clock : LR_POLICY_s3;
     s->options.wait_ms = 2000;
     s->other = 1000003;
     for (unsigned i = 0; i < SCENARIO_KEYS; i++)
