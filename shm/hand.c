@@ -126,12 +126,9 @@ static bool slide(struct lr_view *view, enum lr_region region, sm_u64 *slot, uin
 /*
  * What passing this block takes off its count: in proportion to its size, so that of two blocks that are read as often
  * the small one stays longer, and many values live from the bytes of one large one (the idea of GreedyDual-Size, P. Cao
- * and S. Irani, 1997). 1 for a block of the mean size, at most MOST_WEAR; below the mean 1 or 0 by chance. Wide counts
- * are halved: what was read often long ago yields to what is read now.
+ * and S. Irani, 1997). 1 for a block of the mean size, at most MOST_WEAR; below the mean 1 or 0 by chance.
  */
-static unsigned wear_of(struct lr_view *view, const struct pass *pass, const struct lr_head *head, uint64_t word) {
-    if (view->cache->geometry.policy == LR_POLICY_lfu)
-        return (lr_slot_recency(word) + 1) / 2;
+static unsigned wear_of(struct lr_view *view, const struct pass *pass, const struct lr_head *head) {
     if (view->cache->geometry.favor == LR_FAVOR_bytes)
         return 1;
     uint64_t share = ((uint64_t)head->size * pass->per_mean) >> 16; /* of the mean, in 1/256 */
@@ -139,6 +136,12 @@ static unsigned wear_of(struct lr_view *view, const struct pass *pass, const str
         return share < (MOST_WEAR << 8) ? (unsigned)(share + 128) >> 8 : MOST_WEAR;
     uint64_t chance = share > LEAST_WEAR ? share : LEAST_WEAR;
     return (lr_mix(lr_load(&view->stripe->incarnation) ^ head->off) & 0xffu) < chance ? 1 : 0;
+}
+
+/* Of a count, and of a wide one in proportion to it: what was read often long ago yields to what is read now. */
+static unsigned wear_for(struct lr_view *view, const struct pass *pass, const struct lr_head *head, uint64_t word) {
+    const unsigned wear = wear_of(view, pass, head), recency = lr_slot_recency(word);
+    return view->cache->geometry.policy == LR_POLICY_lfu ? wear * (1 + recency / 8) : wear;
 }
 
 /* Policy ttl: whether the item expires soon, as things go. "Soon" follows what is met, so that about one in five goes.
@@ -239,13 +242,13 @@ static void pass_live(struct lr_view *view, struct pass *pass, const struct lr_h
     pass->looked++;
     const bool gone = (word & SM_SLOT_DEAD) != 0 || (!head->tombstone && lr_head_gone(view->cache, view->data, head));
     if (head->off == pass->keep_off)
-        keep(view, pass, slot, word, head, pass->region == LR_MAIN ? wear_of(view, pass, head, word) : 0);
+        keep(view, pass, slot, word, head, pass->region == LR_MAIN ? wear_for(view, pass, head, word) : 0);
     else if (gone)
         drop(view, pass->region, slot, word, head, word & SM_SLOT_DEAD ? LR_FORGET_DELETE : LR_FORGET_EXPIRE);
     else if (pass->region == LR_MAIN && is_cold(view, pass, head, word))
         drop(view, pass->region, slot, word, head, LR_FORGET_EVICT);
     else if (pass->region == LR_MAIN)
-        keep(view, pass, slot, word, head, wear_of(view, pass, head, word));
+        keep(view, pass, slot, word, head, wear_for(view, pass, head, word));
     else if (head->tombstone)
         keep(view, pass, slot, word, head, 0);
     else if (lr_slot_recency(word) < lr_policy_threshold(view, head->size, pass->mean) ||
