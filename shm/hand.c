@@ -28,7 +28,8 @@
 #define MOST_WEAR 4u      /* of a count, by one pass of the hand */
 #define LEAST_WEAR 64u    /* in 256: the chance of a very small block to lose one */
 #define PROMOTIONS 64u    /* by one put */
-#define TIMELESS_SAFE 32u /* blocks that one put looks at before items without a deadline go (policy ttl) */
+#define TIMELESS_SAFE 32u /* blocks that one put looks at before items without a deadline go, if all others have one   \
+                           */
 
 /* How the hand goes over a region. */
 struct pass {
@@ -38,13 +39,16 @@ struct pass {
     uint64_t mean;     /* bytes of a block */
     uint64_t per_mean; /* 2^24 / mean, to divide by it */
     unsigned looked;   /* at live blocks */
+    unsigned spared;   /* policy ttl: so many, before items without a deadline go */
 };
 
 static struct pass begin_pass(const struct lr_view *view, enum lr_region region) {
-    const uint64_t mean = lr_policy_mean(view);
+    const uint64_t mean = lr_policy_mean(view), items = lr_load(&view->stripe->items) + 1;
+    const uint64_t expiring = lr_load(&view->stripe->ttl_items);
     return (struct pass){.region = region,
                          .evict = view->cache->geometry.policy != LR_POLICY_none,
                          .mean = mean,
+                         .spared = expiring < items ? (unsigned)(TIMELESS_SAFE * expiring / items) : TIMELESS_SAFE,
                          .per_mean = (UINT64_C(1) << 24) / mean};
 }
 
@@ -150,7 +154,7 @@ static bool expires_soon(struct lr_view *view, const struct lr_head *head) {
     const uint64_t deadline = lr_head_deadline(view->data, head), now = lr_now_ms(view->cache);
     uint64_t patience = lr_load(&view->stripe->patience_ms);
     const bool soon = deadline < now || deadline - now <= patience;
-    patience = soon ? patience - patience / 16 : patience + patience / 64 + 1;
+    patience = soon ? patience - patience / 4 : patience + patience / 16 + 1;
     lr_store(&view->stripe->patience_ms, patience < UINT64_MAX / 2 ? patience : UINT64_MAX / 2);
     return soon;
 }
@@ -165,7 +169,7 @@ static bool is_cold(struct lr_view *view, const struct pass *pass, const struct 
         return lr_slot_recency(word) == 0;
     if (head->parts & SM_PART_EXPIRY)
         return expires_soon(view, head);
-    return lr_slot_recency(word) == 0 && pass->looked > TIMELESS_SAFE;
+    return lr_slot_recency(word) == 0 && pass->looked > pass->spared;
 }
 
 /* The block at the hand goes, and the gap swallows it. */
