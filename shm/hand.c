@@ -25,11 +25,12 @@
  */
 #include "stripe.h"
 
-#define MOST_WEAR 4u      /* of a count, by one pass of the hand */
-#define LEAST_WEAR 64u    /* in 256: the chance of a very small block to lose one */
-#define PROMOTIONS 64u    /* by one put */
-#define TIMELESS_SAFE 32u /* blocks that one put looks at before items without a deadline go, if all others have one   \
-                           */
+#define MOST_WEAR 4u   /* of a count, by one pass of the hand */
+#define LEAST_WEAR 64u /* in 256: the chance of a very small block to lose one */
+#define PROMOTIONS 64u /* by one put */
+#define TIMELESS_SAFE                                                                                                  \
+    32u /* blocks that one put looks at before items without a deadline go, if all others have one                     \
+         */
 
 /* How the hand goes over a region. */
 struct pass {

@@ -36,8 +36,7 @@ struct scene {
     struct fixture fixture;
     struct lr_cache *one, *two;
     uint8_t *control, *data; /* the stripe as it is at the start of a trial */
-    /* The key that the trials are about, and one that is put beside it. */
-    uint64_t key, other;
+    uint64_t key, other;     /* that the trials are about, and one that is put beside it */
     uint64_t versions[4];
     /* What the interrupted call said. */
     int result;
@@ -219,12 +218,12 @@ static void look_at_each_change(struct scene *s, deed call, deed look) {
 
 /* ---- scenes ------------------------------------------------------------------------------------------------------ */
 
-static void begin_with(struct scene *s, uint64_t size, bool replicating, enum lr_policy policy) {
+static void begin(struct scene *s, uint64_t size, bool replicating) {
     struct lr_options options = lr_options_default();
     memset(s, 0, sizeof *s);
     options.size = size;
     options.stripes = 1;
-    options.policy = policy;
+    options.policy = LR_POLICY_clock; /* scenes know what the one hand does next */
     fixture_create_with(&s->fixture, &options);
     s->one = s->fixture.one;
     s->two = s->fixture.two;
@@ -233,11 +232,6 @@ static void begin_with(struct scene *s, uint64_t size, bool replicating, enum lr
     s->control = malloc(SM_STRIPE_FIXED);
     s->data = malloc(s->one->geometry.stripe_bytes);
     protect_code(PROT_READ | PROT_WRITE | PROT_EXEC);
-}
-
-/* Most scenes need to know what the hand does next: one region. */
-static void begin(struct scene *s, uint64_t size, bool replicating) {
-    begin_with(s, size, replicating, LR_POLICY_clock);
 }
 
 static void keep(struct scene *s) {
@@ -718,8 +712,8 @@ static void look_at_all_keys(struct scene *s) {
     }
 }
 
-static void begin_full_with(struct scene *s, bool replicating, enum lr_policy policy) {
-    begin_with(s, 64u << 10, replicating, policy);
+static void begin_full(struct scene *s, bool replicating) {
+    begin(s, 64u << 10, replicating);
     s->may_miss = true;
     s->keys = 1200;
     for (uint64_t key = 0; key < s->keys; key++) {
@@ -733,20 +727,8 @@ static void begin_full_with(struct scene *s, bool replicating, enum lr_policy po
     keep(s);
 }
 
-static void begin_full(struct scene *s, bool replicating) {
-    begin_full_with(s, replicating, LR_POLICY_clock);
-}
-
 static void put_five(struct scene *s) {
     for (uint64_t i = 0; i < 5; i++)
-        put(s->one, s->other + i, 1);
-}
-
-/* The hand takes a block from probation to main, sooner or later. */
-static void put_until_promoted(struct scene *s) {
-    sm_u64 *promotions = &lr_stripe_at(s->one, 0)->counters[LR_S_promotions];
-    const uint64_t before = lr_load(promotions);
-    for (uint64_t i = 0; i < 100 && lr_load(promotions) == before; i++)
         put(s->one, s->other + i, 1);
 }
 
@@ -760,12 +742,6 @@ static void readers_find_every_key_whatever_a_writer_is_at(void) {
         CU_ASSERT(s.moves > 10 && !s.wrong);
         end(&s);
     }
-    begin_full_with(&s, false, LR_POLICY_s3);
-    const uint64_t promotions = lr_load(&lr_stripe_at(s.two, 0)->counters[LR_S_promotions]);
-    look_at_each_change(&s, put_until_promoted, look_at_all_keys);
-    CU_ASSERT(lr_load(&lr_stripe_at(s.two, 0)->counters[LR_S_promotions]) > promotions);
-    CU_ASSERT(s.moves > 10 && !s.wrong);
-    end(&s);
     begin_split(&s, false);
     s.keys = s.other;
     look_at_each_change(&s, put_other, look_at_all_keys);
