@@ -31,7 +31,7 @@ static void set_divide(struct lr_view *view, uint64_t off) {
 static uint64_t wanted(const struct lr_view *view) {
     const uint64_t border = lr_load(&view->stripe->border_off);
     const uint64_t granules = (view->cache->geometry.stripe_bytes - border) / SM_GRANULE;
-    return ((granules * lr_load(&view->stripe->share)) >> 32) * SM_GRANULE;
+    return ((granules * lr_share(view)) >> 32) * SM_GRANULE;
 }
 
 /* The divide rises over main's first block, or over some of a gap that stands there. Returns the bytes; 0: too many, or

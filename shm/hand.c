@@ -44,13 +44,14 @@ struct pass {
 };
 
 static struct pass begin_pass(const struct lr_view *view, enum lr_region region) {
-    const uint64_t mean = lr_policy_mean(view), items = lr_load(&view->stripe->items) + 1;
-    const uint64_t expiring = lr_load(&view->stripe->ttl_items);
-    return (struct pass){.region = region,
-                         .evict = view->cache->geometry.policy != LR_POLICY_none,
-                         .mean = mean,
-                         .spared = expiring < items ? (unsigned)(TIMELESS_SAFE * expiring / items) : TIMELESS_SAFE,
-                         .per_mean = (UINT64_C(1) << 24) / mean};
+    const uint32_t policy = view->cache->geometry.policy;
+    struct pass pass = {.region = region, .evict = policy != LR_POLICY_none, .mean = lr_policy_mean(view)};
+    pass.per_mean = (UINT64_C(1) << 24) / pass.mean;
+    if (policy == LR_POLICY_ttl) {
+        const uint64_t items = lr_load(&view->stripe->items) + 1, expiring = lr_load(&view->stripe->ttl_items);
+        pass.spared = expiring < items ? (unsigned)(TIMELESS_SAFE * expiring / items) : TIMELESS_SAFE;
+    }
+    return pass;
 }
 
 void lr_hand_jump(struct lr_view *view, enum lr_region region, uint64_t next) {
@@ -268,7 +269,10 @@ static void prefetch_ahead(struct lr_view *view, uint64_t off) {
     if (off + sizeof(struct sm_block) > view->cache->geometry.stripe_bytes)
         return;
     uint64_t identity = lr_load(&lr_block_at(view->data, off)->identity);
-    __builtin_prefetch(lr_bucket_at(view, lr_bucket_of((uint32_t)(identity >> 32), lr_buckets(view))));
+    const uint32_t bucket = lr_bucket_of((uint32_t)(identity >> 32), lr_buckets(view));
+    __builtin_prefetch(lr_bucket_at(view, bucket));
+    if (lr_has_probation(view->cache))
+        __builtin_prefetch(lr_ghosts_at(view, bucket), 1);
     __builtin_prefetch(view->data + off + 256);
 }
 
@@ -336,10 +340,10 @@ void lr_hand_walk(struct lr_view *view, unsigned steps, uint64_t keep_off) {
 
 int lr_hand_room(struct lr_view *view, enum lr_region region, uint64_t size, uint64_t keep_off, enum lr_room_how how,
                  struct lr_room *room) {
-    struct pass pass = begin_pass(view, region);
     uint64_t passed = 0;
     if (lr_arena_find(view, region, size, 0, room) && !room->from_gap)
         return 0;
+    struct pass pass = begin_pass(view, region);
     /* The next victim's tombstone wants a place when it goes. */
     bool replicating = atomic_load_explicit(&view->cache->header->replicating, memory_order_relaxed) != 0;
     const uint64_t spare = pass.evict && replicating ? SM_MIN_BLOCK : 0;

@@ -53,6 +53,8 @@ void lr_index_prefetch(const struct lr_view *view, uint64_t place) {
     struct two both = buckets_of(view, lr_placing(place));
     __builtin_prefetch((const void *)both.bucket[0], 1);
     __builtin_prefetch((const void *)both.bucket[1], 1);
+    if (lr_has_probation(view->cache))
+        __builtin_prefetch((const void *)lr_ghosts_at(view, lr_bucket_of(lr_placing(place), lr_buckets(view))), 1);
 }
 
 /* Whether the entry in this slot is the key's; removes it if it is dead. */

@@ -176,7 +176,7 @@ void lr_policy_lapped(struct lr_view *view) {
 /* R1. */
 static void adapt_share(struct lr_view *view, enum lr_region region, unsigned newer, uint64_t mean) {
     const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
-    const uint64_t share = lr_load(&view->stripe->share), item = (mean << 32) / arena;
+    const uint64_t share = lr_share(view), item = (mean << 32) / arena;
     if (region == LR_PROBATION)
         lr_store(&view->stripe->share,
                  share + GROW_ITEMS * item < LR_SHARE_MOST ? share + GROW_ITEMS * item : LR_SHARE_MOST);

@@ -306,6 +306,12 @@ static inline bool lr_has_probation(const struct lr_cache *cache) {
     return cache->geometry.policy == LR_POLICY_s3;
 }
 
+/* The share that probation should have; in bounds whatever the word says. */
+static inline uint64_t lr_share(const struct lr_view *view) {
+    const uint64_t share = lr_load(&view->stripe->share);
+    return share < LR_SHARE_LEAST ? LR_SHARE_LEAST : share < LR_SHARE_MOST ? share : LR_SHARE_MOST;
+}
+
 struct lr_span {
     uint64_t start, end;
 };

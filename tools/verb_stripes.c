@@ -41,7 +41,7 @@ static json_t *stripe_to_json(struct lr_cache *cache, uint32_t index, const stru
     for (unsigned i = 0; i < LR_STRIPE_COUNTER_COUNT; i++)
         json_object_set_new(counters, counter_names[i], json_integer((json_int_t)stripe->counters[i]));
     return json_pack(
-        "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:b, s:b, s:b, s:o, s:o}",
+        "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:b, s:b, s:b, s:o, s:o}",
         "stripe", (int)index, "items", (json_int_t)stripe->items, "item_bytes", (json_int_t)stripe->item_bytes,
         "payload_bytes", (json_int_t)stripe->payload_bytes, "tombstones", (json_int_t)stripe->tombstones, "held_blocks",
         (json_int_t)stripe->held_blocks, "held_bytes", (json_int_t)stripe->held_bytes, "hole_bytes",
