@@ -108,7 +108,7 @@ typedef struct larder larder;
 
 /* ---- open and close ------------------------------------------------------------------------------------------- */
 
-/* What goes when the segment is full. README.md says when to use which. */
+/* What goes when the segment is full. shm/README.md says when to use which. */
 typedef enum larder_policy {
     LARDER_POLICY_S3 = 0,    /* the default: what was read only once goes soon, what is read again stays */
     LARDER_POLICY_CLOCK = 1, /* what was not read lately goes */
