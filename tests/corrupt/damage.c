@@ -37,7 +37,7 @@ static void fill(struct victim *v) {
 static void list_holes(struct victim *v) {
     struct sm_stripe *stripe = lr_stripe_at(v->cache, 0);
     sm_u32 *bins = &stripe->bins[0][0][0];
-    for (unsigned i = 0; i < SM_REGIONS * SM_BIN_ROWS * SM_BIN_COLUMNS && v->hole_count < MAX_HOLES; i++) {
+    for (unsigned i = 0; i < SM_REGIONS * SM_BIN_ROWS * SM_BIN_COLUMNS && v->hole_count < DAMAGE_HOLES; i++) {
         uint64_t granules = atomic_load_explicit(&bins[i], memory_order_relaxed);
         if (granules != 0)
             v->holes[v->hole_count++] = granules * SM_GRANULE;
