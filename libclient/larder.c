@@ -37,8 +37,13 @@ static_assert(offsetof(larder_pin, hazard_) == offsetof(struct lr_pin, hazard), 
 static_assert(offsetof(larder_pin, generation_) == offsetof(struct lr_pin, generation), "larder_pin is lr_pin");
 
 static_assert(LARDER_PEEK == LR_PEEK && LARDER_WHY_BYTES == LR_WHY_BYTES, "same numbers");
+static_assert((int)LARDER_POLICY_S3 == (int)LR_POLICY_s3, "same numbers");
 static_assert((int)LARDER_POLICY_CLOCK == (int)LR_POLICY_clock, "same numbers");
+static_assert((int)LARDER_POLICY_LFU == (int)LR_POLICY_lfu, "same numbers");
+static_assert((int)LARDER_POLICY_TTL == (int)LR_POLICY_ttl, "same numbers");
 static_assert((int)LARDER_POLICY_NONE == (int)LR_POLICY_none, "same numbers");
+static_assert((int)LARDER_FAVOR_OBJECTS == (int)LR_FAVOR_objects, "same numbers");
+static_assert((int)LARDER_FAVOR_BYTES == (int)LR_FAVOR_bytes, "same numbers");
 
 static struct lr_cache *engine(larder *cache) {
     return (struct lr_cache *)cache;
@@ -55,6 +60,7 @@ static struct lr_options translate(const char *name, const larder_options *optio
     to.path = options->path;
     to.size = options->size;
     to.policy = (enum lr_policy)options->policy;
+    to.favor = (enum lr_favor)options->favor;
     to.mode = options->mode;
     to.group = options->group != 0 ? options->group : (gid_t)-1;
     to.owner = options->owner != 0 ? options->owner : (uid_t)-1;

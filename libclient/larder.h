@@ -108,16 +108,27 @@ typedef struct larder larder;
 
 /* ---- open and close ------------------------------------------------------------------------------------------- */
 
+/* What goes when the segment is full. shm/README.md says when to use which. */
 typedef enum larder_policy {
-    LARDER_POLICY_CLOCK = 0, /* evicts what was not read lately: the default */
-    LARDER_POLICY_NONE = 1   /* evicts nothing: a put into a full segment returns LARDER_EFULL */
+    LARDER_POLICY_S3 = 0,    /* the default: what was read only once goes soon, what is read again stays */
+    LARDER_POLICY_CLOCK = 1, /* what was not read lately goes */
+    LARDER_POLICY_LFU = 2,   /* what was read least often goes; counts age */
+    LARDER_POLICY_TTL = 3,   /* what expires soonest goes; what never expires, last */
+    LARDER_POLICY_NONE = 4   /* nothing goes: a put into a full segment returns LARDER_EFULL */
 } larder_policy;
+
+/* What a policy favors. */
+typedef enum larder_favor {
+    LARDER_FAVOR_OBJECTS = 0, /* many small items rather than one large: fewest misses */
+    LARDER_FAVOR_BYTES = 1    /* sizes do not count: fewest bytes missed */
+} larder_favor;
 
 /* Zero in every field is the default, so `larder_options options = {0};` (C++: `{}`) and then what differs. */
 typedef struct larder_options {
     /* For a segment that is created; who attaches takes it as it is. */
     uint64_t size;        /* bytes for items and index, all reserved at once; 0: 64 MiB. Fixed tables come on top */
     larder_policy policy; /* what to do when it is full */
+    larder_favor favor;   /* fewest misses, or fewest bytes missed */
     mode_t mode;          /* of the file: 0 is 0600; 0660 admits a group. Never writable by others */
     gid_t group;          /* of the file; 0: the process's */
 

@@ -21,9 +21,14 @@ struct lr_geometry {
     uint64_t segment_bytes, cache_bytes, stripe_bytes, control_bytes, control_off, data_off, max_block, hash_seed;
     uint64_t incarnation[2];
     uint64_t created_ms;
-    uint32_t stripe_count, participants, ring_len, policy;
+    uint32_t stripe_count, participants, ring_len, policy, favor;
+    uint32_t most_buckets; /* of a stripe, by its size */
+    uint32_t ghost_group;  /* 2^this many buckets, then a line of ghosts; LR_GHOSTLESS: none */
+    uint32_t recency_max;  /* highest recency count that the policy uses */
     char name[SM_NAME_BYTES + 1];
 };
+
+#define LR_GHOSTLESS 31u
 
 /*
  * Plans a segment: the one function that computes offsets. `size` in bytes is rounded up to whole stripes; stripes 0

@@ -64,6 +64,8 @@ enum lr_counter {
     X(index_evictions, "items", "items evicted because their hash bucket was full")                                    \
     X(slides, "blocks", "blocks moved by the hand")                                                                    \
     X(slide_bytes, "bytes", "bytes moved by the hand")                                                                 \
+    X(promotions, "blocks", "blocks moved from probation to the main region")                                          \
+    X(ghost_hits, "puts", "puts of keys that had gone not long before")                                                \
     X(laps, "laps", "times the hand went round")                                                                       \
     X(splits, "buckets", "hash buckets added")                                                                         \
     X(overruns, "times", "rescans because the feed ring was overrun or a holder died")                                 \
@@ -79,12 +81,26 @@ enum lr_stripe_counter {
 
 /* Rows: X(name, number, sentence). Only those that this release implements. */
 #define LR_POLICIES(X)                                                                                                 \
-    X(clock, 0, "one region, a small recency count for each item")                                                     \
-    X(none, 1, "evicts nothing: a put into a full segment is refused")
+    X(s3, 0, "new items are on probation until they are read again or come back; what proved itself stays")            \
+    X(clock, 1, "one region, a small recency count for each item")                                                     \
+    X(lfu, 2, "what was read most often stays; counts age")                                                            \
+    X(ttl, 3, "what expires soonest goes first")                                                                       \
+    X(none, 4, "evicts nothing: a put into a full segment is refused")
 
 enum lr_policy {
 #define X(name, number, sentence) LR_POLICY_##name = (number),
     LR_POLICIES(X)
+#undef X
+};
+
+/* Rows: X(name, number, sentence). Which hit ratio a policy aims at. */
+#define LR_FAVORS(X)                                                                                                   \
+    X(objects, 0, "many small items rather than one large: fewest misses")                                             \
+    X(bytes, 1, "size does not count: fewest bytes missed")
+
+enum lr_favor {
+#define X(name, number, sentence) LR_FAVOR_##name = (number),
+    LR_FAVORS(X)
 #undef X
 };
 
@@ -96,6 +112,7 @@ struct lr_options {
     uint64_t size;    /* create: bytes for index and items; fixed tables come on top. 0: 64 MiB */
     unsigned stripes; /* create: 0 chooses; else a power of two */
     enum lr_policy policy; /* create */
+    enum lr_favor favor;   /* create */
     mode_t mode;           /* create: 0 is 0600. Never writable by others */
     gid_t group;           /* create: (gid_t)-1 leaves the process's */
     uid_t owner;           /* attach: an owner accepted beside oneself and root; (uid_t)-1 none */
@@ -130,6 +147,9 @@ const char *lr_error_remedy(int error); /* one clause */
 const char *lr_policy_name(uint32_t policy);
 /* -1 when there is no such policy. */
 int lr_policy_number(const char *name);
+const char *lr_favor_name(uint32_t favor);
+/* -1 when there is no such word. */
+int lr_favor_number(const char *name);
 
 /* ---- items -------------------------------------------------------------------------------------------------- */
 
@@ -386,10 +406,10 @@ struct lr_stat {
     uint64_t segment_bytes, cache_bytes, fixed_bytes, max_item_bytes;
     uint64_t incarnation[2];
     uint64_t created_ms; /* Unix */
-    uint32_t layout, policy, stripes, participants, origin;
+    uint32_t layout, policy, favor, stripes, participants, origin;
     bool replicating, retired;
     uint64_t items, item_bytes, payload_bytes, tombstones, held_blocks, held_bytes, hole_bytes, gap_bytes;
-    uint64_t index_bytes, index_slots, ttl_items, flush_version;
+    uint64_t index_bytes, index_slots, ttl_items, flush_version, probation_bytes;
     uint64_t live_pins, pinned_bytes;                  /* of all handles; a block that is pinned twice counts twice */
     uint64_t counters[LR_COUNTER_COUNT];               /* segment: all participants, past and present */
     uint64_t own_counters[LR_COUNTER_COUNT];           /* this handle */
@@ -411,7 +431,7 @@ int lr_process(struct lr_cache *cache, uint32_t slot, struct lr_process *out);
 
 struct lr_stripe_info {
     uint64_t items, item_bytes, payload_bytes, tombstones, held_blocks, held_bytes, hole_bytes, gap_bytes;
-    uint64_t index_bytes, arena_bytes, buckets, clock, ring_head, ring_acked;
+    uint64_t index_bytes, arena_bytes, probation_bytes, buckets, clock, ring_head, ring_acked;
     bool locked, recovering, rescan;
     uint32_t holder_slot;       /* when locked */
     uint64_t holder_generation; /* when locked */

@@ -5,12 +5,12 @@
  * Each stripe is copied while nobody works in it (its sequence number is even and the same before and after), and the
  * copy is judged:
  *
- *   1. border, bucket count and gap lie in order; no split is under way
- *   2. blocks and the gap tile the arena from the border to the end
+ *   1. border, divide, bucket count and gaps lie in order; no split is under way; probation's share is in bounds
+ *   2. blocks and gaps tile the arena from the border to the end, and none crosses the divide
  *   3. every slot names a live block of the tiling, alone, in the right bucket, with the tag of its key's hash; no two
  * slots have the same key
  *   4. every live block is named; held ones are not
- *   5. every hole of SM_MIN_BLOCK bytes or more stands in its bin, once; bins hold nothing else
+ *   5. every hole of SM_MIN_BLOCK bytes or more stands in its bin of its region, once; bins hold nothing else
  *   6. counts and sums equal what they are derived from; no version lies above the stripe's clock
  *   7. no lock is held by somebody who is dead
  *
@@ -66,22 +66,41 @@ static bool set_bit(uint64_t *bits, uint64_t off) {
 static bool check_words(struct checking *c) {
     struct sm_stripe *stripe = c->view.stripe;
     const uint64_t end = c->view.cache->geometry.stripe_bytes, border = lr_load(&stripe->border_off);
-    const uint64_t split = lr_load(&stripe->split), gap = lr_load(&stripe->gap);
+    const uint64_t split = lr_load(&stripe->split), gap = lr_load(&stripe->gap[LR_MAIN]);
+    const uint64_t divide = lr_load(&stripe->divide_off), first = lr_load(&stripe->gap[LR_PROBATION]);
+    const bool divided = lr_has_probation(c->view.cache);
     bool sane = true;
     if (border < SM_BUCKET_BYTES || border > end / 2 || border % SM_GRANULE != 0) {
         find(c, "border %llu is outside 64..%llu", (unsigned long long)border, (unsigned long long)end / 2);
         sane = false;
     }
-    if ((uint32_t)split == 0 || (split & SM_SPLITTING) || (uint32_t)split * (uint64_t)SM_BUCKET_BYTES > border) {
+    if ((uint32_t)split == 0 || (split & SM_SPLITTING) ||
+        lr_index_bytes(&c->view.cache->geometry, (uint32_t)split) > border) {
         find(c, "split word %llx does not fit below border %llu, or a split is under way", (unsigned long long)split,
              (unsigned long long)border);
         sane = false;
     }
-    if (lr_gap_start(gap) < border || lr_gap_start(gap) > lr_gap_end(gap) || lr_gap_end(gap) > end) {
-        find(c, "gap %llu..%llu is outside %llu..%llu", (unsigned long long)lr_gap_start(gap),
-             (unsigned long long)lr_gap_end(gap), (unsigned long long)border, (unsigned long long)end);
+    if (divided ? divide < border || divide > end || divide % SM_GRANULE != 0 : (divide | first) != 0) {
+        find(c, "divide %llu is outside %llu..%llu, or there where nothing is divided", (unsigned long long)divide,
+             (unsigned long long)border, (unsigned long long)end);
+        sane = false;
+    } else if (divided && (lr_gap_start(first) < border || lr_gap_start(first) > lr_gap_end(first) ||
+                           lr_gap_end(first) > divide)) {
+        find(c, "probation's gap %llu..%llu is outside %llu..%llu", (unsigned long long)lr_gap_start(first),
+             (unsigned long long)lr_gap_end(first), (unsigned long long)border, (unsigned long long)divide);
         sane = false;
     }
+    if (lr_gap_start(gap) < (divided ? divide : border) || lr_gap_start(gap) > lr_gap_end(gap) ||
+        lr_gap_end(gap) > end) {
+        find(c, "gap %llu..%llu is outside %llu..%llu", (unsigned long long)lr_gap_start(gap),
+             (unsigned long long)lr_gap_end(gap), (unsigned long long)(divided ? divide : border),
+             (unsigned long long)end);
+        sane = false;
+    }
+    const uint64_t share = lr_load(&stripe->share);
+    if (divided ? share < LR_SHARE_LEAST || share > LR_SHARE_MOST : share != 0)
+        find(c, "probation's share %llx is outside %llx..%llx", (unsigned long long)share,
+             (unsigned long long)LR_SHARE_LEAST, (unsigned long long)LR_SHARE_MOST);
     return sane;
 }
 
@@ -121,7 +140,7 @@ static bool is_in_other_bucket(struct checking *c, uint32_t bucket, const struct
     uint32_t placing = (uint32_t)(head->identity >> 32), buckets = lr_buckets(&c->view);
     uint32_t first = lr_bucket_of(placing, buckets),
              other = first == bucket ? lr_bucket_of(lr_second(placing), buckets) : first;
-    sm_u64 *slots = lr_bucket_at(c->view.data, other);
+    sm_u64 *slots = lr_bucket_at(&c->view, other);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS && other != bucket; i++) {
         struct lr_head there;
         uint64_t word = lr_load(&slots[i]);
@@ -134,7 +153,7 @@ static bool is_in_other_bucket(struct checking *c, uint32_t bucket, const struct
 }
 
 static void check_twins(struct checking *c, uint32_t bucket) {
-    sm_u64 *slots = lr_bucket_at(c->view.data, bucket);
+    sm_u64 *slots = lr_bucket_at(&c->view, bucket);
     uint64_t hashes[SM_BUCKET_SLOTS];
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         struct lr_head head;
@@ -154,7 +173,7 @@ static void check_twins(struct checking *c, uint32_t bucket) {
 
 static void check_index(struct checking *c) {
     for (uint32_t bucket = 0; bucket < lr_buckets(&c->view); bucket++) {
-        sm_u64 *slots = lr_bucket_at(c->view.data, bucket);
+        sm_u64 *slots = lr_bucket_at(&c->view, bucket);
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
             if (!lr_slot_is_empty(lr_load(&slots[i])))
                 check_entry(c, bucket, i, lr_load(&slots[i]));
@@ -192,45 +211,64 @@ static uint64_t check_block(struct checking *c, uint64_t off, uint64_t limit) {
     return size;
 }
 
+/* False: the walk cannot go on. */
+static bool check_run(struct checking *c, uint64_t off, uint64_t limit) {
+    while (off < limit) {
+        uint64_t size = check_block(c, off, limit);
+        if (size == 0)
+            return false;
+        off += size;
+    }
+    return true;
+}
+
 static void check_tiling(struct checking *c) {
-    const uint64_t end = c->view.cache->geometry.stripe_bytes, gap = lr_load(&c->view.stripe->gap);
-    uint64_t size = 1, off = lr_load(&c->view.stripe->border_off);
-    for (; size != 0 && off < lr_gap_start(gap); off += size)
-        size = check_block(c, off, lr_gap_start(gap));
-    if (size != 0)
-        for (off = lr_gap_end(gap); size != 0 && off < end; off += size)
-            size = check_block(c, off, end);
-    if (size == 0)
-        return;
+    const uint64_t end = c->view.cache->geometry.stripe_bytes;
+    for (enum lr_region region = LR_MAIN; region <= LR_PROBATION; region++) {
+        const struct lr_span whole = lr_region_of(&c->view, region), gap = lr_gap_of(&c->view, region);
+        if (region == LR_PROBATION && !lr_has_probation(c->view.cache))
+            continue;
+        if (!check_run(c, whole.start, gap.start) || !check_run(c, gap.end, whole.end))
+            return;
+    }
     for (uint64_t i = 0; i < end / SM_GRANULE / 64; i++)
         if (c->named[i] != 0)
             find(c, "a slot names %llu, where no block begins",
                  (unsigned long long)((i * 64 + (uint64_t)__builtin_ctzll(c->named[i])) * SM_GRANULE));
 }
 
+/* The holes of one bin, in their order. True: there is one. */
+static bool check_bin(struct checking *c, enum lr_region region, unsigned row, unsigned column) {
+    const uint64_t end = c->view.cache->geometry.stripe_bytes;
+    uint64_t at = atomic_load_explicit(&c->view.stripe->bins[region][row][column], memory_order_relaxed);
+    const bool any = at != 0;
+    while (at != 0) {
+        unsigned its_row = 0, its_column = 0;
+        uint64_t off = at * SM_GRANULE;
+        if (off > end - SM_MIN_BLOCK || !take_bit(c->holes, off)) {
+            find(c, "bin %u.%u lists %llu, which is no hole or listed before", row, column, (unsigned long long)off);
+            break;
+        }
+        lr_bin_of(lr_block_size(lr_load(&lr_block_at(c->view.data, off)->word)), &its_row, &its_column);
+        if (its_row != row || its_column != column)
+            find(c, "hole %llu stands in bin %u.%u instead of %u.%u", (unsigned long long)off, row, column, its_row,
+                 its_column);
+        if (lr_region_at(&c->view, off) != region)
+            find(c, "hole %llu stands in a bin of the other region", (unsigned long long)off);
+        at = lr_load(&lr_block_at(c->view.data, off)->identity) >> 32;
+    }
+    return any;
+}
+
 static void check_bins(struct checking *c) {
     const uint64_t end = c->view.cache->geometry.stripe_bytes;
-    for (unsigned row = 0; row < SM_BIN_ROWS; row++) {
-        uint64_t any = 0;
-        for (unsigned column = 0; column < SM_BIN_COLUMNS; column++) {
-            uint64_t at = atomic_load_explicit(&c->view.stripe->bins[row][column], memory_order_relaxed);
-            any |= at;
-            while (at != 0) {
-                unsigned its_row = 0, its_column = 0;
-                uint64_t off = at * SM_GRANULE;
-                if (off > end - SM_MIN_BLOCK || !take_bit(c->holes, off)) {
-                    find(c, "bin %u.%u lists %llu, which is no hole or listed before", row, column,
-                         (unsigned long long)off);
-                    break;
-                }
-                lr_bin_of(lr_block_size(lr_load(&lr_block_at(c->view.data, off)->word)), &its_row, &its_column);
-                if (its_row != row || its_column != column)
-                    find(c, "hole %llu stands in bin %u.%u instead of %u.%u", (unsigned long long)off, row, column,
-                         its_row, its_column);
-                at = lr_load(&lr_block_at(c->view.data, off)->identity) >> 32;
-            }
-        }
-        if ((any != 0) != ((lr_load(&c->view.stripe->bin_map) >> row & 1u) != 0))
+    for (unsigned i = 0; i < SM_REGIONS * SM_BIN_ROWS; i++) {
+        const enum lr_region region = i < SM_BIN_ROWS ? LR_MAIN : LR_PROBATION;
+        const unsigned row = i % SM_BIN_ROWS;
+        bool any = false;
+        for (unsigned column = 0; column < SM_BIN_COLUMNS; column++)
+            any |= check_bin(c, region, row, column);
+        if (any != ((lr_load(&c->view.stripe->bin_map[region]) >> row & 1u) != 0))
             find(c, "bin map is wrong about row %u", row);
     }
     for (uint64_t i = 0; i < end / SM_GRANULE / 64; i++)

@@ -109,15 +109,15 @@ void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t
     lr_add(&stripe->range_sum[lr_range_of(hash)], one * lr_range_term(hash, head->version));
 }
 
-/* The new word over the old one. ESTALE: a delete without the lock was faster. EBUSY: the word does not stand still
- * (LR_WORD_TRIES). Then nothing has changed. */
-static int replace_word(struct lr_view *view, struct lr_found *old, uint64_t word, bool access) {
+/* The new word over the old one, with the old one's count, unless it is to start afresh. ESTALE: a delete without the
+ * lock was faster. EBUSY: the word does not stand still (LR_WORD_TRIES). Then nothing has changed. */
+static int replace_word(struct lr_view *view, struct lr_found *old, uint64_t word, const struct lr_making *making) {
     uint64_t max = lr_recency_max(view->cache);
     for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
         if (old->word & SM_SLOT_DEAD)
             return LARDER_ESTALE;
-        uint64_t recency = lr_slot_recency(old->word);
-        if (access && recency < max)
+        uint64_t recency = lr_slot_recency(making->fresh ? word : old->word);
+        if (making->access && !making->fresh && recency < max)
             recency++;
         uint64_t named = (word & ~SM_SLOT_RECENCY_MASK) | (recency << SM_SLOT_RECENCY_SHIFT);
         LR_CRASH_POINT("replace, before");
@@ -142,7 +142,7 @@ int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, 
         return LARDER_ECORRUPT;
     }
     if (old->slot != NULL) {
-        int error = replace_word(view, old, word, making->access);
+        int error = replace_word(view, old, word, making);
         if (error != 0) {
             lr_arena_free(view, room->off, room->size);
             return error;
@@ -175,10 +175,14 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
         lr_index_prepare(view, making->key->place);
     if (view->hand_moved)
         *old = lr_index_find(view, making->key);
-    int error = lr_arena_room(view, lr_entry_size(making), old->slot ? old->head.off : 0, how, &room);
+    const uint64_t size = lr_entry_size(making);
+    const struct lr_plan plan = lr_policy_plan(view, old, making, size);
+    int error = lr_policy_room(view, &plan, size, old->slot ? old->head.off : 0, how, &room);
     if (error != 0)
         return error;
     struct lr_making placed = *making;
+    placed.recency = plan.recency;
+    placed.fresh = plan.fresh;
     if (making->keep_value) {
         if (view->hand_moved)
             *old = lr_index_find(view, making->key);
@@ -188,12 +192,16 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
         view->hand_moved = false;
         placed.value = view->data + old->head.off + old->head.key_at + old->head.key_len;
     }
-    /* A hole may lie right before the hand: a new item there gets a first chance. */
-    if (!room.from_gap && placed.recency == 0 && placed.access)
+    /* A hole may lie right before main's hand: a new item there gets a first chance. */
+    if (!room.from_gap && placed.recency == 0 && placed.access && !plan.large &&
+        lr_region_at(view, room.off) == LR_MAIN)
         placed.recency = lr_recency_max(view->cache) > 0 ? 1 : 0;
     uint64_t word = lr_entry_fill(view, &room, &placed);
     bool may_evict = how == LR_ROOM_EVICT && view->cache->geometry.policy != LR_POLICY_none;
-    return lr_entry_publish(view, old, word, &room, &placed, may_evict);
+    error = lr_entry_publish(view, old, word, &room, &placed, may_evict);
+    if (error == 0 && how == LR_ROOM_EVICT)
+        lr_policy_stored(view, &plan, making->key->place, room.off);
+    return error;
 }
 
 /* ---- going -------------------------------------------------------------------------------------------------- */
@@ -218,14 +226,15 @@ static bool fill_trace(struct lr_view *view, uint64_t place_hash, uint64_t versi
                        uint64_t *word) {
     struct lr_key key = lr_key_of_hash(view->cache, place_hash);
     struct lr_making making = {.key = &key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true};
-    if (tombstones_full(view) || lr_arena_room(view, SM_MIN_BLOCK, 0, LR_ROOM_FREE, room) != 0)
+    if (tombstones_full(view) || (!lr_arena_find(view, LR_MAIN, SM_MIN_BLOCK, 0, room) &&
+                                  !lr_arena_find(view, LR_PROBATION, SM_MIN_BLOCK, 0, room)))
         return false;
     *word = lr_entry_fill(view, room, &making);
     return true;
 }
 
 static void tally_forgotten(struct lr_view *view, enum lr_forget_why why) {
-    if (why == LR_FORGET_EVICT || why == LR_FORGET_DISPLACE)
+    if (why == LR_FORGET_EVICT || why == LR_FORGET_DISPLACE || why == LR_FORGET_LARGE)
         lr_tally(view, LR_S_evictions, 1);
     else if (why == LR_FORGET_EXPIRE)
         lr_tally(view, LR_S_expirations, 1);
@@ -277,6 +286,9 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
     }
     LR_CRASH_POINT("forget, after");
     lr_entry_account(view, head, hash, -1);
+    if (why != LR_FORGET_DELETE && !head->tombstone)
+        lr_policy_remember(view, lr_place(view->cache, hash),
+                           why == LR_FORGET_LARGE ? LR_PROBATION : lr_region_at(view, head->off));
     if (traced) {
         lr_add(&view->stripe->tombstones, 1);
         lr_feed_emit(view, hash, superseded);
@@ -292,7 +304,7 @@ void lr_tombstones_trim(struct lr_view *view) {
     if (!tombstones_full(view))
         return;
     for (unsigned looked = 0; looked < TRIM_BUCKETS && tombstones_full(view); looked++, cursor++) {
-        sm_u64 *bucket = lr_bucket_at(view->data, (uint32_t)(cursor % buckets));
+        sm_u64 *bucket = lr_bucket_at(view, (uint32_t)(cursor % buckets));
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             struct lr_head head;
             uint64_t word = atomic_load_explicit(&bucket[i], memory_order_acquire);

@@ -72,6 +72,27 @@ int lr_policy_number(const char *name) {
     return -1;
 }
 
+const char *lr_favor_name(uint32_t favor) {
+    switch (favor) {
+#define X(name, number, sentence)                                                                                      \
+    case number:                                                                                                       \
+        return #name;
+        LR_FAVORS(X)
+#undef X
+    default:
+        return "unknown";
+    }
+}
+
+int lr_favor_number(const char *name) {
+#define X(row, number, sentence)                                                                                       \
+    if (strcmp(name, #row) == 0)                                                                                       \
+        return number;
+    LR_FAVORS(X)
+#undef X
+    return -1;
+}
+
 int lr_error_explain(int error, char *why, const char *format, ...) {
     if (why == NULL)
         return error;

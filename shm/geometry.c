@@ -22,12 +22,10 @@
  * have more than SM_MAX_STRIPE. Small stripes cost hit ratio and admit smaller items only (3/8 of a stripe).
  */
 #include "segment.h"
+#include "stripe.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #define PAGE UINT64_C(4096)
 #define MIB (UINT64_C(1) << 20)
@@ -89,6 +87,10 @@ int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr
                                 out->cache_bytes >= LARGE_STRIPE ? HUGE_PAGE : PAGE);
     out->segment_bytes = out->data_off + out->cache_bytes;
     out->max_block = out->stripe_bytes / 8 * 3 / SM_GRANULE * SM_GRANULE;
+    out->ghost_group = policy == LR_POLICY_s3 ? SM_GHOST_GROUP : LR_GHOSTLESS;
+    uint64_t lines = out->stripe_bytes / SM_BUCKET_BYTES;
+    out->most_buckets = (uint32_t)(policy == LR_POLICY_s3 ? lines / 9 * 8 : lines);
+    out->recency_max = policy == LR_POLICY_none ? 0 : policy == LR_POLICY_lfu ? 255 : 3;
     return 0;
 }
 
@@ -100,13 +102,19 @@ uint64_t lr_geometry_buckets(const struct lr_geometry *geometry) {
 }
 
 void lr_geometry_lay_stripe(const struct lr_geometry *geometry, struct sm_stripe *stripe) {
-    uint64_t buckets = lr_geometry_buckets(geometry);
-    uint64_t border_off = buckets * SM_BUCKET_BYTES;
-    uint64_t gap = (border_off / SM_GRANULE) << 32 | geometry->stripe_bytes / SM_GRANULE;
+    const uint64_t buckets = lr_geometry_buckets(geometry), end = geometry->stripe_bytes / SM_GRANULE;
+    const uint64_t border = lr_index_bytes(geometry, buckets) / SM_GRANULE;
+    uint64_t divide = border;
     /* Before the segment has a name: nobody else looks, no order is needed. */
+    if (geometry->policy == LR_POLICY_s3) {
+        divide += ((end - border) * LR_SHARE_MOST) >> 32;
+        atomic_store_explicit(&stripe->divide_off, divide * SM_GRANULE, memory_order_relaxed);
+        atomic_store_explicit(&stripe->share, LR_SHARE_MOST, memory_order_relaxed);
+        atomic_store_explicit(&stripe->gap[LR_PROBATION], border << 32 | divide, memory_order_relaxed);
+    }
     atomic_store_explicit(&stripe->split, buckets, memory_order_relaxed);
-    atomic_store_explicit(&stripe->border_off, border_off, memory_order_relaxed);
-    atomic_store_explicit(&stripe->gap, gap, memory_order_relaxed);
+    atomic_store_explicit(&stripe->border_off, border * SM_GRANULE, memory_order_relaxed);
+    atomic_store_explicit(&stripe->gap[LR_MAIN], divide << 32 | end, memory_order_relaxed);
     atomic_store_explicit(&stripe->epoch, 1, memory_order_relaxed);
 }
 
@@ -135,6 +143,7 @@ void lr_geometry_store(const struct lr_geometry *geometry, struct sm_constants *
     out->participants = geometry->participants;
     out->ring_len = geometry->ring_len;
     out->policy = geometry->policy;
+    out->favor = geometry->favor;
     out->hash_seed = geometry->hash_seed;
     out->incarnation[0] = geometry->incarnation[0];
     out->incarnation[1] = geometry->incarnation[1];
@@ -202,6 +211,11 @@ int lr_geometry_load(const struct sm_constants *constants, uint64_t file_bytes, 
                                 "the segment has policy %" PRIu32 ", which this program does not know: use one release "
                                 "of Larder for all",
                                 c.policy);
+    if (strcmp(lr_favor_name(c.favor), "unknown") == 0)
+        return lr_error_explain(LARDER_EVERSION, why,
+                                "the segment favors %" PRIu32 ", which this program does not know: use one release of "
+                                "Larder for all",
+                                c.favor);
     static const uint8_t zero[sizeof c.spare];
     if (memcmp(c.spare, zero, sizeof zero) != 0)
         return lr_error_explain(LARDER_EVERSION, why,
@@ -230,6 +244,7 @@ int lr_geometry_load(const struct sm_constants *constants, uint64_t file_bytes, 
                                 "the file has %" PRIu64 " bytes, but the segment in it %" PRIu64
                                 ": it was truncated or extended",
                                 file_bytes, plan.segment_bytes);
+    plan.favor = c.favor;
     plan.hash_seed = c.hash_seed;
     plan.incarnation[0] = c.incarnation[0];
     plan.incarnation[1] = c.incarnation[1];

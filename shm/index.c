@@ -2,7 +2,8 @@
 /*
  * The index: from a key to the one word that says whether it is there.
  *
- *   bucket b:  | 8 slot words |      one cache line; buckets 0 .. n-1 from the stripe's start
+ *   bucket b:  | 8 slot words |      one cache line; buckets 0 .. n-1 from the stripe's start, and, with policy s3,
+ *                                    behind each eighth a line of their ghost words (policy.c), which no reader reads
  *
  * A key has two buckets (two-choice hashing, Y. Azar et al., 1994), and its word stands in that which had more room. A
  * look-up reads both at once (bucket.h). When both are full, a word of theirs moves on to its own other bucket (cuckoo
@@ -44,14 +45,16 @@ struct two {
 
 static struct two buckets_of(const struct lr_view *view, uint32_t placing) {
     uint32_t buckets = lr_buckets(view);
-    return (struct two){{lr_bucket_at(view->data, lr_bucket_of(placing, buckets)),
-                         lr_bucket_at(view->data, lr_bucket_of(lr_second(placing), buckets))}};
+    return (struct two){{lr_bucket_at(view, lr_bucket_of(placing, buckets)),
+                         lr_bucket_at(view, lr_bucket_of(lr_second(placing), buckets))}};
 }
 
 void lr_index_prefetch(const struct lr_view *view, uint64_t place) {
     struct two both = buckets_of(view, lr_placing(place));
     __builtin_prefetch((const void *)both.bucket[0], 1);
     __builtin_prefetch((const void *)both.bucket[1], 1);
+    if (lr_has_probation(view->cache))
+        __builtin_prefetch((const void *)lr_ghosts_at(view, lr_bucket_of(lr_placing(place), lr_buckets(view))), 1);
 }
 
 /* Whether the entry in this slot is the key's; removes it if it is dead. */
@@ -102,6 +105,21 @@ sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, u
             return slot;
     }
     return NULL;
+}
+
+struct lr_found lr_index_named(struct lr_view *view, uint32_t placing, uint64_t tag) {
+    struct two both = buckets_of(view, placing);
+    unsigned mask = lr_bucket_tagged(both.bucket[0], tag) | lr_bucket_tagged(both.bucket[1], tag) << SM_BUCKET_SLOTS;
+    for (; mask != 0; mask &= mask - 1) {
+        unsigned i = (unsigned)__builtin_ctz(mask);
+        struct lr_found found = {.slot = &both.bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS]};
+        found.word = atomic_load_explicit(found.slot, memory_order_acquire);
+        if (!lr_slot_is_empty(found.word) && !(found.word & SM_SLOT_DEAD) &&
+            lr_head_read(view->cache, view->data, lr_slot_off(found.word), &found.head) &&
+            lr_head_matches(&found.head, found.word) && (uint32_t)(found.head.identity >> 32) == placing)
+            return found;
+    }
+    return (struct lr_found){0};
 }
 
 /* ---- room for a word ----------------------------------------------------------------------------------------------
@@ -225,7 +243,7 @@ static sm_u64 *twin_in(sm_u64 *bucket, uint64_t word) {
 }
 
 static void move_words(struct lr_view *view, uint32_t buckets) {
-    sm_u64 *partner = lr_bucket_at(view->data, lr_split_partner(buckets)), *fresh = lr_bucket_at(view->data, buckets);
+    sm_u64 *partner = lr_bucket_at(view, lr_split_partner(buckets)), *fresh = lr_bucket_at(view, buckets);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         uint64_t word = atomic_load_explicit(&partner[i], memory_order_acquire);
         struct lr_head head;
@@ -257,7 +275,7 @@ static void finish_move(struct lr_view *view, uint32_t bucket, sm_u64 *slot) {
         !lr_head_read(view->cache, view->data, lr_slot_off(word), &head))
         return;
     struct two both = buckets_of(view, (uint32_t)(head.identity >> 32));
-    sm_u64 *here = lr_bucket_at(view->data, bucket), *other = both.bucket[0] == here ? both.bucket[1] : both.bucket[0];
+    sm_u64 *here = lr_bucket_at(view, bucket), *other = both.bucket[0] == here ? both.bucket[1] : both.bucket[0];
     sm_u64 *twin = other == here ? NULL : twin_in(other, word);
     const bool twin_counts = twin != NULL && !(lr_load(twin) & SM_SLOT_DEAD);
     if (twin_counts && !(word & SM_SLOT_DEAD)) {
@@ -277,7 +295,7 @@ void lr_index_finish_moves(struct lr_view *view) {
         move_words(view, (uint32_t)split);
     for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++)
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
-            finish_move(view, bucket, &lr_bucket_at(view->data, bucket)[i]);
+            finish_move(view, bucket, &lr_bucket_at(view, bucket)[i]);
 }
 
 /* ---- growth -------------------------------------------------------------------------------------------------------
@@ -286,15 +304,16 @@ void lr_index_finish_moves(struct lr_view *view) {
 static bool add_bucket(struct lr_view *view) {
     const uint64_t buckets = lr_buckets(view), stripe_bytes = view->cache->geometry.stripe_bytes;
     uint64_t border = lr_load(&view->stripe->border_off);
-    if ((buckets + 1) * SM_BUCKET_BYTES > border) {
+    if (lr_index_bytes(&view->cache->geometry, buckets + 1) > border) {
         uint64_t step = (border / 32 + 4095) & ~UINT64_C(4095);
-        if (border + step > stripe_bytes / 5 * 2 || !lr_arena_raise_border(view, step))
+        if (border + step > stripe_bytes / 5 * 2 || !lr_border_raise(view, step))
             return false;
     }
-    sm_u64 *fresh = lr_bucket_at(view->data, (uint32_t)buckets);
+    sm_u64 *fresh = lr_bucket_at(view, (uint32_t)buckets);
     view->hand_moved = true;
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
         lr_store(&fresh[i], 0);
+    lr_policy_split(view, lr_split_partner((uint32_t)buckets), (uint32_t)buckets);
     LR_CRASH_POINT("split begins, before");
     /* COMMIT POINT: before, nobody looks at the new bucket; after, readers of the partner do, and a repairer finishes
      * the split. */

@@ -15,14 +15,17 @@
  *   +--------------------+ segment_bytes
  *
  *   data of one stripe, offsets from its own start:
- *   0            border                 gap.start     gap.end              stripe_bytes
- *   | index bucket  | block block hole ... |    gap      | block hole block ... |
+ *   0             border                            divide                                stripe_bytes
+ *   | index bucket  | block hole .. gap .. block hole | block hole ..... gap ..... block hole |
+ *                   |<--------- probation --------->|<--------------- main --------------->|
+ *
+ *   index with ghosts: 8 buckets of 64 bytes, then their 8 ghost words, and so on; without: buckets only
  *
  * Rules that always hold:
  *  1. Fixed-width types, no pointer, no libc type. The layout is the same for every compiler and libc.
  *  2. The index slot word is the truth: an item exists when, and only when, a slot word names its block.
- *  3. From `border` to `stripe_bytes` blocks and the gap tile the arena completely. A block's first word holds its
- * size.
+ *  3. From `border` to `stripe_bytes` blocks and the gaps tile the arena completely. A block's first word holds its
+ * size. No block crosses `divide`; each region's gap lies in it. Only policy s3 has two regions: elsewhere all is main.
  *  4. Bins, sums, counts are derived: repair recomputes them (repair.c), check compares them (check.c).
  *  5. Index memory is never anything else: the border only rises, the bucket count only grows.
  *  6. Constants of the header are copied at attach (geometry.c) and never read from the segment again.
@@ -38,7 +41,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 3u
+#define SM_LAYOUT_VERSION 4u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -52,6 +55,9 @@
 #define SM_ACK_RANKS 8u       /* peers for whose acknowledgement a change can wait */
 #define SM_BUCKET_SLOTS 8u    /* a hash bucket is one cache line of slot words */
 #define SM_BUCKET_BYTES 64u
+#define SM_GHOST_GROUP 3u /* 2^3 buckets, then the line of their ghost words */
+#define SM_REGIONS 2u     /* main, probation */
+#define SM_LARGE 64u      /* large items of one stripe that are listed */
 #define SM_BIN_ROWS 28u   /* free bins: power of two of the size in granules ... */
 #define SM_BIN_COLUMNS 8u /* ... each cut into eight */
 #define SM_MIN_BLOCK 32u  /* smallest block that an allocation returns; smaller holes are crumbs */
@@ -91,7 +97,8 @@ struct sm_constants {
     uint64_t incarnation[2]; /* random 128-bit identity of this segment */
     uint64_t created_ms;     /* Unix time */
     char name[SM_NAME_BYTES];
-    uint8_t spare[64];
+    uint32_t favor; /* enum lr_favor */
+    uint8_t spare[60];
 };
 static_assert(sizeof(struct sm_constants) == 256, "constants are four lines");
 
@@ -221,42 +228,48 @@ struct sm_stripe {
     uint8_t pad1[48];
 
     /* The holder's lines. */
-    sm_u64 gap;          /* 128 */
-    sm_u64 border_off;   /* 136: first byte of the arena, last of the index */
-    sm_u64 clock;        /* 144: highest version drawn or seen here, origin bits included */
-    sm_u64 incarnation;  /* 152: last number given to a block; low 32 bits go into the block */
-    sm_u32 epoch;        /* 160: arrival epoch given to new blocks; low 14 bits go into the block */
-    sm_u32 acked_epoch;  /* 164: all that arrived up to this epoch is with every peer; written by larderd */
-    sm_u64 ring_head;    /* 168: hints ever written */
-    sm_u64 ring_acked;   /* 176: hints that every peer has applied or declined; written by larderd */
-    sm_u64 sweep_cursor; /* 184: bucket the expiry sweep looks at next */
+    sm_u64 gap[SM_REGIONS]; /* 128: of main, of probation */
+    sm_u64 border_off;      /* 144: first byte of the arena, last of the index */
+    sm_u64 divide_off;      /* 152: first byte of the main region; 0 where there is one region only */
+    sm_u64 clock;           /* 160: highest version drawn or seen here, origin bits included */
+    sm_u64 incarnation;     /* 168: last number given to a block; low 32 bits go into the block */
+    sm_u32 epoch;           /* 176: arrival epoch given to new blocks; low 14 bits go into the block */
+    sm_u32 acked_epoch;     /* 180: all that arrived up to this epoch is with every peer; written by larderd */
+    sm_u64 ring_head;       /* 184: hints ever written */
+    sm_u64 ring_acked;      /* 192: hints that every peer has applied or declined; written by larderd */
+    sm_u64 sweep_cursor;    /* 200: bucket the expiry sweep looks at next */
+    sm_u64 share;           /* 208: of the arena that probation should have, in 2^-32: a hint within bounds */
+    sm_u64 probation_laps;  /* 216: of probation's hand; dates the list of large items: a hint */
+    sm_u64 patience_ms;     /* 224: policy ttl: what expires within that goes: a hint */
+    uint8_t pad2[24];
 
     /* Derived: recomputed by repair, compared by check. */
-    sm_u64 items;         /* 192: slots that name an item */
-    sm_u64 item_bytes;    /* 200: bytes of their blocks */
-    sm_u64 payload_bytes; /* 208: bytes of their keys and values */
-    sm_u64 tombstones;    /* 216: slots that name a tombstone */
-    sm_u64 held_blocks;   /* 224: blocks without a slot that a pin keeps */
-    sm_u64 held_bytes;    /* 232 */
-    sm_u64 hole_bytes;    /* 240: holes, crumbs included, without the gap */
-    sm_u64 ttl_items;     /* 248: items that expire */
-    sm_u64 bin_map;       /* 256: bit r: row r has a hole */
-    uint8_t pad2[56];
-    sm_u64 counters[SM_STRIPE_COUNTERS];      /* 320: rows of LR_STRIPE_COUNTERS (cache.h) */
-    sm_u32 bins[SM_BIN_ROWS][SM_BIN_COLUMNS]; /* 448: offset / 8 of the first hole; 0 none */
-    sm_u32 held[SM_HELD];                     /* 1344: offset / 8 of held blocks, as many as fit; 0 none: derived */
-    struct sm_note notes[SM_NOTES];           /* 1408 */
-    sm_u64 range_sum[SM_RANGES];              /* 2432: sum of mixed {hash, version} of items: derived */
-    sm_u64 range_floor[SM_RANGES];            /* 4480: highest version forgotten here; only rises */
-    sm_u64 range_void[SM_RANGES];             /* 6528: highest forgotten before all peers had it; only rises */
-    sm_u64 acked_by[SM_ACK_RANKS];            /* 8576: hints that at least i + 1 peers have; written by larderd */
-    struct sm_hint ring[];                    /* 8640 */
+    sm_u64 items;               /* 256: slots that name an item */
+    sm_u64 item_bytes;          /* 264: bytes of their blocks */
+    sm_u64 payload_bytes;       /* 272: bytes of their keys and values */
+    sm_u64 tombstones;          /* 280: slots that name a tombstone */
+    sm_u64 held_blocks;         /* 288: blocks without a slot that a pin keeps */
+    sm_u64 held_bytes;          /* 296 */
+    sm_u64 hole_bytes;          /* 304: holes, crumbs included, without the gaps */
+    sm_u64 ttl_items;           /* 312: items that expire */
+    sm_u64 bin_map[SM_REGIONS]; /* 320: bit r: row r has a hole */
+    uint8_t pad3[48];
+    sm_u64 counters[SM_STRIPE_COUNTERS];                  /* 384: rows of LR_STRIPE_COUNTERS (cache.h) */
+    sm_u32 bins[SM_REGIONS][SM_BIN_ROWS][SM_BIN_COLUMNS]; /* 512: offset / 8 of the first hole; 0 none */
+    sm_u32 held[SM_HELD];           /* 2304: offset / 8 of held blocks, as many as fit; 0 none: derived */
+    sm_u64 large[SM_LARGE];         /* 2368: large items, oldest first; 0 ends the list: a hint (policy.c) */
+    struct sm_note notes[SM_NOTES]; /* 2880 */
+    sm_u64 range_sum[SM_RANGES];    /* 3904: sum of mixed {hash, version} of items: derived */
+    sm_u64 range_floor[SM_RANGES];  /* 5952: highest version forgotten here; only rises */
+    sm_u64 range_void[SM_RANGES];   /* 8000: highest forgotten before all peers had it; only rises */
+    sm_u64 acked_by[SM_ACK_RANKS];  /* 10048: hints that at least i + 1 peers have; written by larderd */
+    struct sm_hint ring[];          /* 10112 */
 };
 static_assert(offsetof(struct sm_stripe, split) == 64 && offsetof(struct sm_stripe, gap) == 128, "byte map");
-static_assert(offsetof(struct sm_stripe, items) == 192 && offsetof(struct sm_stripe, counters) == 320, "byte map");
-static_assert(offsetof(struct sm_stripe, bins) == 448 && offsetof(struct sm_stripe, notes) == 1408, "byte map");
-static_assert(offsetof(struct sm_stripe, range_sum) == 2432, "byte map");
-static_assert(offsetof(struct sm_stripe, ring) == 8640, "byte map");
+static_assert(offsetof(struct sm_stripe, items) == 256 && offsetof(struct sm_stripe, counters) == 384, "byte map");
+static_assert(offsetof(struct sm_stripe, bins) == 512 && offsetof(struct sm_stripe, notes) == 2880, "byte map");
+static_assert(offsetof(struct sm_stripe, large) == 2368 && offsetof(struct sm_stripe, range_sum) == 3904, "byte map");
+static_assert(offsetof(struct sm_stripe, ring) == 10112, "byte map");
 #define SM_STRIPE_FIXED offsetof(struct sm_stripe, ring)
 
 /* ---- index slot word ---------------------------------------------------------------------------------------- */
@@ -287,6 +300,19 @@ static_assert(offsetof(struct sm_stripe, ring) == 8640, "byte map");
 #define SM_SLOT_TAG_MASK (UINT64_C(0x1fff) << SM_SLOT_TAG_SHIFT)
 /* What a reader may change at any time, and what therefore does not count as a change. */
 #define SM_SLOT_SOFT (SM_SLOT_PINNED | SM_SLOT_RECENCY_MASK)
+
+/*
+ * A ghost word remembers the four keys of a bucket that went last, the newest in the low bits:
+ *
+ *   15          14                  0
+ *   | probation | of the key's place |  x 4        0: none
+ *
+ * A hint, which readers never look at.
+ */
+#define SM_GHOST_BITS 16u
+#define SM_GHOSTS 4u
+#define SM_GHOST_PROBATION UINT64_C(0x8000)
+#define SM_GHOST_TAG UINT64_C(0x7fff)
 
 /* ---- blocks ------------------------------------------------------------------------------------------------- */
 

@@ -68,12 +68,12 @@ HOT bool aim_at(const struct lr_view *view, uint64_t place, struct aim *aim) {
     /* ORDER(split) observe: words that a finished split has moved. */
     aim->split = atomic_load_explicit(&view->stripe->split, memory_order_acquire);
     const uint32_t buckets = (uint32_t)aim->split;
-    if (!LIKELY(buckets - 1u < view->cache->geometry.stripe_bytes / SM_BUCKET_BYTES - 1u)) {
+    if (!LIKELY(buckets - 1u < view->cache->geometry.most_buckets - 1u)) {
         lr_count(view->cache, LR_C_corrupt_seen);
         return false;
     }
-    aim->bucket[0] = lr_bucket_at(view->data, lr_bucket_of(lr_placing(place), buckets));
-    aim->bucket[1] = lr_bucket_at(view->data, lr_bucket_of(lr_second(lr_placing(place)), buckets));
+    aim->bucket[0] = lr_bucket_at(view, lr_bucket_of(lr_placing(place), buckets));
+    aim->bucket[1] = lr_bucket_at(view, lr_bucket_of(lr_second(lr_placing(place)), buckets));
     return true;
 }
 
@@ -191,7 +191,7 @@ static enum look search_splitting(const struct lr_view *view, const struct lr_ke
     const uint32_t placing[2] = {lr_placing(key->place), lr_second(lr_placing(key->place))};
     for (unsigned i = 0; i < 4; i++) {
         uint32_t bucket = lr_bucket_of(placing[i / 2], buckets + i % 2);
-        sm_u64 *slots = lr_bucket_at(view->data, bucket);
+        sm_u64 *slots = lr_bucket_at(view, bucket);
         for (unsigned mask = lr_bucket_tagged(slots, lr_place_tag(key->place)); mask != 0; mask &= mask - 1) {
             enum look outcome = examine(view, key, &slots[__builtin_ctz(mask)], look);
             if (outcome != LOOK_MISS)
@@ -434,7 +434,7 @@ static bool kill_hidden(const struct lr_view *view, const struct lr_key *key, ui
     const uint32_t placing[2] = {lr_placing(key->place), lr_second(lr_placing(key->place))}, buckets = lr_buckets(view);
     bool killed = false;
     for (unsigned i = 0; i < 4; i += split & SM_SPLITTING ? 1 : 2) {
-        sm_u64 *slots = lr_bucket_at(view->data, lr_bucket_of(placing[i / 2], buckets + i % 2));
+        sm_u64 *slots = lr_bucket_at(view, lr_bucket_of(placing[i / 2], buckets + i % 2));
         for (unsigned mask = lr_bucket_tagged(slots, lr_place_tag(key->place)); mask != 0; mask &= mask - 1) {
             sm_u64 *slot = &slots[__builtin_ctz(mask)];
             uint64_t word = atomic_load_explicit(slot, memory_order_acquire);

@@ -7,8 +7,8 @@
  *   1. notes      delete notes are made pending: whoever asked for the lock settles them next
  *   2. moves      a split or a move of a word that had begun is finished
  *   3. marks      each slot's block is marked in a private bitmap; a slot that cannot be right is cleared
- *   4. tiling     from the border on: marked blocks stay and count, unmarked ones that a hazard names are held, all
- * else becomes holes
+ *   4. tiling     region by region, from the border on: marked blocks stay and count, unmarked ones that a hazard names
+ * are held, all else becomes holes
  *   5. leftovers  a slot whose mark the walk has not met names no block: cleared
  *
  * After a mere death nothing is dropped: every commit point leaves a state in which each slot names a block of the
@@ -21,6 +21,7 @@
 #include "stripe.h"
 
 #define LEAST_BORDER UINT64_C(4096)
+#define LEAST_BUCKETS 56u  /* with their ghosts, in as many bytes */
 #define AHEAD 2u           /* buckets whose blocks are on their way while another is looked at */
 #define CLAIM_SPINS 20000u /* about a millisecond */
 
@@ -59,20 +60,29 @@ static void recall_notes(struct lr_view *view) {
             atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
 }
 
-/* Border, bucket count and gap get values that let the rest be repaired. */
-static void bound_words(struct lr_view *view) {
+/* All is main, probation is empty until it grows again, and the gaps are empty. */
+static void make_one_region(struct lr_view *view, uint64_t border) {
     const uint64_t end = view->cache->geometry.stripe_bytes;
+    const bool divided = lr_has_probation(view->cache);
+    lr_store(&view->stripe->divide_off, divided ? border : 0);
+    lr_store(&view->stripe->gap[LR_PROBATION], divided ? lr_gap_word(border, border) : 0);
+    lr_store(&view->stripe->gap[LR_MAIN], lr_gap_word(end, end));
+}
+
+/* Border, divide, bucket count and gaps get values that let the rest be repaired. */
+static void bound_words(struct lr_view *view) {
     if (lr_words_sane(view))
         return;
-    lr_store(&view->stripe->gap, lr_gap_word(end, end));
+    make_one_region(view, lr_load(&view->stripe->border_off));
     if (lr_words_sane(view))
         return;
     /* The index cannot be told from the arena: this one stripe starts empty. */
     lr_count_n(view->cache, LR_C_repair_dropped, lr_load(&view->stripe->items));
     for (uint64_t off = 0; off < LEAST_BORDER; off += 8)
         lr_store((sm_u64 *)(void *)(view->data + off), 0);
-    lr_store(&view->stripe->split, LEAST_BORDER / SM_BUCKET_BYTES);
+    lr_store(&view->stripe->split, LEAST_BUCKETS);
     lr_store(&view->stripe->border_off, LEAST_BORDER);
+    make_one_region(view, LEAST_BORDER);
 }
 
 static void clear_slot(struct lr_view *view, sm_u64 *slot) {
@@ -99,7 +109,7 @@ static bool has_better_twin(struct lr_view *view, sm_u64 *slot, const struct lr_
     const uint32_t both[2] = {lr_bucket_of(placing, buckets), lr_bucket_of(lr_second(placing), buckets)};
     const uint64_t tag = lr_load(slot) & SM_SLOT_TAG_MASK;
     for (unsigned i = 0; i < 2 * SM_BUCKET_SLOTS; i++) {
-        sm_u64 *other = &lr_bucket_at(view->data, both[i / SM_BUCKET_SLOTS])[i % SM_BUCKET_SLOTS];
+        sm_u64 *other = &lr_bucket_at(view, both[i / SM_BUCKET_SLOTS])[i % SM_BUCKET_SLOTS];
         uint64_t word = lr_load(other);
         struct lr_head its;
         if (((word ^ tag) & SM_SLOT_TAG_MASK) != 0 || other == slot || lr_slot_is_empty(word) ||
@@ -114,7 +124,7 @@ static bool has_better_twin(struct lr_view *view, sm_u64 *slot, const struct lr_
 
 /* The blocks that this bucket names will be looked at soon. */
 static void prefetch_blocks(struct lr_view *view, uint32_t bucket) {
-    sm_u64 *slots = lr_bucket_at(view->data, bucket);
+    sm_u64 *slots = lr_bucket_at(view, bucket);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         uint64_t off = lr_slot_off(lr_load(&slots[i]));
         if (off == 0 || off > view->cache->geometry.stripe_bytes - 2 * SM_LINE)
@@ -126,7 +136,7 @@ static void prefetch_blocks(struct lr_view *view, uint32_t bucket) {
 
 /* And so will the buckets where twins of its keys would stand. */
 static void prefetch_twins(struct lr_view *view, uint32_t bucket) {
-    sm_u64 *slots = lr_bucket_at(view->data, bucket);
+    sm_u64 *slots = lr_bucket_at(view, bucket);
     const uint32_t buckets = lr_buckets(view);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         uint64_t off = lr_slot_off(lr_load(&slots[i]));
@@ -134,13 +144,13 @@ static void prefetch_twins(struct lr_view *view, uint32_t bucket) {
             continue;
         uint32_t placing = (uint32_t)(lr_load(&lr_block_at(view->data, off)->identity) >> 32);
         uint32_t one = lr_bucket_of(placing, buckets), two = lr_bucket_of(lr_second(placing), buckets);
-        __builtin_prefetch((const void *)lr_bucket_at(view->data, one == bucket ? two : one));
+        __builtin_prefetch((const void *)lr_bucket_at(view, one == bucket ? two : one));
     }
 }
 
 static void mark_slots(struct lr_view *view, uint64_t *marks) {
     for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++) {
-        sm_u64 *slots = lr_bucket_at(view->data, bucket);
+        sm_u64 *slots = lr_bucket_at(view, bucket);
         if (bucket + 2 * AHEAD < lr_buckets(view))
             prefetch_blocks(view, bucket + 2 * AHEAD);
         if (bucket + AHEAD < lr_buckets(view))
@@ -200,7 +210,7 @@ static void end_hole(struct lr_view *view, struct walk *walk) {
         atomic_store_explicit(&lr_block_at(view->data, walk->hole)->word, (walk->at - walk->hole) / SM_GRANULE,
                               memory_order_release);
         LR_CRASH_POINT("repair merges, after");
-        lr_arena_bin(view, walk->hole, walk->at - walk->hole);
+        lr_arena_bin(view, lr_region_at(view, walk->hole), walk->hole, walk->at - walk->hole);
     }
     walk->hole = walk->at;
 }
@@ -243,32 +253,42 @@ static void walk_block(struct lr_view *view, uint64_t *marks, struct walk *walk,
     walk->at = off + size;
 }
 
-static void walk_tiling(struct lr_view *view, uint64_t *marks) {
-    const uint64_t end = view->cache->geometry.stripe_bytes, gap = lr_load(&view->stripe->gap);
-    struct walk walk = {.at = lr_load(&view->stripe->border_off), .hole = lr_load(&view->stripe->border_off)};
-    while (walk.at < lr_gap_start(gap))
-        walk_block(view, marks, &walk, lr_gap_start(gap));
+static void walk_region(struct lr_view *view, uint64_t *marks, enum lr_region region) {
+    const struct lr_span whole = lr_region_of(view, region), gap = lr_gap_of(view, region);
+    struct walk walk = {.at = whole.start, .hole = whole.start};
+    while (walk.at < gap.start)
+        walk_block(view, marks, &walk, gap.start);
     end_hole(view, &walk);
-    walk.at = walk.hole = lr_gap_end(gap);
-    while (walk.at < end)
-        walk_block(view, marks, &walk, end);
+    walk.at = walk.hole = gap.end;
+    while (walk.at < whole.end)
+        walk_block(view, marks, &walk, whole.end);
     end_hole(view, &walk);
 }
 
 static void reset_derived(struct lr_view *view) {
     struct sm_stripe *stripe = view->stripe;
-    sm_u64 *words[] = {&stripe->items,      &stripe->item_bytes,  &stripe->payload_bytes,
-                       &stripe->tombstones, &stripe->held_blocks, &stripe->held_bytes,
-                       &stripe->hole_bytes, &stripe->ttl_items,   &stripe->bin_map};
+    sm_u64 *words[] = {&stripe->items,
+                       &stripe->item_bytes,
+                       &stripe->payload_bytes,
+                       &stripe->tombstones,
+                       &stripe->held_blocks,
+                       &stripe->held_bytes,
+                       &stripe->hole_bytes,
+                       &stripe->ttl_items,
+                       &stripe->bin_map[LR_MAIN],
+                       &stripe->bin_map[LR_PROBATION]};
     for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
         lr_store(words[i], 0);
     for (unsigned i = 0; i < SM_HELD; i++)
         atomic_store_explicit(&stripe->held[i], 0, memory_order_relaxed);
     for (unsigned i = 0; i < SM_RANGES; i++)
         lr_store(&stripe->range_sum[i], 0);
-    for (unsigned row = 0; row < SM_BIN_ROWS; row++)
-        for (unsigned column = 0; column < SM_BIN_COLUMNS; column++)
-            atomic_store_explicit(&stripe->bins[row][column], 0, memory_order_relaxed);
+    for (unsigned i = 0; i < SM_REGIONS * SM_BIN_ROWS * SM_BIN_COLUMNS; i++)
+        atomic_store_explicit(&stripe->bins[0][0][0] + i, 0, memory_order_relaxed);
+    for (unsigned i = 0; i < SM_LARGE; i++)
+        lr_store(&stripe->large[i], 0);
+    if (lr_load(&stripe->share) < LR_SHARE_LEAST || lr_load(&stripe->share) > LR_SHARE_MOST)
+        lr_store(&stripe->share, lr_has_probation(view->cache) ? LR_SHARE_MOST : 0);
     uint64_t buckets = lr_buckets(view);
     lr_store(&stripe->sweep_cursor, lr_load(&stripe->sweep_cursor) % buckets);
 }
@@ -276,7 +296,7 @@ static void reset_derived(struct lr_view *view) {
 /* Slots whose blocks the walk has not met go. */
 static void settle_slots(struct lr_view *view, uint64_t *marks) {
     for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++) {
-        sm_u64 *slots = lr_bucket_at(view->data, bucket);
+        sm_u64 *slots = lr_bucket_at(view, bucket);
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             uint64_t word = lr_load(&slots[i]), off = lr_slot_off(word);
             if (lr_slot_is_empty(word) || off >= view->cache->geometry.stripe_bytes || !test_mark(marks, off))
@@ -314,7 +334,9 @@ void lr_repair(struct lr_view *view) {
     lr_index_finish_moves(view);
     mark_slots(view, marks);
     flag_pinned(view, marks);
-    walk_tiling(view, marks);
+    if (lr_has_probation(cache))
+        walk_region(view, marks, LR_PROBATION);
+    walk_region(view, marks, LR_MAIN);
     settle_slots(view, marks);
     lr_repair_release(cache);
     lr_count(cache, LR_C_repairs);

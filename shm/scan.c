@@ -93,7 +93,7 @@ static int read_slot_settled(struct lr_cache *cache, const struct lr_view *view,
 /* Buckets in use, the one being made included; bounded whatever the word says. */
 static uint64_t buckets_in_use(const struct lr_cache *cache, uint64_t split) {
     uint64_t buckets = (split & UINT32_MAX) + (split & SM_SPLITTING ? 1 : 0), most;
-    most = cache->geometry.stripe_bytes / SM_BUCKET_BYTES;
+    most = cache->geometry.most_buckets - 1u;
     return buckets < most ? buckets : most;
 }
 
@@ -116,7 +116,7 @@ int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t
             scan->slot = 0;
             continue;
         }
-        sm_u64 *bucket = lr_bucket_at(view.data, (uint32_t)scan->bucket);
+        sm_u64 *bucket = lr_bucket_at(&view, (uint32_t)scan->bucket);
         int result = LARDER_ENOT_FOUND;
         while (scan->slot < SM_BUCKET_SLOTS && result == LARDER_ENOT_FOUND) {
             result = read_slot_settled(cache, &view, &bucket[scan->slot], scan->traces, buf, cap, entry);
@@ -148,7 +148,7 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
         const uint32_t where[4] = {lr_bucket_of(first, buckets), lr_bucket_of(first, buckets + 1),
                                    lr_bucket_of(second, buckets), lr_bucket_of(second, buckets + 1)};
         for (unsigned n = 0; n < 4; n += split & SM_SPLITTING ? 1 : 2) {
-            sm_u64 *bucket = lr_bucket_at(view.data, where[n]);
+            sm_u64 *bucket = lr_bucket_at(&view, where[n]);
             for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
                 if ((atomic_load_explicit(&bucket[i], memory_order_acquire) & SM_SLOT_TAG_MASK) != tag)
                     continue;

@@ -58,7 +58,7 @@
 /* ---- options -------------------------------------------------------------------------------------------------- */
 
 struct lr_options lr_options_default(void) {
-    return (struct lr_options){.policy = LR_POLICY_clock, .group = (gid_t)-1, .owner = (uid_t)-1};
+    return (struct lr_options){.policy = LR_POLICY_s3, .group = (gid_t)-1, .owner = (uid_t)-1};
 }
 
 static int check_options(const struct lr_options *options, char *why) {
@@ -293,6 +293,10 @@ static int plan_segment(struct lr_cache *cache, const struct lr_options *options
                                  (uint32_t)options->policy, geometry, why);
     if (error != 0)
         return error;
+    if (strcmp(lr_favor_name((uint32_t)options->favor), "unknown") == 0)
+        return lr_error_explain(LARDER_EINVALID, why, "favor %u is not one that this release knows",
+                                (unsigned)options->favor);
+    geometry->favor = (uint32_t)options->favor;
     if (fill_random(random, sizeof random) != 0)
         return lr_error_explain(LARDER_ESYSTEM, why, "no random numbers: %s", strerror(errno));
     geometry->hash_seed = random[0];

@@ -7,9 +7,14 @@ static void add_counters(uint64_t *sums, sm_u64 *counters, unsigned count) {
         sums[i] += lr_load(&counters[i]);
 }
 
+static uint64_t gap_bytes(const struct lr_view *view) {
+    const struct lr_span main = lr_gap_of(view, LR_MAIN), probation = lr_gap_of(view, LR_PROBATION);
+    return main.end - main.start + (lr_has_probation(view->cache) ? probation.end - probation.start : 0);
+}
+
 static void add_stripe(struct lr_view *view, struct lr_stat *out) {
     struct sm_stripe *stripe = view->stripe;
-    uint64_t gap = lr_load(&stripe->gap);
+    const struct lr_span probation = lr_region_of(view, LR_PROBATION);
     out->items += lr_load(&stripe->items);
     out->item_bytes += lr_load(&stripe->item_bytes);
     out->payload_bytes += lr_load(&stripe->payload_bytes);
@@ -17,7 +22,8 @@ static void add_stripe(struct lr_view *view, struct lr_stat *out) {
     out->held_blocks += lr_load(&stripe->held_blocks);
     out->held_bytes += lr_load(&stripe->held_bytes);
     out->hole_bytes += lr_load(&stripe->hole_bytes);
-    out->gap_bytes += lr_gap_end(gap) - lr_gap_start(gap);
+    out->gap_bytes += gap_bytes(view);
+    out->probation_bytes += lr_has_probation(view->cache) ? probation.end - probation.start : 0;
     out->index_bytes += lr_load(&stripe->border_off);
     out->index_slots += (lr_load(&stripe->split) & UINT32_MAX) * SM_BUCKET_SLOTS;
     out->ttl_items += lr_load(&stripe->ttl_items);
@@ -46,6 +52,7 @@ void lr_stat(struct lr_cache *cache, struct lr_stat *out) {
                             .created_ms = geometry->created_ms,
                             .layout = SM_LAYOUT_VERSION,
                             .policy = geometry->policy,
+                            .favor = geometry->favor,
                             .stripes = geometry->stripe_count,
                             .participants = geometry->participants,
                             .origin = lr_origin(cache),
@@ -68,7 +75,9 @@ int lr_stripe_info(struct lr_cache *cache, uint32_t stripe, struct lr_stripe_inf
     if (stripe >= cache->geometry.stripe_count)
         return LARDER_EINVALID;
     struct sm_stripe *control = lr_stripe_at(cache, stripe);
-    uint64_t gap = lr_load(&control->gap), lock = lr_load(&control->lock), owner = lock & SM_LOCK_OWNER_MASK;
+    const struct lr_view view = lr_view_of(cache, stripe);
+    const struct lr_span probation = lr_region_of(&view, LR_PROBATION);
+    uint64_t lock = lr_load(&control->lock), owner = lock & SM_LOCK_OWNER_MASK;
     *out = (struct lr_stripe_info){.items = lr_load(&control->items),
                                    .item_bytes = lr_load(&control->item_bytes),
                                    .payload_bytes = lr_load(&control->payload_bytes),
@@ -76,7 +85,8 @@ int lr_stripe_info(struct lr_cache *cache, uint32_t stripe, struct lr_stripe_inf
                                    .held_blocks = lr_load(&control->held_blocks),
                                    .held_bytes = lr_load(&control->held_bytes),
                                    .hole_bytes = lr_load(&control->hole_bytes),
-                                   .gap_bytes = lr_gap_end(gap) - lr_gap_start(gap),
+                                   .gap_bytes = gap_bytes(&view),
+                                   .probation_bytes = lr_has_probation(cache) ? probation.end - probation.start : 0,
                                    .index_bytes = lr_load(&control->border_off),
                                    .arena_bytes = cache->geometry.stripe_bytes - lr_load(&control->border_off),
                                    .buckets = lr_load(&control->split) & UINT32_MAX,

@@ -6,7 +6,9 @@
  *      |        |        |
  *      +--------+--------+-- entry.c   make, publish and forget an entry; versions, floors, voids, notes
  *                              |
- *            lock.c      index.c      arena.c      hazard.c      feed.c
+ *            lock.c      index.c      policy.c     hazard.c      feed.c
+ *                              |
+ *                  hand.c   divide.c   arena.c
  *
  *   reader.c  scan.c  digest.c         without the lock
  *   repair.c  check.c                  the definition of healthy, and how to get there
@@ -29,6 +31,8 @@ struct lr_view {
     uint32_t number;
     bool keep_all;     /* the index may grow over free room only: what is stored may not evict */
     bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
+    uint32_t promoted; /* blocks that this put has moved to the main region */
+    uint64_t forced;   /* bytes that main's hand has passed for them */
     bool damaged;      /* something impossible was met: repair before unlocking */
     bool ring_bell;    /* hints were written */
     uint32_t blockers; /* participants whose pins the hand met: probed after unlock */
@@ -234,14 +238,28 @@ bool lr_hazard_fits(const struct lr_view *view, uint32_t hazard);
 
 /* ---- index.c ------------------------------------------------------------------------------------------------ */
 
-static inline sm_u64 *lr_bucket_at(uint8_t *data, uint32_t bucket) {
-    return (sm_u64 *)(void *)(data + (uint64_t)bucket * SM_BUCKET_BYTES);
+/* Lines of buckets, with a line of ghost words behind each group of them (layout.h). */
+static inline sm_u64 *lr_bucket_at(const struct lr_view *view, uint32_t bucket) {
+    const uint64_t line = (uint64_t)bucket + (bucket >> view->cache->geometry.ghost_group);
+    return (sm_u64 *)(void *)(view->data + line * SM_BUCKET_BYTES);
+}
+
+static inline sm_u64 *lr_ghosts_at(const struct lr_view *view, uint32_t bucket) {
+    const uint64_t group = bucket >> SM_GHOST_GROUP, first = group * ((1u << SM_GHOST_GROUP) + 1u);
+    sm_u64 *words = (sm_u64 *)(void *)(view->data + (first + (1u << SM_GHOST_GROUP)) * SM_BUCKET_BYTES);
+    return &words[bucket & ((1u << SM_GHOST_GROUP) - 1u)];
+}
+
+/* Bytes of so many buckets, in whole groups. */
+static inline uint64_t lr_index_bytes(const struct lr_geometry *geometry, uint64_t buckets) {
+    const uint64_t whole = (buckets + 7u) & ~UINT64_C(7);
+    return (whole + (whole >> geometry->ghost_group)) * SM_BUCKET_BYTES;
 }
 
 /* The bucket count; in bounds whatever the word says. */
 static inline uint32_t lr_buckets(const struct lr_view *view) {
     uint32_t buckets = (uint32_t)lr_load(&view->stripe->split);
-    return buckets - 1u < view->cache->geometry.stripe_bytes / SM_BUCKET_BYTES - 1u ? buckets : 1u;
+    return buckets - 1u < view->cache->geometry.most_buckets - 1u ? buckets : 1u;
 }
 
 /*
@@ -264,6 +282,8 @@ void lr_index_prefetch(const struct lr_view *view, uint64_t place);
 struct lr_found lr_index_find(struct lr_view *view, const struct lr_key *key);
 /* The slot that names the block at `off`, whose header says `placing`. */
 sm_u64 *lr_index_slot_of(struct lr_view *view, uint32_t placing, uint64_t off, uint64_t *word);
+/* An entry whose placing hash and tag are these. */
+struct lr_found lr_index_named(struct lr_view *view, uint32_t placing, uint64_t tag);
 /* An empty slot for the place; if there is none, the coldest entry of its buckets goes. NULL: all are pinned, or
  * nothing may be evicted. */
 sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict);
@@ -275,18 +295,27 @@ void lr_index_prepare(struct lr_view *view, uint64_t place);
 /* Finishes what a dead holder began to split or to move. */
 void lr_index_finish_moves(struct lr_view *view);
 
-/* ---- arena.c ------------------------------------------------------------------------------------------------ */
+/* ---- regions ------------------------------------------------------------------------------------------------ */
 
-enum lr_room_how {
-    LR_ROOM_EVICT, /* advance the hand, evict by policy */
-    LR_ROOM_FREE,  /* only what is free now */
+enum lr_region { LR_MAIN = 0, LR_PROBATION = 1 };
+
+#define LR_SHARE_LEAST (UINT64_C(429496730)) /* of the arena for probation, in 2^-32: a tenth ... */
+#define LR_SHARE_MOST (UINT64_C(1288490189)) /* ... to three tenths */
+
+static inline bool lr_has_probation(const struct lr_cache *cache) {
+    return cache->geometry.policy == LR_POLICY_s3;
+}
+
+/* The share that probation should have; in bounds whatever the word says. */
+static inline uint64_t lr_share(const struct lr_view *view) {
+    const uint64_t share = lr_load(&view->stripe->share);
+    return share < LR_SHARE_LEAST ? LR_SHARE_LEAST : share < LR_SHARE_MOST ? share : LR_SHARE_MOST;
+}
+
+struct lr_span {
+    uint64_t start, end;
 };
-struct lr_room {
-    uint64_t off;
-    uint64_t size;
-    uint64_t rest; /* bytes of the hole behind it, when it came from a hole */
-    bool from_gap;
-};
+
 static inline uint64_t lr_gap_start(uint64_t gap) {
     return (gap >> 32) * SM_GRANULE;
 }
@@ -299,51 +328,151 @@ static inline uint64_t lr_gap_word(uint64_t start, uint64_t end) {
     return ((start / SM_GRANULE) << 32) | (end / SM_GRANULE);
 }
 
-struct lr_gap {
-    uint64_t start, end;
-};
-
-/* The gap; in bounds whatever the word says. */
-static inline struct lr_gap lr_gap_of(const struct lr_view *view) {
-    uint64_t word = lr_load(&view->stripe->gap), last = view->cache->geometry.stripe_bytes;
-    struct lr_gap gap = {lr_gap_start(word), lr_gap_end(word)};
-    return gap.start <= gap.end && gap.end <= last ? gap : (struct lr_gap){last, last};
+/* Where the region lies; in bounds whatever the words say. */
+static inline struct lr_span lr_region_of(const struct lr_view *view, enum lr_region region) {
+    const uint64_t end = view->cache->geometry.stripe_bytes;
+    uint64_t border = lr_load(&view->stripe->border_off), divide = lr_load(&view->stripe->divide_off);
+    border = border < end ? border : end;
+    divide = divide < border ? border : divide < end ? divide : end;
+    return region == LR_MAIN ? (struct lr_span){divide, end} : (struct lr_span){border, divide};
 }
 
-/* Border, bucket count and gap are where they can be. */
+static inline enum lr_region lr_region_at(const struct lr_view *view, uint64_t off) {
+    return off < lr_load(&view->stripe->divide_off) ? LR_PROBATION : LR_MAIN;
+}
+
+/* The region's gap; in bounds whatever the word says. */
+static inline struct lr_span lr_gap_of(const struct lr_view *view, enum lr_region region) {
+    const uint64_t word = lr_load(&view->stripe->gap[region]);
+    const struct lr_span gap = {lr_gap_start(word), lr_gap_end(word)}, whole = lr_region_of(view, region);
+    return gap.start <= gap.end && gap.start >= whole.start && gap.end <= whole.end
+               ? gap
+               : (struct lr_span){whole.end, whole.end};
+}
+
+/* Border, divide, bucket count and gaps are where they can be. */
 static inline bool lr_words_sane(const struct lr_view *view) {
     const uint64_t last = view->cache->geometry.stripe_bytes, split = lr_load(&view->stripe->split);
-    const uint64_t buckets = split & UINT32_MAX;
-    const uint64_t border = lr_load(&view->stripe->border_off), gap = lr_load(&view->stripe->gap);
-    return border >= SM_BUCKET_BYTES && border <= last / 2 && border % SM_GRANULE == 0 && buckets != 0 &&
-           buckets + (split & SM_SPLITTING ? 1 : 0) <= border / SM_BUCKET_BYTES && lr_gap_start(gap) >= border &&
-           lr_gap_start(gap) <= lr_gap_end(gap) && lr_gap_end(gap) <= last;
+    const uint64_t buckets = (split & UINT32_MAX) + (split & SM_SPLITTING ? 1 : 0);
+    const uint64_t border = lr_load(&view->stripe->border_off), main = lr_load(&view->stripe->gap[LR_MAIN]);
+    const uint64_t divide = lr_load(&view->stripe->divide_off), first = lr_load(&view->stripe->gap[LR_PROBATION]);
+    const bool divided = lr_has_probation(view->cache);
+    if (border < SM_BUCKET_BYTES || border > last / 2 || border % SM_GRANULE != 0 || (split & UINT32_MAX) == 0 ||
+        lr_index_bytes(&view->cache->geometry, buckets) > border)
+        return false;
+    if (divided ? divide < border || divide > last || divide % SM_GRANULE != 0 || lr_gap_start(first) < border ||
+                      lr_gap_start(first) > lr_gap_end(first) || lr_gap_end(first) > divide
+                : divide != 0 || first != 0)
+        return false;
+    return lr_gap_start(main) >= (divided ? divide : border) && lr_gap_start(main) <= lr_gap_end(main) &&
+           lr_gap_end(main) <= last;
 }
 
-/*
- * Finds room for `size` bytes (a multiple of the granule, SM_MIN_BLOCK to max_block). `keep_off`: the block of the key
- * being replaced, which counts as pinned on the first lap; 0 none. 0, EPINNED, EFULL (policy none; LR_ROOM_FREE without
- * room). The room is not taken until lr_arena_claim.
- */
-int lr_arena_room(struct lr_view *view, uint64_t size, uint64_t keep_off, enum lr_room_how how, struct lr_room *room);
+/* ---- arena.c ------------------------------------------------------------------------------------------------ */
+
+struct lr_room {
+    uint64_t off;
+    uint64_t size;
+    uint64_t rest; /* bytes of the hole behind it, when it came from a hole */
+    bool from_gap;
+};
+
 /* Commits the room as a block whose header is {word, identity, version}; no slot names it yet. */
 void lr_arena_claim(struct lr_view *view, const struct lr_room *room, uint64_t word, uint64_t identity,
                     uint64_t version);
+/* Free room, now: a hole of the region that begins at or above `from`, by good fit, else its gap. */
+bool lr_arena_find(struct lr_view *view, enum lr_region region, uint64_t size, uint64_t from, struct lr_room *room);
 /* Gives back a block that no slot names and no hazard holds. */
 void lr_arena_free(struct lr_view *view, uint64_t off, uint64_t size);
 /* As above, or makes it a held block if `word` (the slot word that was taken out) was pinned and a hazard names it. */
 void lr_arena_release(struct lr_view *view, uint64_t word, const struct lr_head *head);
 /* Counts and lists a block that has become held. */
 void lr_arena_hold(struct lr_view *view, uint64_t off, uint64_t size);
+/* It is none any more; its bytes are the caller's. */
+void lr_arena_unhold(struct lr_view *view, uint64_t off, uint64_t size);
 /* Frees the listed held blocks that nobody holds any more; those that found no place in the list wait for the hand. */
 void lr_arena_free_held(struct lr_view *view);
-/* Frees [border, border + bytes) and raises the border over it. False: pins, or nothing may be evicted. */
-bool lr_arena_raise_border(struct lr_view *view, uint64_t bytes);
-/* Puts a hole that already stands in the tiling into its bin (repair). */
-void lr_arena_bin(struct lr_view *view, uint64_t off, uint64_t size);
+/* Puts a hole that already stands in the tiling into its region's bin, or takes it out. */
+void lr_arena_bin(struct lr_view *view, enum lr_region region, uint64_t off, uint64_t size);
+void lr_arena_unbin(struct lr_view *view, enum lr_region region, uint64_t off, uint64_t size);
+/* Writes a hole's header into bytes that the tiling does not name as a block yet, or over the block that begins there,
+ * and bins it. */
+void lr_arena_lay_hole(struct lr_view *view, enum lr_region region, uint64_t off, uint64_t size);
+void lr_arena_set_gap(struct lr_view *view, enum lr_region region, uint64_t start, uint64_t end);
 /* A number for a new filling of a block; never repeated in this stripe. */
 uint32_t lr_arena_incarnation(struct lr_view *view);
 void lr_bin_of(uint64_t size, unsigned *row, unsigned *column);
+/* Something that no writer leaves behind: the stripe is repaired before it is unlocked. */
+void lr_arena_report_damage(struct lr_view *view);
+
+/* ---- hand.c ------------------------------------------------------------------------------------------------- */
+
+enum lr_room_how {
+    LR_ROOM_EVICT, /* advance the hand, evict by policy */
+    LR_ROOM_FREE,  /* only what is free now */
+};
+
+/*
+ * Finds room for `size` bytes (a multiple of the granule, SM_MIN_BLOCK to max_block) in the region. `keep_off`: the
+ * block of the key being replaced, which counts as pinned on the first lap; 0 none. 0, EPINNED, EFULL (policy none;
+ * LR_ROOM_FREE without room). The room is not taken until lr_arena_claim.
+ */
+int lr_hand_room(struct lr_view *view, enum lr_region region, uint64_t size, uint64_t keep_off, enum lr_room_how how,
+                 struct lr_room *room);
+/* Up to `steps` steps of probation's hand, not beyond the divide; spares the block at `keep_off`. */
+void lr_hand_walk(struct lr_view *view, unsigned steps, uint64_t keep_off);
+/* Pinned flag seen in passing: if nobody holds the block, take the flag off. True: it is held. */
+bool lr_hand_pinned(struct lr_view *view, sm_u64 *slot, uint64_t *word, uint64_t off);
+#define LR_WEAR_ALL 255u
+/*
+ * Copies a live block into `room` and names it there, its count lowered by `wear`. False: pinned or deleted meanwhile
+ * (or its word does not stand still: LR_WORD_TRIES); then the copy is an unnamed block that the caller gives back.
+ */
+bool lr_hand_move(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
+                  const struct lr_room *room, unsigned wear);
+/* What is left of the region's gap becomes a hole; a new, empty gap stands at `next`. */
+void lr_hand_jump(struct lr_view *view, enum lr_region region, uint64_t next);
+
+/* ---- divide.c ----------------------------------------------------------------------------------------------- */
+
+/* Frees [border, border + bytes) and raises the border over it. False: pins, or nothing may be evicted. */
+bool lr_border_raise(struct lr_view *view, uint64_t bytes);
+/* Probation's hand stands at the divide: probation grows towards its share by some of main's first blocks. False: it
+ * did not. */
+bool lr_divide_grow(struct lr_view *view);
+/* After a put: a step towards the share. Spares the block at `keep_off`. */
+void lr_divide_settle(struct lr_view *view, uint64_t keep_off);
+/* All is main. */
+void lr_divide_dissolve(struct lr_view *view);
+
+/* ---- policy.c ----------------------------------------------------------------------------------------------- */
+
+/* What the policy says about a put. */
+struct lr_plan {
+    enum lr_region region;
+    unsigned recency; /* of a new entry */
+    bool fresh;       /* no count is carried over */
+    bool large;       /* to be listed */
+};
+struct lr_found;
+struct lr_making;
+struct lr_plan lr_policy_plan(struct lr_view *view, const struct lr_found *old, const struct lr_making *making,
+                              uint64_t size);
+/* Room as planned, or elsewhere if pins forbid that. */
+int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t size, uint64_t keep_off,
+                   enum lr_room_how how, struct lr_room *room);
+/* An entry has been stored as planned, by eviction if need be. */
+void lr_policy_stored(struct lr_view *view, const struct lr_plan *plan, uint64_t place, uint64_t off);
+/* An entry goes by itself: its key leaves a ghost. */
+void lr_policy_remember(struct lr_view *view, uint64_t place, enum lr_region region);
+/* The ghosts of a bucket that is split. */
+void lr_policy_split(struct lr_view *view, uint32_t partner, uint32_t fresh);
+/* Mean bytes of an item's block. */
+uint64_t lr_policy_mean(const struct lr_view *view);
+/* The count that an item on probation needs to be promoted. */
+unsigned lr_policy_threshold(const struct lr_view *view, uint64_t size, uint64_t mean);
+/* Probation's hand has gone round. */
+void lr_policy_lapped(struct lr_view *view);
 
 /* ---- entry.c ------------------------------------------------------------------------------------------------ */
 
@@ -358,6 +487,7 @@ struct lr_making {
     bool tombstone;   /* then only the hash of the key counts */
     unsigned recency; /* of a new entry; one that replaces keeps what was there */
     bool access;      /* replacing counts as a use */
+    bool fresh;       /* replacing what is over: its count does not go on */
     bool keep_value;  /* the value is that of the entry being replaced */
 };
 /* Bytes of its block. */
@@ -377,6 +507,7 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
 
 enum lr_forget_why {
     LR_FORGET_EVICT,    /* by the hand */
+    LR_FORGET_LARGE,    /* by the list of large items */
     LR_FORGET_DISPLACE, /* its slot is needed: no tombstone may take its place */
     LR_FORGET_EXPIRE,   /* past its deadline, or flushed */
     LR_FORGET_DELETE,   /* deleted or superseded by a remote change; its version still counts for the floor */
@@ -451,7 +582,7 @@ int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t ve
 
 /* Highest recency count that the policy uses. */
 static inline unsigned lr_recency_max(const struct lr_cache *cache) {
-    return cache->geometry.policy == LR_POLICY_none ? 0u : 3u;
+    return cache->geometry.recency_max;
 }
 
 #endif

@@ -17,7 +17,7 @@ unsigned lr_sweep_buckets(struct lr_view *view, unsigned buckets, uint64_t tombs
     unsigned removed = 0;
     uint64_t cursor = lr_load(&view->stripe->sweep_cursor), all = lr_buckets(view);
     for (unsigned n = 0; n < buckets; n++, cursor++) {
-        sm_u64 *bucket = lr_bucket_at(view->data, (uint32_t)(cursor % all));
+        sm_u64 *bucket = lr_bucket_at(view, (uint32_t)(cursor % all));
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
             __builtin_prefetch(view->data + lr_slot_off(lr_load(&bucket[i])));
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {

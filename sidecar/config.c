@@ -192,7 +192,12 @@ static bool take_option(const char *name, const char *value, struct lr_config *o
     if (strcmp(name, "policy") == 0) {
         int policy = lr_policy_number(value);
         out->policy = (uint32_t)policy;
-        return policy >= 0 || say(why, value, "a policy: clock or none");
+        return policy >= 0 || say(why, value, "a policy: s3, clock, lfu, ttl or none");
+    }
+    if (strcmp(name, "favor") == 0) {
+        int favor = lr_favor_number(value);
+        out->favor = (uint32_t)favor;
+        return favor >= 0 || say(why, value, "a thing to favor: objects or bytes");
     }
     out->log_level = lr_log_number(value); /* "log": the table has no other row */
     return out->log_level >= 0 || say(why, value, "a log level: error, warn, info or debug");

@@ -21,7 +21,10 @@
     X(path, "FILE", "none", "The segment as a file on a tmpfs, instead of a name")                                     \
     X(memfd, "SOCKET", "none", "Keep the segment in a sealed memfd and hand it over at this Unix socket, instead")     \
     X(size, "BYTES", "64M", "Memory for items, when the segment has to be created; K, M and G are powers of 1024")     \
-    X(policy, "POLICY", "clock", "What goes when the memory is full, when the segment has to be created: clock, none") \
+    X(policy, "POLICY", "s3",                                                                                          \
+      "Who goes when memory is full, when the segment has to be created: s3 clock lfu ttl none")                       \
+    X(favor, "WHAT", "objects",                                                                                        \
+      "Fewest misses or fewest bytes missed, when the segment has to be created: objects bytes")                       \
     X(mode, "OCTAL", "0600", "Permissions of the segment, when it has to be created")                                  \
     X(group, "GROUP", "the user's", "Group of the segment, by name or number, when it has to be created")              \
     X(listen, "ADDRESS:PORT", "127.0.0.1:7411", "Where peers reach this host; without keys a loopback address")        \
@@ -48,7 +51,7 @@ struct lr_config {
     char path[PATH_MAX];
     char memfd[PATH_MAX]; /* "unix:" and the socket's path; "" none */
     uint64_t size;
-    uint32_t policy;
+    uint32_t policy, favor;
     mode_t mode;
     gid_t group; /* (gid_t)-1: as it comes */
     char listen[LR_ADDRESS_BYTES];

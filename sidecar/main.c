@@ -285,6 +285,7 @@ static struct lr_options segment_options(const struct lr_config *config) {
     options.path = config->name[0] == '\0' ? segment_of(config) : NULL;
     options.size = config->size;
     options.policy = (enum lr_policy)config->policy;
+    options.favor = (enum lr_favor)config->favor;
     options.mode = config->mode;
     options.group = config->group;
     options.wait_ms = LOCK_WAIT_MS;

@@ -2,6 +2,7 @@
 /* Is the plan of a segment sound for every size, and is a header that says anything else refused? */
 #include "fixture.h"
 #include "segment.h"
+#include "stripe.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -155,6 +156,7 @@ static void made_up_geometry_with_a_right_sum_is_refused(void) {
     REFUSED(participants, SM_PARTICIPANTS + 1, LARDER_ECORRUPT, "participants = 1025");
     REFUSED(ring_len, good.ring_len * 2, LARDER_ECORRUPT, "ring_len = ");
     REFUSED(policy, 99, LARDER_EVERSION, "policy 99");
+    REFUSED(favor, 2, LARDER_EVERSION, "favors 2");
     REFUSED(name[0], '\033', LARDER_ECORRUPT, "name");
     REFUSED(name[0], 0, LARDER_ECORRUPT, "name");
     REFUSED(name[SM_NAME_BYTES - 1], 'x', LARDER_ECORRUPT, "name");
@@ -171,7 +173,7 @@ static void a_refusal_names_both_sides(void) {
     other.layout = 77;
     CU_ASSERT_EQUAL(lr_geometry_load(&other, geometry.segment_bytes, &out, why), LARDER_EVERSION);
     CU_ASSERT_PTR_NOT_NULL(strstr(why, "layout 77"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(why, "speaks layout 3"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "speaks layout 4"));
 
     other = constants;
     other.byte_order = UINT32_C(0x04030201);
@@ -190,23 +192,39 @@ static void a_refusal_names_both_sides(void) {
     CU_ASSERT_EQUAL(lr_geometry_load(&constants, geometry.segment_bytes + 1, &out, why), LARDER_ECORRUPT);
 }
 
-static void a_new_stripe_is_an_empty_index_and_one_gap(void) {
+static void expect_new_stripe(const struct lr_geometry *geometry) {
+    struct sm_stripe *stripe = calloc(1, geometry->control_bytes);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(stripe);
+    lr_geometry_lay_stripe(geometry, stripe);
+    const bool divided = geometry->policy == LR_POLICY_s3;
+    const uint64_t buckets = atomic_load(&stripe->split), border = buckets * SM_BUCKET_BYTES / 8 * (divided ? 9 : 8);
+    const uint64_t main = atomic_load(&stripe->gap[LR_MAIN]), first = atomic_load(&stripe->gap[LR_PROBATION]);
+    const uint64_t divide = atomic_load(&stripe->divide_off), arena = geometry->stripe_bytes - border;
+    CU_ASSERT(buckets >= 64 && (buckets & (buckets - 1)) == 0);
+    CU_ASSERT_EQUAL(buckets, lr_geometry_buckets(geometry));
+    CU_ASSERT_EQUAL(atomic_load(&stripe->border_off), border);
+    CU_ASSERT_EQUAL(lr_gap_start(main), divided ? divide : border);
+    CU_ASSERT_EQUAL(lr_gap_end(main), geometry->stripe_bytes);
+    if (divided) {
+        CU_ASSERT_EQUAL(lr_gap_start(first), border);
+        CU_ASSERT_EQUAL(lr_gap_end(first), divide);
+        CU_ASSERT(divide - border <= arena / 10 * 3 + 8 && divide - border >= arena / 10 * 3 - 64);
+    } else {
+        CU_ASSERT_EQUAL(divide | first, 0);
+    }
+    CU_ASSERT_EQUAL(atomic_load(&stripe->epoch), 1);
+    CU_ASSERT_EQUAL(atomic_load(&stripe->acked_epoch), 0);
+    CU_ASSERT_EQUAL(atomic_load(&stripe->clock), 0);
+    CU_ASSERT_EQUAL(atomic_load(&stripe->lock), 0);
+    free(stripe);
+}
+
+static void a_new_stripe_is_an_empty_index_and_a_gap_in_each_region(void) {
     for (uint64_t size = SM_MIN_STRIPE; size <= SM_MAX_STRIPE; size *= 2) {
         struct lr_geometry geometry = planned(size, 1);
-        struct sm_stripe *stripe = calloc(1, geometry.control_bytes);
-        CU_ASSERT_PTR_NOT_NULL_FATAL(stripe);
-        lr_geometry_lay_stripe(&geometry, stripe);
-        uint64_t buckets = atomic_load(&stripe->split), gap = atomic_load(&stripe->gap);
-        CU_ASSERT(buckets >= 64 && (buckets & (buckets - 1)) == 0);
-        CU_ASSERT_EQUAL(buckets, lr_geometry_buckets(&geometry));
-        CU_ASSERT_EQUAL(atomic_load(&stripe->border_off), buckets * SM_BUCKET_BYTES);
-        CU_ASSERT_EQUAL(gap >> 32, buckets * SM_BUCKET_BYTES / SM_GRANULE);
-        CU_ASSERT_EQUAL(gap & UINT32_MAX, geometry.stripe_bytes / SM_GRANULE);
-        CU_ASSERT_EQUAL(atomic_load(&stripe->epoch), 1);
-        CU_ASSERT_EQUAL(atomic_load(&stripe->acked_epoch), 0);
-        CU_ASSERT_EQUAL(atomic_load(&stripe->clock), 0);
-        CU_ASSERT_EQUAL(atomic_load(&stripe->lock), 0);
-        free(stripe);
+        expect_new_stripe(&geometry);
+        CU_ASSERT_EQUAL_FATAL(lr_geometry_plan(size, 1, LR_POLICY_s3, &geometry, NULL), 0);
+        expect_new_stripe(&geometry);
     }
 }
 
@@ -240,6 +258,6 @@ void larder_suite_10_layout(void) {
     CU_ADD_TEST(suite, every_flipped_bit_of_the_constants_is_refused);
     CU_ADD_TEST(suite, made_up_geometry_with_a_right_sum_is_refused);
     CU_ADD_TEST(suite, a_refusal_names_both_sides);
-    CU_ADD_TEST(suite, a_new_stripe_is_an_empty_index_and_one_gap);
+    CU_ADD_TEST(suite, a_new_stripe_is_an_empty_index_and_a_gap_in_each_region);
     CU_ADD_TEST(suite, every_error_and_policy_has_words);
 }

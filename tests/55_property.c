@@ -214,12 +214,13 @@ static void step(struct model *m) {
     }
 }
 
-static void run_model(const char *what, uint64_t size, unsigned stripes, bool evicts, size_t max_len, bool replicating,
-                      unsigned calls) {
+static void run_policy(const char *what, enum lr_policy policy, uint64_t size, unsigned stripes, bool evicts,
+                       size_t max_len, bool replicating, unsigned calls) {
     struct model *m = calloc(1, sizeof *m);
     struct lr_options options = lr_options_default();
     options.size = size;
     options.stripes = stripes;
+    options.policy = policy;
     CU_ASSERT_PTR_NOT_NULL_FATAL(m);
     fixture_create_with(&m->fixture, &options);
     m->random = fixture_seed(what);
@@ -246,6 +247,11 @@ static void run_model(const char *what, uint64_t size, unsigned stripes, bool ev
     free(m);
 }
 
+static void run_model(const char *what, uint64_t size, unsigned stripes, bool evicts, size_t max_len, bool replicating,
+                      unsigned calls) {
+    run_policy(what, LR_POLICY_s3, size, stripes, evicts, max_len, replicating, calls);
+}
+
 static void a_roomy_segment_equals_the_model(void) {
     run_model("roomy", 16u << 20, 1, false, 20000, false, 200000);
 }
@@ -262,10 +268,17 @@ static void tombstones_do_not_change_what_readers_see(void) {
     run_model("replicating", 512u << 10, 2, true, 20000, true, 200000);
 }
 
+static void so_does_a_full_one_of_another_policy(void) {
+    run_policy("full, clock", LR_POLICY_clock, 256u << 10, 1, true, 60000, false, 70000);
+    run_policy("full, lfu", LR_POLICY_lfu, 256u << 10, 1, true, 60000, true, 70000);
+    run_policy("full, ttl", LR_POLICY_ttl, 256u << 10, 1, true, 60000, false, 70000);
+}
+
 void larder_suite_55_property(void) {
     CU_pSuite suite = CU_add_suite("55_property", NULL, NULL);
     CU_ADD_TEST(suite, a_roomy_segment_equals_the_model);
     CU_ADD_TEST(suite, a_full_segment_returns_the_models_values_or_misses);
     CU_ADD_TEST(suite, a_full_segment_of_small_items_grows_its_index);
+    CU_ADD_TEST(suite, so_does_a_full_one_of_another_policy);
     CU_ADD_TEST(suite, tombstones_do_not_change_what_readers_see);
 }

@@ -322,7 +322,7 @@ static int stop_inside_a_put(void *context) {
                                .deadline_ms = UINT64_MAX};
     struct lr_room room;
     CHILD_EXPECT(found.slot != NULL &&
-                 lr_arena_room(&view, lr_entry_size(&making), found.head.off, LR_ROOM_EVICT, &room) == 0);
+                 lr_hand_room(&view, LR_MAIN, lr_entry_size(&making), found.head.off, LR_ROOM_EVICT, &room) == 0);
     uint64_t word = lr_entry_fill(&view, &room, &making);
     CHILD_EXPECT(write(stopped->ready[1], "x", 1) == 1);
     raise(SIGSTOP);

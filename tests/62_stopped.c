@@ -253,14 +253,14 @@ static void what_is_freed_behind_the_gap_joins_it(void) {
     begin(&f, false);
     (void)fill_until_slides(f.one);
     struct lr_view view = lr_view_of(f.one, 0);
-    struct lr_gap before = lr_gap_of(&view);
+    struct lr_span before = lr_gap_of(&view, LR_MAIN);
     CU_ASSERT_FATAL(before.end < f.one->geometry.stripe_bytes);
     for (unsigned i = 0; i < 5; i++) { /* holes would be swallowed with it */
-        before = lr_gap_of(&view);
+        before = lr_gap_of(&view, LR_MAIN);
         if (!lr_head_read(f.one, view.data, before.end, &head) || lr_block_state(head.word) != SM_BLOCK_LIVE)
             break;
         CU_ASSERT_EQUAL(lr_delete(f.one, view.data + head.off + head.key_at, head.key_len), 0);
-        CU_ASSERT(lr_gap_of(&view).end >= before.end + head.size);
+        CU_ASSERT(lr_gap_of(&view, LR_MAIN).end >= before.end + head.size);
     }
     CU_ASSERT(before.end > before.start);
     fixture_destroy(&f);

@@ -36,8 +36,7 @@ struct scene {
     struct fixture fixture;
     struct lr_cache *one, *two;
     uint8_t *control, *data; /* the stripe as it is at the start of a trial */
-    /* The key that the trials are about, and one that is put beside it. */
-    uint64_t key, other;
+    uint64_t key, other;     /* that the trials are about, and one that is put beside it */
     uint64_t versions[4];
     /* What the interrupted call said. */
     int result;
@@ -224,6 +223,7 @@ static void begin(struct scene *s, uint64_t size, bool replicating) {
     memset(s, 0, sizeof *s);
     options.size = size;
     options.stripes = 1;
+    options.policy = LR_POLICY_clock; /* scenes know what the one hand does next */
     fixture_create_with(&s->fixture, &options);
     s->one = s->fixture.one;
     s->two = s->fixture.two;
@@ -398,8 +398,8 @@ static void fill_half(struct scene *s) {
                                      .version = lr_version_draw(&half.view),
                                      .deadline_ms = UINT64_MAX};
     s->versions[3] = half.making.version;
-    s->wrong = s->wrong || lr_arena_room(&half.view, lr_entry_size(&half.making), half.old.head.off, LR_ROOM_EVICT,
-                                         &half.room) != 0;
+    s->wrong = s->wrong || lr_hand_room(&half.view, LR_MAIN, lr_entry_size(&half.making), half.old.head.off,
+                                        LR_ROOM_EVICT, &half.room) != 0;
     half.word = lr_entry_fill(&half.view, &half.room, &half.making);
 }
 
@@ -770,7 +770,7 @@ static void put_large(struct scene *s) {
 /* The key of the block that the hand looks at next, if that is a live one and the gap is too small for another. */
 static bool is_at_hand(struct scene *s, uint64_t *key) {
     struct lr_view view = lr_view_of(s->two, 0);
-    struct lr_gap gap = lr_gap_of(&view);
+    struct lr_span gap = lr_gap_of(&view, LR_MAIN);
     struct lr_head head;
     if (gap.end >= s->two->geometry.stripe_bytes || lr_load(&view.stripe->hole_bytes) >= SM_MIN_BLOCK ||
         !lr_head_read(s->two, view.data, gap.end, &head) || lr_block_state(head.word) != SM_BLOCK_LIVE)

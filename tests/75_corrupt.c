@@ -192,7 +192,7 @@ static void inflict(unsigned wound, struct lr_view *view, struct lr_found *found
         lr_store(&block->word, found->head.word & ~(UINT64_C(3) << SM_BLOCK_STATE_SHIFT));
         break;
     case 7:
-        lr_store(&view->stripe->gap, lr_gap_word(40960, 32768));
+        lr_store(&view->stripe->gap[LR_MAIN], lr_gap_word(40960, 32768));
         break;
     case 8:
         memset((void *)view->stripe->bins, 0x5a, sizeof view->stripe->bins);
@@ -200,7 +200,7 @@ static void inflict(unsigned wound, struct lr_view *view, struct lr_found *found
     case 9:
         lr_store(&view->stripe->items, 1);
         lr_store(&view->stripe->hole_bytes, 77);
-        lr_store(&view->stripe->bin_map, 0);
+        lr_store(&view->stripe->bin_map[LR_MAIN], 0);
         break;
     case 10:
         lr_store(&view->stripe->border_off, UINT64_MAX);
@@ -414,10 +414,10 @@ static const char *const said[AILMENTS] = {[BORDER_SMALL] = "border 32 is outsid
 
 /* The first bin that lists a hole. */
 static sm_u32 *used_bin(struct sm_stripe *stripe) {
-    for (unsigned row = 0; row < SM_BIN_ROWS; row++)
-        for (unsigned column = 0; column < SM_BIN_COLUMNS; column++)
-            if (atomic_load(&stripe->bins[row][column]) != 0)
-                return &stripe->bins[row][column];
+    sm_u32 *bins = &stripe->bins[0][0][0];
+    for (unsigned i = 0; i < SM_REGIONS * SM_BIN_ROWS * SM_BIN_COLUMNS; i++)
+        if (atomic_load(&bins[i]) != 0)
+            return &bins[i];
     CU_FAIL_FATAL("no hole stands in a bin");
     return NULL;
 }
@@ -444,13 +444,13 @@ static void ail_words(enum ailment ailment, struct sm_stripe *stripe, uint64_t e
         lr_store(&stripe->split, border / SM_BUCKET_BYTES + 1);
         break;
     case GAP_BELOW:
-        lr_store(&stripe->gap, lr_gap_word(64, 32768));
+        lr_store(&stripe->gap[LR_MAIN], lr_gap_word(64, 32768));
         break;
     case GAP_REVERSED:
-        lr_store(&stripe->gap, lr_gap_word(40960, 32768));
+        lr_store(&stripe->gap[LR_MAIN], lr_gap_word(40960, 32768));
         break;
     default:
-        lr_store(&stripe->gap, lr_gap_word(32768, end + SM_GRANULE));
+        lr_store(&stripe->gap[LR_MAIN], lr_gap_word(32768, end + SM_GRANULE));
     }
 }
 
@@ -472,8 +472,7 @@ static void ail_entry(enum ailment ailment, struct lr_view *view, const struct l
         break;
     case TWICE:
         while (!lr_slot_is_empty(lr_load(empty)))
-            empty = lr_bucket_at(view->data, (uint32_t)((uintptr_t)((uint8_t *)empty - view->data) + 8) / 64) +
-                    (uintptr_t)((uint8_t *)empty - view->data + 8) % 64 / 8;
+            empty++; /* in the first group: no ghosts between */
         lr_store(empty, small->word);
         break;
     case VERSION_AHEAD:
@@ -492,7 +491,7 @@ static void ail_entry(enum ailment ailment, struct lr_view *view, const struct l
 }
 
 static void ail_derived(enum ailment ailment, struct sm_stripe *stripe) {
-    sm_u32 *bin = used_bin(stripe), *last = &stripe->bins[SM_BIN_ROWS - 1][SM_BIN_COLUMNS - 1];
+    sm_u32 *bin = used_bin(stripe), *last = &stripe->bins[LR_MAIN][SM_BIN_ROWS - 1][SM_BIN_COLUMNS - 1];
     switch (ailment) {
     case BIN_EMPTIED:
         atomic_store(bin, 0);
@@ -612,9 +611,9 @@ static void begin_move(struct victim *v, struct mover *mover) {
         CU_ASSERT_PTR_NOT_NULL_FATAL(mover->found.slot);
         const uint32_t buckets = lr_buckets(&mover->view), placing = lr_placing(key.place);
         const uint32_t both[2] = {lr_bucket_of(placing, buckets), lr_bucket_of(lr_second(placing), buckets)};
-        sm_u64 *first = lr_bucket_at(mover->view.data, both[0]);
+        sm_u64 *first = lr_bucket_at(&mover->view, both[0]);
         bool in_first = mover->found.slot >= first && mover->found.slot < first + SM_BUCKET_SLOTS;
-        sm_u64 *other = lr_bucket_at(mover->view.data, both[in_first]);
+        sm_u64 *other = lr_bucket_at(&mover->view, both[in_first]);
         for (unsigned i = 0; i < SM_BUCKET_SLOTS && both[0] != both[1]; i++)
             if (lr_slot_is_empty(lr_load(&other[i])))
                 mover->twin = &other[i];

@@ -176,12 +176,14 @@ static void help_of_every_verb_is_a_manual_page(void) {
 
 static void every_verb_of_the_inspector_speaks_json(void) {
     static const char *const runs[][2] = {
-        {"create --size 4M", "name path policy layout incarnation created_ms segment_bytes cache_bytes fixed_bytes "
-                             "max_item_bytes stripes participants"},
+        {"create --size 4M --favor bytes",
+         "name path policy favor layout incarnation created_ms segment_bytes cache_bytes fixed_bytes "
+         "max_item_bytes stripes participants"},
         {"set k v", "key key_hex version value_bytes"},
         {"get k", "key key_hex version flags ttl_ms value_bytes value value_hex"},
         {"get k --meta", "key key_hex version flags ttl_ms value_bytes"},
-        {"stat", "name items payload_bytes payload_share hit_ratio counters stripe_counters sidecar retired"},
+        {"stat", "name items probation_bytes metadata_per_item payload_bytes payload_share hit_ratio counters "
+                 "stripe_counters sidecar retired"},
         {"ls", "items count skipped complete"},
         {"ls --long", "items count skipped complete"},
         {"procs", "retired slots alive dead processes"},

@@ -488,7 +488,7 @@ static void the_report_has_all_its_fields(void) {
     CU_ASSERT_TRUE(real_of(object, "payload_share") <= 1);
     CU_ASSERT_TRUE(real_of(object, "p50_ns") <= real_of(object, "p99_ns"));
     CU_ASSERT_TRUE(real_of(object, "p99_ns") <= real_of(object, "p999_ns"));
-    CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(object, "policy")), "clock");
+    CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(object, "policy")), "s3");
     json_decref(object);
 }
 

@@ -313,7 +313,7 @@ static void a_table_has_every_policy_at_every_size_of_every_trace(void) {
         double lru = number_at(entry(point, "references", 1), "miss_ratio");
         double best = fmin(lru, number_at(entry(point, "references", 0), "miss_ratio"));
         double ours = number_at(policy, "miss_ratio");
-        CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(policy, "policy")), "clock");
+        CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(policy, "policy")), "s3");
         CU_ASSERT_TRUE(number_at(policy, "cache_bytes") <= number_at(point, "bytes"));
         CU_ASSERT_TRUE(number_at(policy, "fixed_bytes") > 0 && number_at(policy, "ops_per_s") > 0);
         CU_ASSERT_TRUE(ours > 0 && ours < 1 && number_at(policy, "byte_miss_ratio") > 0);

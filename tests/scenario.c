@@ -32,6 +32,10 @@ enum trait {
     LOCKED = 1 << 12,     /* the survivor holds the stripe and does not answer */
     ORPHAN = 1 << 13,     /* somebody died before, while they repaired after somebody who died */
     FLUSHED = 1 << 14,    /* a flush has passed over most of the items, which are still there */
+    SHRINKS = 1 << 15,    /* the next put makes probation smaller */
+    GROWS = 1 << 16,      /* ... or larger, for there is none */
+    SPREAD = 1 << 17,     /* pins leave no large run in either region, but one across the divide */
+    CLOCK = 1 << 18,      /* policy clock: one region, no ghosts */
 };
 
 const struct scenario_state scenario_states[] = {
@@ -58,6 +62,11 @@ const struct scenario_state scenario_states[] = {
     {"orphan", 120, 60, 0, ORPHAN | HOLES},
     {"orphan replica", 120, 60, 0, ORPHAN | REPLICATING},
     {"flushed", 120, 100, 0, FLUSHED},
+    {"probation shrinks", 600, 120, 0, FULL | SHRINKS},
+    {"probation grows", 600, 120, 0, FULL | GROWS | WARM},
+    {"pins all over", 600, 120, 0, FULL | SPREAD},
+    {"clock, full and warm", 600, 120, 0, FULL | WARM | CLOCK},
+    {"clock, border rises", 300, 8, 0, BORDER | CLOCK},
 };
 const unsigned scenario_state_count = sizeof scenario_states / sizeof scenario_states[0];
 
@@ -168,14 +177,14 @@ static struct lr_view view_of(const struct scenario *s) {
 static bool next_put_grows(const struct scenario *s, bool border) {
     struct lr_view view = view_of(s);
     uint64_t buckets = lr_buckets(&view), entries = lr_load(&view.stripe->items) + lr_load(&view.stripe->tombstones);
-    bool rises = (buckets + 1) * SM_BUCKET_BYTES > lr_load(&view.stripe->border_off);
+    bool rises = lr_index_bytes(&view.cache->geometry, buckets + 1) > lr_load(&view.stripe->border_off);
     return entries * 4 > buckets * 28 && rises == border;
 }
 
 static bool is_full(const struct scenario *s, uint32_t bucket) {
     struct lr_view view = view_of(s);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
-        if (lr_slot_is_empty(lr_load(&lr_bucket_at(view.data, bucket)[i])))
+        if (lr_slot_is_empty(lr_load(&lr_bucket_at(&view, bucket)[i])))
             return false;
     return true;
 }
@@ -267,13 +276,64 @@ static bool leave_orphan(struct scenario *s) {
     struct lr_key key = lr_key_of(s->earlier, "unnamed", 7);
     struct lr_making making = {
         .key = &key, .value = "v", .value_len = 1, .version = lr_version_draw(&view), .deadline_ms = UINT64_MAX};
-    if (lr_arena_room(&view, lr_entry_size(&making), 0, LR_ROOM_EVICT, &room) != 0)
+    if (lr_hand_room(&view, LR_MAIN, lr_entry_size(&making), 0, LR_ROOM_EVICT, &room) != 0)
         return fails(s, "preparing: room");
     (void)lr_entry_fill(&view, &room, &making);
     lr_store(&view.stripe->items, 12345);
-    lr_store(&view.stripe->bin_map, 0);
+    lr_store(&view.stripe->bin_map[LR_MAIN], 0);
     atomic_fetch_or(&view.stripe->lock, SM_LOCK_WAITERS | SM_LOCK_RECOVER);
     scenario_let_byte_fall(s->earlier);
+    return true;
+}
+
+/* Probation's hand stands some blocks before the divide, and probation has three times its share. */
+static bool prepare_shrinking(struct scenario *s) {
+    struct lr_view view;
+    if (lr_stripe_lock(&view, s->victim, 0) != 0)
+        return fails(s, "preparing: lock");
+    lr_store(&view.stripe->share, LR_SHARE_LEAST);
+    const struct lr_span whole = lr_region_of(&view, LR_PROBATION);
+    lr_hand_jump(&view, LR_PROBATION, whole.start);
+    for (unsigned i = 0; i < 1000 && lr_gap_of(&view, LR_PROBATION).end + 600 < whole.end; i++) {
+        const uint64_t at = lr_gap_of(&view, LR_PROBATION).end;
+        lr_hand_jump(&view, LR_PROBATION, at + lr_block_size(lr_load(&lr_block_at(view.data, at)->word)));
+    }
+    lr_stripe_unlock(&view);
+    return true;
+}
+
+/* There is no probation, and main's hand stands where it begins. */
+static bool prepare_growing(struct scenario *s) {
+    struct lr_view view;
+    if (lr_stripe_lock(&view, s->victim, 0) != 0)
+        return fails(s, "preparing: lock");
+    lr_divide_dissolve(&view);
+    lr_hand_jump(&view, LR_MAIN, lr_region_of(&view, LR_MAIN).start);
+    lr_stripe_unlock(&view);
+    return true;
+}
+
+/* Pins that cut main in equal parts. */
+static bool spread_pins(struct scenario *s) {
+    struct lr_view view = view_of(s);
+    const struct lr_span main = lr_region_of(&view, LR_MAIN);
+    for (unsigned i = 0; i < SCENARIO_PINS; i++) {
+        const uint64_t wanted = main.start + (main.end - main.start) / (SCENARIO_PINS + 1) * (i + 1);
+        uint64_t best = UINT64_MAX, nearest = 0;
+        for (unsigned k = 0; k < s->count; k++) {
+            struct lr_key key = lr_key_of(s->survivor, &s->keys[k], 8);
+            struct lr_found found = lr_index_find(&view, &key);
+            uint64_t far = found.slot == NULL        ? UINT64_MAX
+                           : found.head.off > wanted ? found.head.off - wanted
+                                                     : wanted - found.head.off;
+            if (far < best) {
+                best = far;
+                nearest = s->keys[k];
+            }
+        }
+        if (lr_pin(s->survivor, &nearest, 8, &s->pins[i]) != 0)
+            return fails(s, "preparing: pins");
+    }
     return true;
 }
 
@@ -293,6 +353,9 @@ static bool apply_traits(struct scenario *s) {
     }
     if ((traits & TOMBSTONES && !fill_tombstones(s)) || (traits & HELD && !hold_blocks(s)) ||
         (traits & NOTES && !leave_notes(s)))
+        return false;
+    if ((traits & SHRINKS && !prepare_shrinking(s)) || (traits & GROWS && !prepare_growing(s)) ||
+        (traits & SPREAD && !spread_pins(s)))
         return false;
     if (traits & EXPIRED) {
         lr_drive_clock(s->victim, NOW_MS + PAST_TTL_MS);
@@ -317,6 +380,7 @@ bool scenario_prepare(struct scenario *s, const struct scenario_state *state) {
     s->state = state;
     s->options.size = SM_MIN_STRIPE;
     s->options.stripes = 1;
+    s->options.policy = state->traits & CLOCK ? LR_POLICY_clock : LR_POLICY_s3;
     s->options.wait_ms = 2000;
     s->other = 1000003;
     for (unsigned i = 0; i < SCENARIO_KEYS; i++)
@@ -550,11 +614,11 @@ bool scenario_is_unchanged(const struct scenario *s, const uint8_t *image) {
 
 /* Of the first words of all blocks, as far as they can be followed. */
 static uint64_t tiling_sum(const uint8_t *control, const uint8_t *data) {
-    uint64_t gap, at, sum = 0;
-    memcpy(&gap, control + offsetof(struct sm_stripe, gap), 8);
+    uint64_t gaps[SM_REGIONS], at, sum = 0;
+    memcpy(gaps, control + offsetof(struct sm_stripe, gap), sizeof gaps);
     memcpy(&at, control + offsetof(struct sm_stripe, border_off), 8);
     while (at <= SM_MIN_STRIPE - 8) {
-        uint64_t word;
+        uint64_t word, gap = at == lr_gap_start(gaps[LR_MAIN]) ? gaps[LR_MAIN] : gaps[LR_PROBATION];
         if (at == lr_gap_start(gap) && lr_gap_end(gap) > at) {
             at = lr_gap_end(gap);
             continue;

@@ -14,11 +14,18 @@
 static const char policies[] = LR_POLICIES(X);
 #undef X
 
+#define X(name, number, sentence) "|" #name
+static const char favors[] = LR_FAVORS(X);
+#undef X
+
 static const struct cli_option options[] = {
     {"size", 's', CLI_SIZE, "BYTES", "bytes, or with K, M, G or T", "64M",
      "Memory for items and their index; fixed tables come on top"},
-    {"policy", 0, CLI_CHOICE, policies + 1, NULL, "clock",
-     "How to make room: clock evicts by a small recency count, none refuses puts when the segment is full"},
+    {"policy", 0, CLI_CHOICE, policies + 1, NULL, "s3",
+     "How to make room: s3 keeps what is read again and lets go what is not, clock what was read lately, lfu what was "
+     "read most often, ttl what expires latest; none refuses puts when the segment is full"},
+    {"favor", 0, CLI_CHOICE, favors + 1, NULL, "objects",
+     "What to hit more often: objects prefers many small items to one large, bytes takes no notice of sizes"},
     {"mode", 0, CLI_TEXT, "OCTAL", NULL, "0600",
      "Permissions of the segment, whatever the umask; it can never be writable by others"},
     {"group", 0, CLI_TEXT, "GROUP", NULL, NULL, "Group of the segment, by name or number; use with --mode 0660"},
@@ -72,6 +79,7 @@ static int read_options(const struct cli *cli, struct lr_options *out) {
         return cli_usage(cli, "option --stripes is \"%s\", but must be a power of two", cli_text(cli, "stripes"));
     out->stripes = (unsigned)stripes;
     out->policy = (enum lr_policy)lr_policy_number(cli_text(cli, "policy"));
+    out->favor = (enum lr_favor)lr_favor_number(cli_text(cli, "favor"));
     return 0;
 }
 
@@ -114,7 +122,8 @@ const struct verb verb_create = {
         "Names consist of letters, digits, '.', '_' and '-', at most 64 of them. If the name is taken, the exit status "
         "is 1 and the existing segment is left alone; `larder destroy` removes it.\n\n"
         "What is printed includes the fixed tables, which come on top of --size: participants, locks, feed rings.",
-    .output = "name, path, policy, layout, incarnation (hexadecimal), created_ms (Unix time), segment_bytes (the whole "
+    .output = "name, path, policy, favor, layout, incarnation (hexadecimal), created_ms (Unix time), segment_bytes "
+              "(the whole "
               "file), cache_bytes (index and items), fixed_bytes, max_item_bytes, stripes, participants (slots for "
               "attached handles), origin (of versions drawn here).",
     .examples = "larder create --size 512M\n"

@@ -25,6 +25,11 @@ static const struct counter_row stripe_counter_rows[] = {
 #undef X
 };
 
+/* What items cost beside their keys and values: headers, rounding, index and ghosts. */
+static uint64_t metadata_bytes(const struct lr_stat *stat) {
+    return stat->item_bytes - stat->payload_bytes + stat->index_bytes;
+}
+
 /* ---- JSON ------------------------------------------------------------------------------------------------------- */
 
 static json_t *counters_to_json(const struct counter_row *rows, const uint64_t *values, unsigned count) {
@@ -51,7 +56,7 @@ static json_t *sidecar_to_json(const struct lr_sidecar_state *sidecar) {
 static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar,
                             const struct lr_options *from) {
     json_t *object = segment_to_json(stat, from);
-    json_t *now = json_pack("{s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+    json_t *now = json_pack("{s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
                             "replicating", (int)stat->replicating, "retired", (int)stat->retired, "flush_version",
                             cli_json_version(stat->flush_version), "items", (json_int_t)stat->items, "ttl_items",
                             (json_int_t)stat->ttl_items, "tombstones", (json_int_t)stat->tombstones, "item_bytes",
@@ -59,10 +64,12 @@ static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_
                             (json_int_t)stat->live_pins, "pinned_bytes", (json_int_t)stat->pinned_bytes, "held_blocks",
                             (json_int_t)stat->held_blocks, "held_bytes", (json_int_t)stat->held_bytes, "hole_bytes",
                             (json_int_t)stat->hole_bytes, "gap_bytes", (json_int_t)stat->gap_bytes, "index_bytes",
-                            (json_int_t)stat->index_bytes, "index_slots", (json_int_t)stat->index_slots);
+                            (json_int_t)stat->index_bytes, "index_slots", (json_int_t)stat->index_slots,
+                            "probation_bytes", (json_int_t)stat->probation_bytes);
     json_object_update(object, now);
     json_decref(now);
     uint64_t gets = stat->counters[LR_C_hits] + stat->counters[LR_C_misses];
+    json_object_set_new(object, "metadata_per_item", ratio_to_json(metadata_bytes(stat), stat->items));
     json_object_set_new(object, "payload_share", ratio_to_json(stat->payload_bytes, stat->segment_bytes));
     json_object_set_new(object, "hit_ratio", ratio_to_json(stat->counters[LR_C_hits], gets));
     json_object_set_new(object, "counters", counters_to_json(counter_rows, stat->counters, LR_COUNTER_COUNT));
@@ -88,8 +95,13 @@ static void print_memory(const struct lr_stat *stat) {
     printf("memory\n  items          %s, %s of them with a deadline; %s tombstones\n", cli_format_count(a, stat->items),
            cli_format_count(b, stat->ttl_items), cli_format_count(c, stat->tombstones));
     print_memory_row("payload", stat->payload_bytes, stat->segment_bytes);
+    if (stat->items > 0)
+        printf("  metadata       %.1f bytes an item: header, rounding, index\n",
+               (double)metadata_bytes(stat) / (double)stat->items);
     print_memory_row("item headers", stat->item_bytes - stat->payload_bytes, stat->segment_bytes);
     print_memory_row("index", stat->index_bytes, stat->segment_bytes);
+    if (stat->policy == LR_POLICY_s3)
+        print_memory_row("probation", stat->probation_bytes, stat->segment_bytes);
     print_memory_row("pinned", stat->pinned_bytes, stat->segment_bytes);
     print_memory_row("held by pins", stat->held_bytes, stat->segment_bytes);
     print_memory_row("free, holes", stat->hole_bytes, stat->segment_bytes);
@@ -109,6 +121,10 @@ static void print_use(const struct lr_stat *stat) {
         printf("  hit ratio      no gets yet\n");
     printf("  writes         %s puts, %s deletes, %s touches\n", cli_format_count(a, counters[LR_C_puts]),
            cli_format_count(b, counters[LR_C_deletes]), cli_format_count(c, counters[LR_C_touches]));
+    if (stat->policy == LR_POLICY_s3)
+        printf("  probation      %s promoted, %s came back soon after they went\n",
+               cli_format_count(a, stat->stripe_counters[LR_S_promotions]),
+               cli_format_count(b, stat->stripe_counters[LR_S_ghost_hits]));
     printf("  removed        %s evicted, %s expired\n", cli_format_count(a, stat->stripe_counters[LR_S_evictions]),
            cli_format_count(b, stat->stripe_counters[LR_S_expirations]));
     printf("  trouble        %s busy, %s locks taken over, %s repairs\n", cli_format_count(a, counters[LR_C_busy]),
@@ -196,7 +212,9 @@ const struct verb verb_stat = {
         "ttl_items, tombstones, item_bytes (blocks of items), payload_bytes (their keys and values), live_pins and "
         "pinned_bytes (of all processes, see `larder procs`), held_blocks and "
         "held_bytes (replaced or deleted, kept by a pin), hole_bytes, gap_bytes, index_bytes, index_slots, "
-        "payload_share (of segment_bytes), hit_ratio (null before the first get), counters and stripe_counters "
+        "probation_bytes (policy s3: where new items are), metadata_per_item (headers, rounding and index, for each "
+        "item; null without items), payload_share (of segment_bytes), hit_ratio (null before the first get), counters "
+        "and stripe_counters "
         "(objects, "
         "by name), sidecar {alive, peers, connected, unacked, lag_p50_us, lag_p99_us (null: unknown)}.",
     .examples = "larder stat\n"

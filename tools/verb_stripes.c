@@ -41,16 +41,16 @@ static json_t *stripe_to_json(struct lr_cache *cache, uint32_t index, const stru
     for (unsigned i = 0; i < LR_STRIPE_COUNTER_COUNT; i++)
         json_object_set_new(counters, counter_names[i], json_integer((json_int_t)stripe->counters[i]));
     return json_pack(
-        "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:b, s:b, s:b, s:o, s:o}",
+        "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:b, s:b, s:b, s:o, s:o}",
         "stripe", (int)index, "items", (json_int_t)stripe->items, "item_bytes", (json_int_t)stripe->item_bytes,
         "payload_bytes", (json_int_t)stripe->payload_bytes, "tombstones", (json_int_t)stripe->tombstones, "held_blocks",
         (json_int_t)stripe->held_blocks, "held_bytes", (json_int_t)stripe->held_bytes, "hole_bytes",
         (json_int_t)stripe->hole_bytes, "gap_bytes", (json_int_t)stripe->gap_bytes, "index_bytes",
-        (json_int_t)stripe->index_bytes, "arena_bytes", (json_int_t)stripe->arena_bytes, "buckets",
-        (json_int_t)stripe->buckets, "clock", cli_json_version(stripe->clock), "ring_head",
-        (json_int_t)stripe->ring_head, "ring_acked", (json_int_t)stripe->ring_acked, "locked", (int)stripe->locked,
-        "recovering", (int)stripe->recovering, "rescan", (int)stripe->rescan, "holder", holder_to_json(cache, stripe),
-        "counters", counters);
+        (json_int_t)stripe->index_bytes, "arena_bytes", (json_int_t)stripe->arena_bytes, "probation_bytes",
+        (json_int_t)stripe->probation_bytes, "buckets", (json_int_t)stripe->buckets, "clock",
+        cli_json_version(stripe->clock), "ring_head", (json_int_t)stripe->ring_head, "ring_acked",
+        (json_int_t)stripe->ring_acked, "locked", (int)stripe->locked, "recovering", (int)stripe->recovering, "rescan",
+        (int)stripe->rescan, "holder", holder_to_json(cache, stripe), "counters", counters);
 }
 
 static void print_lock(struct lr_cache *cache, const struct lr_stripe_info *stripe) {
@@ -130,7 +130,8 @@ const struct verb verb_stripes = {
         "the next who needs the stripe.",
     .output =
         "count, locked, stripes: array of {stripe, items, item_bytes, payload_bytes, tombstones, held_blocks, "
-        "held_bytes, hole_bytes, gap_bytes, index_bytes, arena_bytes, buckets (hash buckets), clock (decimal text), "
+        "held_bytes, hole_bytes, gap_bytes, index_bytes, arena_bytes, probation_bytes, buckets (hash buckets), clock "
+        "(decimal text), "
         "ring_head, ring_acked, locked, recovering, rescan, holder (null, or {slot, generation, pid, name, alive, "
         "stalled_ms (null: nobody gave up)}; pid 0: it has left), counters (by name)}.",
     .examples = "larder stripes\n"

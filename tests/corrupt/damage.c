@@ -36,9 +36,9 @@ static void fill(struct victim *v) {
 /* The holes at the heads of the bins. */
 static void list_holes(struct victim *v) {
     struct sm_stripe *stripe = lr_stripe_at(v->cache, 0);
-    for (unsigned i = 0; i < SM_BIN_ROWS * SM_BIN_COLUMNS && v->hole_count < DAMAGE_HOLES; i++) {
-        uint64_t granules =
-            atomic_load_explicit(&stripe->bins[i / SM_BIN_COLUMNS][i % SM_BIN_COLUMNS], memory_order_relaxed);
+    sm_u32 *bins = &stripe->bins[0][0][0];
+    for (unsigned i = 0; i < SM_REGIONS * SM_BIN_ROWS * SM_BIN_COLUMNS && v->hole_count < DAMAGE_HOLES; i++) {
+        uint64_t granules = atomic_load_explicit(&bins[i], memory_order_relaxed);
         if (granules != 0)
             v->holes[v->hole_count++] = granules * SM_GRANULE;
     }
@@ -116,6 +116,11 @@ void damage_restore(struct victim *v) {
     X(moves_down)                                                                                                      \
     X(gap)                                                                                                             \
     X(border_off)                                                                                                      \
+    X(divide_off)                                                                                                      \
+    X(share)                                                                                                           \
+    X(probation_laps)                                                                                                  \
+    X(patience_ms)                                                                                                     \
+    X(large)                                                                                                           \
     X(clock)                                                                                                           \
     X(incarnation)                                                                                                     \
     X(epoch)                                                                                                           \

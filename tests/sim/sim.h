@@ -170,6 +170,7 @@ enum sim_world {
     WORLD_DOWN,
     WORLD_CHAIN,
     WORLD_TTL,
+    WORLD_PROBATION,
     WORLD_COUNT
 };
 

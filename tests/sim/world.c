@@ -16,6 +16,7 @@
  *   down     the same, but they can only move to lower buckets
  *   chain    the same, and where key 1 would go is full too: key 3 must make way first
  *   ttl      the keys end after 1 to 4 ms, or never
+ *   probation  policy s3, and both regions are full: the keys are what probation's hand meets next, some to be promoted
  */
 #include "sim.h"
 
@@ -35,6 +36,7 @@
 #define SCRATCH (DATA / SM_GRANULE / 8)
 
 struct image {
+    uint32_t policy;
     uint8_t tables[TABLES], control[CONTROL], data[DATA];
     struct sim_place place;
 };
@@ -173,7 +175,7 @@ static void build_cold(void) {
     }
     struct lr_view view = lr_view_of(self(), 0);
     for (unsigned i = SIM_KEYS; i < FILLERS; i++) {
-        struct lr_gap gap = lr_gap_of(&view);
+        struct lr_span gap = lr_gap_of(&view, LR_MAIN);
         if (gap.end - gap.start < 400)
             break;
         store_filler(i, 300);
@@ -183,7 +185,8 @@ static void build_cold(void) {
 static void build_hot(void) {
     build_cold();
     for (unsigned bucket = 0; bucket < BUCKETS; bucket++) {
-        sm_u64 *slots = lr_bucket_at(lr_data_at(self(), 0), bucket);
+        const struct lr_view view = lr_view_of(self(), 0);
+        sm_u64 *slots = lr_bucket_at(&view, bucket);
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
             if ((lr_load(&slots[i]) & SM_SLOT_OFF_MASK) != 0)
                 lr_store(&slots[i], (lr_load(&slots[i]) & ~SM_SLOT_RECENCY_MASK) | 3 * SM_SLOT_RECENCY_ONE);
@@ -304,11 +307,42 @@ static void build_ttl(void) {
         store_filler(i, 64);
 }
 
+static void build_probation(void) {
+    struct lr_view view = lr_view_of(self(), 0);
+    for (unsigned i = 0; i < SIM_KEYS; i++) {
+        store_filler(i, 60);
+        store_key(i, 56 + 8 * i, 0);
+    }
+    for (unsigned i = SIM_KEYS; i < FILLERS; i++) {
+        const struct lr_span main = lr_gap_of(&view, LR_MAIN), first = lr_gap_of(&view, LR_PROBATION);
+        if (first.end - first.start < 120 && main.end - main.start < DATA / 33)
+            break; /* the next one would evict */
+        store_filler(i, 80);
+    }
+    for (unsigned i = 0; i < SIM_KEYS; i++)
+        heat(i, 3 - i);
+}
+
 static void (*const builders[WORLD_COUNT])(void) = {
-    [WORLD_ROOMY] = build_roomy, [WORLD_FULL] = build_full,     [WORLD_COLD] = build_cold, [WORLD_HOT] = build_hot,
-    [WORLD_SPLIT] = build_split, [WORLD_BORDER] = build_border, [WORLD_UP] = build_up,     [WORLD_DOWN] = build_down,
-    [WORLD_CHAIN] = build_chain, [WORLD_TTL] = build_ttl,
+    [WORLD_ROOMY] = build_roomy, [WORLD_FULL] = build_full,           [WORLD_COLD] = build_cold,
+    [WORLD_HOT] = build_hot,     [WORLD_SPLIT] = build_split,         [WORLD_BORDER] = build_border,
+    [WORLD_UP] = build_up,       [WORLD_DOWN] = build_down,           [WORLD_CHAIN] = build_chain,
+    [WORLD_TTL] = build_ttl,     [WORLD_PROBATION] = build_probation,
 };
+
+/* The numbers of all worlds are the same but for these. */
+static void choose_policy(uint32_t policy) {
+    struct lr_geometry plan;
+    int error = lr_geometry_plan(SM_MIN_STRIPE, 1, policy, &plan, NULL);
+    if (error != 0)
+        give_up("plan", error);
+    geometry.policy = plan.policy;
+    geometry.most_buckets = plan.most_buckets;
+    geometry.ghost_group = plan.ghost_group;
+    geometry.recency_max = plan.recency_max;
+    for (unsigned i = 0; i < SIM_HANDLES; i++)
+        sim_handles[i].geometry = geometry;
+}
 
 /* ---- images ----------------------------------------------------------------------------------------------------- */
 
@@ -339,6 +373,7 @@ static void keep_image(struct image *image) {
 
 const struct sim_place *sim_world_load(enum sim_world world) {
     const struct image *image = &images[world];
+    choose_policy(image->policy);
     memcpy(sim_segment, image->tables, sizeof image->tables);
     memcpy(sim_segment + geometry.control_off, image->control, sizeof image->control);
     memcpy(sim_segment + geometry.data_off, image->data, sizeof image->data);
@@ -356,6 +391,8 @@ void sim_world_init(void) {
     sim_kernel_save();
     for (unsigned i = 0; i < WORLD_COUNT; i++) {
         sim_kernel_restore();
+        images[i].policy = i == WORLD_PROBATION ? LR_POLICY_s3 : LR_POLICY_clock;
+        choose_policy(images[i].policy);
         lay_out_segment();
         memset(&place, 0, sizeof place);
         for (unsigned k = 0; k < SIM_KEYS; k++) {

@@ -137,7 +137,8 @@ static int put_and_wait_inside(struct scene *scene, unsigned stripe, unsigned st
                                .deadline_ms = UINT64_MAX};
     struct lr_room room;
     view.hand_moved = false;
-    int error = lr_arena_room(&view, lr_entry_size(&making), found.slot ? found.head.off : 0, LR_ROOM_EVICT, &room);
+    int error =
+        lr_hand_room(&view, LR_MAIN, lr_entry_size(&making), found.slot ? found.head.off : 0, LR_ROOM_EVICT, &room);
     if (error == 0) {
         uint64_t word = lr_entry_fill(&view, &room, &making);
         if (stage == 1)

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Policy: where does a new item go, what is remembered of those that went, and how large is probation?
+ *
+ * Policies `clock`, `lfu`, `ttl` and `none` have one region, main, and differ in what the hand evicts (hand.c). Policy
+ * `s3` has two:
+ *
+ *            new                        R6     read often enough
+ *     put ---------> [ probation 10..30 % ] ------------------> [ main ]
+ *      |                    | else                                 | no count left
+ *      |                    v                                      v
+ *      |                 ghost P                                ghost M
+ *      |                    |                                      |
+ *      +-- R2 came back, R3 small, R4 large, R5 room to spare -----+------> main
+ *
+ * A put of a new key, rules in this order; z is its block's size, mean that of the stripe's items:
+ *  R1 its ghost says P: probation's share grows by three items; a young ghost of M: it shrinks by one.
+ *  R2 any ghost, z <= 2 mean: main.
+ *  R3 z <= mean / 2: main, with count 1. Small ones cost little, and waiting for a second read costs their hits.
+ *  R4 z > 8 mean, or more than half of probation: main, and on the list of large items.
+ *  R5 probation is full and main has more than 3 % of the arena free: main. Nothing goes while there is room.
+ *  R6 else probation.
+ * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
+ *
+ * Large items may have LARGE_SHARE of the arena together; the oldest goes first, whatever its count, and each goes two
+ * laps of probation's hand after it came unless it was read at least three times meanwhile.
+ *
+ * The ideas: probation and ghosts as in 2Q (T. Johnson and D. Shasha, 1994) and S3-FIFO (J. Yang et al., 2023), a share
+ * that follows ghosts as in ARC (N. Megiddo and D. Modha, 2003). Ghosts, share and list are hints: whatever they say,
+ * nothing is wrong but the hit ratio. Repair keeps or clears them.
+ */
+#include "stripe.h"
+
+#define THRESHOLD_MOST 3u
+#define COME_BACK_MEANS 2u /* R2 */
+#define LARGE_MEANS 8u     /* R4 */
+#define LARGE_SHARE 3u     /* per cent */
+#define LARGE_LAPS 2u
+#define SPARE_SHARE 3u /* R5, per cent */
+#define GROW_ITEMS 3u  /* R1 */
+#define MEAN_OF_NONE 300u
+
+#define LISTED_LAP_SHIFT 32
+#define LISTED_LAP_MASK UINT64_C(0x7ffff)
+
+uint64_t lr_policy_mean(const struct lr_view *view) {
+    const uint64_t items = lr_load(&view->stripe->items), mean = items ? lr_load(&view->stripe->item_bytes) / items : 0;
+    return mean != 0 && mean <= view->cache->geometry.stripe_bytes ? mean : MEAN_OF_NONE;
+}
+
+static bool favors_bytes(const struct lr_view *view) {
+    return view->cache->geometry.favor == LR_FAVOR_bytes;
+}
+
+unsigned lr_policy_threshold(const struct lr_view *view, uint64_t size, uint64_t mean) {
+    if (favors_bytes(view))
+        return 1;
+    if (size <= mean / 2)
+        return 0;
+    const uint64_t means = (size + mean / 2) / mean;
+    return means > THRESHOLD_MOST ? THRESHOLD_MOST : means < 1 ? 1 : (unsigned)means;
+}
+
+/* ---- ghosts ------------------------------------------------------------------------------------------------- */
+
+static sm_u64 *ghosts_of(const struct lr_view *view, uint64_t place) {
+    return lr_ghosts_at(view, lr_bucket_of(lr_placing(place), lr_buckets(view)));
+}
+
+/* Bits of the place that the bucket does not imply; never 0. */
+static uint64_t ghost_tag(uint64_t place) {
+    const uint64_t tag = (place >> 32) & SM_GHOST_TAG;
+    return tag != 0 ? tag : 1;
+}
+
+void lr_policy_remember(struct lr_view *view, uint64_t place, enum lr_region region) {
+    if (!lr_has_probation(view->cache))
+        return;
+    sm_u64 *word = ghosts_of(view, place);
+    const uint64_t ghost = ghost_tag(place) | (region == LR_PROBATION ? SM_GHOST_PROBATION : 0);
+    lr_store(word, lr_load(word) << SM_GHOST_BITS | ghost);
+}
+
+/* Whether the key has a ghost, of which region, and how many of the same region are newer in its bucket. It is used up.
+ */
+static bool take_ghost(struct lr_view *view, uint64_t place, enum lr_region *region, unsigned *newer) {
+    sm_u64 *at = ghosts_of(view, place);
+    const uint64_t word = lr_load(at), tag = ghost_tag(place);
+    unsigned of[SM_REGIONS] = {0, 0};
+    for (unsigned i = 0; i < SM_GHOSTS; i++) {
+        const unsigned shift = i * SM_GHOST_BITS;
+        const uint64_t ghost = word >> shift;
+        *region = ghost & SM_GHOST_PROBATION ? LR_PROBATION : LR_MAIN;
+        if ((ghost & SM_GHOST_TAG) == tag) {
+            const uint64_t below = word & ((UINT64_C(1) << shift) - 1);
+            lr_store(at, i + 1 < SM_GHOSTS ? below | (word >> (shift + SM_GHOST_BITS)) << shift : below);
+            *newer = of[*region];
+            return true;
+        }
+        of[*region]++;
+    }
+    return false;
+}
+
+void lr_policy_split(struct lr_view *view, uint32_t partner, uint32_t fresh) {
+    if (lr_has_probation(view->cache))
+        lr_store(lr_ghosts_at(view, fresh), lr_load(lr_ghosts_at(view, partner)));
+}
+
+/* ---- the list of large items -------------------------------------------------------------------------------- */
+
+static uint64_t listed(uint64_t place, uint64_t lap) {
+    return lr_place_tag(place) | (lap & LISTED_LAP_MASK) << LISTED_LAP_SHIFT | lr_placing(place);
+}
+
+static bool find_listed(struct lr_view *view, uint64_t entry, struct lr_found *found) {
+    *found = lr_index_named(view, (uint32_t)entry, entry & SM_SLOT_TAG_MASK);
+    return found->slot != NULL && !found->head.tombstone && lr_region_at(view, found->head.off) == LR_MAIN;
+}
+
+static void evict_listed(struct lr_view *view, const struct lr_found *found) {
+    view->hand_moved = true;
+    lr_entry_forget(view, found->slot, found->word, &found->head, LR_FORGET_LARGE, true);
+}
+
+/* Evicts those that are old, and the oldest while all of them and `need` more bytes are too many. `need` 0: only the
+ * old. */
+static void judge_listed(struct lr_view *view, uint64_t need) {
+    const uint64_t lap = lr_load(&view->stripe->probation_laps);
+    const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
+    uint64_t sum = need, kept = 0;
+    struct lr_found found;
+    for (unsigned i = 0; need != 0 && i < SM_LARGE && lr_load(&view->stripe->large[i]) != 0; i++)
+        if (find_listed(view, lr_load(&view->stripe->large[i]), &found))
+            sum += found.head.size;
+    const bool full = need != 0 && lr_load(&view->stripe->large[SM_LARGE - 1]) != 0;
+    for (unsigned i = 0; i < SM_LARGE; i++) {
+        uint64_t entry = lr_load(&view->stripe->large[i]);
+        if (entry == 0)
+            break;
+        lr_store(&view->stripe->large[i], 0);
+        if (!find_listed(view, entry, &found))
+            continue;
+        const bool many = need != 0 && (sum > arena / 100 * LARGE_SHARE || (full && i == 0));
+        const bool old = ((lap - (entry >> LISTED_LAP_SHIFT)) & LISTED_LAP_MASK) >= LARGE_LAPS;
+        if (many || (old && lr_slot_recency(found.word) < THRESHOLD_MOST)) {
+            sum -= found.head.size;
+            evict_listed(view, &found);
+            continue;
+        }
+        if (old) { /* read often: its count is spent for two laps more */
+            atomic_compare_exchange_strong_explicit(found.slot, &found.word, found.word & ~SM_SLOT_RECENCY_MASK,
+                                                    memory_order_relaxed, memory_order_relaxed);
+            entry = (entry & ~(LISTED_LAP_MASK << LISTED_LAP_SHIFT)) | (lap & LISTED_LAP_MASK) << LISTED_LAP_SHIFT;
+        }
+        lr_store(&view->stripe->large[kept++], entry);
+    }
+}
+
+static void list_large(struct lr_view *view, uint64_t place) {
+    for (unsigned i = 0; i < SM_LARGE; i++) {
+        if (lr_load(&view->stripe->large[i]) != 0)
+            continue;
+        lr_store(&view->stripe->large[i], listed(place, lr_load(&view->stripe->probation_laps)));
+        return;
+    }
+}
+
+void lr_policy_lapped(struct lr_view *view) {
+    lr_add(&view->stripe->probation_laps, 1);
+    judge_listed(view, 0);
+}
+
+/* ---- the life of a put -------------------------------------------------------------------------------------- */
+
+/* R1. */
+static void adapt_share(struct lr_view *view, enum lr_region region, unsigned newer, uint64_t mean) {
+    const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
+    const uint64_t share = lr_share(view), item = (mean << 32) / arena;
+    if (region == LR_PROBATION)
+        lr_store(&view->stripe->share,
+                 share + GROW_ITEMS * item < LR_SHARE_MOST ? share + GROW_ITEMS * item : LR_SHARE_MOST);
+    else if ((uint64_t)newer * lr_buckets(view) * 10 < 3 * lr_load(&view->stripe->items))
+        lr_store(&view->stripe->share, share > LR_SHARE_LEAST + item ? share - item : LR_SHARE_LEAST);
+}
+
+/* R5. */
+static bool only_main_has_room(struct lr_view *view, uint64_t size) {
+    struct lr_room room;
+    const struct lr_span gap = lr_gap_of(view, LR_MAIN);
+    const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
+    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena / 100 * SPARE_SHARE &&
+           !lr_arena_find(view, LR_PROBATION, size, 0, &room) && lr_arena_find(view, LR_MAIN, size, 0, &room);
+}
+
+static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t size, bool access) {
+    const struct lr_span span = lr_region_of(view, LR_PROBATION);
+    const uint64_t mean = lr_policy_mean(view);
+    struct lr_plan plan = {.region = LR_MAIN, .fresh = true};
+    enum lr_region region;
+    unsigned newer = 0;
+    if (take_ghost(view, place, &region, &newer)) {
+        lr_tally(view, LR_S_ghost_hits, 1);
+        adapt_share(view, region, newer, mean);
+        if (size <= COME_BACK_MEANS * mean)
+            return plan;
+    }
+    if (lr_policy_threshold(view, size, mean) == 0)
+        plan.recency = access ? 1 : 0;
+    else if (size > (span.end - span.start) / 2 || (size > LARGE_MEANS * mean && !favors_bytes(view)))
+        plan.large = true;
+    else if (!only_main_has_room(view, size))
+        plan.region = LR_PROBATION;
+    return plan;
+}
+
+struct lr_plan lr_policy_plan(struct lr_view *view, const struct lr_found *old, const struct lr_making *making,
+                              uint64_t size) {
+    const struct lr_plan main = {.region = LR_MAIN, .recency = making->recency};
+    if (!lr_has_probation(view->cache) || making->tombstone)
+        return main;
+    if (old->slot == NULL || old->head.tombstone || lr_head_gone(view->cache, view->data, &old->head))
+        return plan_new(view, making->key->place, size, making->access);
+    const struct lr_span span = lr_region_of(view, LR_PROBATION);
+    if (lr_region_at(view, old->head.off) == LR_MAIN || size > (span.end - span.start) / 2 ||
+        only_main_has_room(view, size))
+        return main;
+    return (struct lr_plan){.region = LR_PROBATION};
+}
+
+int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t size, uint64_t keep_off,
+                   enum lr_room_how how, struct lr_room *room) {
+    view->promoted = 0;
+    view->forced = 0;
+    if (plan->large && how == LR_ROOM_EVICT)
+        judge_listed(view, size);
+    int error = lr_hand_room(view, plan->region, size, keep_off, how, room);
+    if (error == 0 || error == LARDER_ECORRUPT || !lr_has_probation(view->cache))
+        return error;
+    if (how == LR_ROOM_FREE || plan->region == LR_PROBATION)
+        error = lr_hand_room(view, plan->region == LR_MAIN ? LR_PROBATION : LR_MAIN, size, keep_off, how, room);
+    if (error != LARDER_EPINNED)
+        return error;
+    /* Pins leave no run in either region; perhaps there is one across the divide. */
+    lr_divide_dissolve(view);
+    return lr_hand_room(view, LR_MAIN, size, 0, how, room);
+}
+
+void lr_policy_stored(struct lr_view *view, const struct lr_plan *plan, uint64_t place, uint64_t off) {
+    if (!lr_has_probation(view->cache))
+        return;
+    if (plan->large)
+        list_large(view, place);
+    lr_divide_settle(view, off);
+}

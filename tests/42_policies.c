@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Policies: what goes, what stays, and how do the two regions of s3 share the memory?
+ *
+ * What a policy is worth in hits is for `larder replay` to say; here is what it promises in particular cases.
+ */
+#include "fixture.h"
+
+#include "stripe.h"
+
+#include <string.h>
+
+#define KIB (UINT64_C(1) << 10)
+
+static uint8_t value[64 * KIB];
+
+static void stripe_of(struct fixture *f, uint64_t size, enum lr_policy policy, enum lr_favor favor) {
+    struct lr_options options = lr_options_default();
+    *f = (struct fixture){0};
+    options.size = size;
+    options.stripes = 1;
+    options.policy = policy;
+    options.favor = favor;
+    fixture_create_with(f, &options);
+    lr_drive_clock(f->one, 1000);
+    lr_drive_clock(f->two, 1000);
+}
+
+static void put(struct fixture *f, uint64_t key, size_t len, uint64_t ttl_ms) {
+    struct lr_put p = {.key = &key, .key_len = sizeof key, .value = value, .value_len = len, .ttl_ms = ttl_ms};
+    CU_ASSERT_EQUAL(lr_put(f->one, &p), 0);
+}
+
+/* Keys from..to - 1, one after the other. */
+static void put_keys(struct fixture *f, uint64_t from, uint64_t to, size_t len) {
+    for (uint64_t key = from; key < to; key++)
+        put(f, key, len, 0);
+}
+
+static bool get(struct fixture *f, uint64_t key, unsigned flags) {
+    return lr_get(f->two, &key, sizeof key, value, sizeof value, NULL, flags) == 0;
+}
+
+static unsigned count_there(struct fixture *f, uint64_t from, uint64_t to) {
+    unsigned there = 0;
+    for (uint64_t key = from; key < to; key++)
+        there += get(f, key, LR_PEEK);
+    return there;
+}
+
+static void read_keys(struct fixture *f, uint64_t from, uint64_t to, unsigned times) {
+    for (unsigned i = 0; i < times; i++)
+        for (uint64_t key = from; key < to; key++)
+            get(f, key, 0);
+}
+
+static struct lr_view view_of(struct fixture *f) {
+    return lr_view_of(f->one, 0);
+}
+
+static uint64_t counter(struct fixture *f, enum lr_stripe_counter which) {
+    return lr_load(&lr_stripe_at(f->one, 0)->counters[which]);
+}
+
+static struct lr_found find(struct fixture *f, uint64_t key) {
+    struct lr_view view = view_of(f);
+    struct lr_key hashed = lr_key_of(f->one, &key, sizeof key);
+    return lr_index_find(&view, &hashed);
+}
+
+static bool is_in(struct fixture *f, uint64_t key, enum lr_region region) {
+    const struct lr_view view = view_of(f);
+    const struct lr_found found = find(f, key);
+    return found.slot != NULL && lr_region_at(&view, found.head.off) == region;
+}
+
+/* Probation's part of the arena, in per cent. */
+static double share_of(struct fixture *f) {
+    const struct lr_view view = view_of(f);
+    const struct lr_span first = lr_region_of(&view, LR_PROBATION), main = lr_region_of(&view, LR_MAIN);
+    return 100.0 * (double)(first.end - first.start) / (double)(main.end - first.start);
+}
+
+/* ---- s3 ------------------------------------------------------------------------------------------------------- */
+
+static void what_was_read_survives_a_scan(void) {
+    struct fixture f;
+    unsigned left[2];
+    for (unsigned i = 0; i < 2; i++) {
+        stripe_of(&f, 512 * KIB, i == 0 ? LR_POLICY_s3 : LR_POLICY_clock, LR_FAVOR_objects);
+        put_keys(&f, 0, 800, 300);
+        for (uint64_t n = 0; n < 4000; n++) {
+            put(&f, 10000 + n, 300, 0);
+            if (n % 100 == 0)
+                read_keys(&f, 0, 400, 1);
+        }
+        put_keys(&f, 20000, 30000, 300); /* nobody reads anything meanwhile */
+        left[i] = count_there(&f, 0, 400);
+        fixture_check(f.one);
+        fixture_destroy(&f);
+    }
+    CU_ASSERT(left[0] >= 360);
+    CU_ASSERT(left[1] <= 40);
+}
+
+static void new_items_are_on_probation_until_they_are_read(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    CU_ASSERT(is_in(&f, 2999, LR_PROBATION));
+    read_keys(&f, 2990, 3000, 2);
+    const uint64_t before = counter(&f, LR_S_promotions);
+    put_keys(&f, 3000, 4000, 300);
+    CU_ASSERT(counter(&f, LR_S_promotions) >= before + 10);
+    for (uint64_t key = 2990; key < 3000; key++) {
+        CU_ASSERT(is_in(&f, key, LR_MAIN));
+        CU_ASSERT_EQUAL(lr_slot_recency(find(&f, key).word), 0); /* spent */
+    }
+    CU_ASSERT_EQUAL(count_there(&f, 3000, 3300), 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void what_comes_back_goes_to_main(void) {
+    struct fixture f;
+    unsigned came_back = 0;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    for (uint64_t key = 2999; key > 2000; key--) { /* the last that went are the first to come back */
+        if (get(&f, key, LR_PEEK))
+            continue;
+        const uint64_t before = counter(&f, LR_S_ghost_hits);
+        put(&f, key, 300, 0);
+        if (counter(&f, LR_S_ghost_hits) == before)
+            continue;
+        came_back++;
+        CU_ASSERT(is_in(&f, key, LR_MAIN));
+    }
+    CU_ASSERT(came_back > 200);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* The one key that went last from its bucket. */
+static void the_newest_ghost_counts(void) {
+    struct fixture f;
+    stripe_of(&f, 64 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    struct lr_view view = view_of(&f);
+    struct lr_key key = lr_key_of(f.one, &(uint64_t){7}, 8);
+    struct lr_key other = lr_key_of(f.one, &(uint64_t){8}, 8);
+    put_keys(&f, 100, 120, 300);
+    lr_policy_remember(&view, key.place, LR_PROBATION);
+    put(&f, 7, 300, 0);
+    CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 1);
+    CU_ASSERT(is_in(&f, 7, LR_MAIN));
+    lr_delete(f.one, &(uint64_t){7}, 8);
+    put(&f, 7, 300, 0); /* it was used up, and a delete leaves none */
+    CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 1);
+    for (unsigned i = 0; i < 20; i++)
+        lr_policy_remember(&view, other.place, LR_MAIN);
+    put(&f, 8, 300, 0);
+    CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 2);
+    fixture_destroy(&f);
+}
+
+static void small_items_need_no_probation_and_large_ones_get_none(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    put(&f, 5000, 40, 0);
+    CU_ASSERT(is_in(&f, 5000, LR_MAIN));
+    put(&f, 5001, 300, 0);
+    CU_ASSERT(is_in(&f, 5001, LR_PROBATION));
+    put(&f, 5002, 4000, 0);
+    CU_ASSERT(is_in(&f, 5002, LR_MAIN));
+    /* Together they have 3 % of the arena, and one. */
+    for (uint64_t i = 0; i < 100; i++) {
+        uint64_t bytes = 0;
+        put(&f, 6000 + i, 4000, 0);
+        for (uint64_t key = 6000; key <= 6000 + i; key++)
+            bytes += get(&f, key, LR_PEEK) ? 4040 : 0;
+        CU_ASSERT(bytes <= 512 * KIB * 3 / 100 + 4040);
+    }
+    CU_ASSERT(get(&f, 6099, LR_PEEK));
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void to_favor_bytes_is_to_ignore_sizes(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_bytes);
+    put_keys(&f, 0, 3000, 300);
+    put(&f, 5000, 40, 0);
+    put(&f, 5002, 4000, 0);
+    CU_ASSERT(is_in(&f, 5000, LR_PROBATION) && is_in(&f, 5002, LR_PROBATION));
+    read_keys(&f, 5002, 5003, 1); /* one read will do */
+    put_keys(&f, 6000, 8000, 300);
+    CU_ASSERT(is_in(&f, 5002, LR_MAIN));
+    struct lr_stat stat;
+    lr_stat(f.two, &stat);
+    CU_ASSERT_EQUAL(stat.favor, LR_FAVOR_bytes);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void nothing_goes_while_there_is_room(void) {
+    static const size_t lens[] = {20, 300, 3000};
+    for (unsigned i = 0; i < 3; i++) {
+        struct fixture f;
+        stripe_of(&f, 2048 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+        const uint64_t count = 2048 * KIB * 85 / 100 / (lens[i] + 32 + 16);
+        put_keys(&f, 0, count, lens[i]);
+        put_keys(&f, 0, count / 20, lens[i]); /* what is replaced neither */
+        CU_ASSERT_EQUAL(counter(&f, LR_S_evictions), 0);
+        CU_ASSERT_EQUAL(count_there(&f, 0, count), count);
+        fixture_check(f.one);
+        fixture_destroy(&f);
+    }
+}
+
+static void probation_follows_its_share(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    CU_ASSERT(share_of(&f) > 27 && share_of(&f) < 32);
+    lr_store(&lr_stripe_at(f.one, 0)->share, LR_SHARE_LEAST);
+    put_keys(&f, 10000, 13000, 300);
+    CU_ASSERT(share_of(&f) > 9 && share_of(&f) < 12);
+    fixture_check(f.one);
+    lr_store(&lr_stripe_at(f.one, 0)->share, LR_SHARE_MOST);
+    put_keys(&f, 20000, 23000, 300);
+    CU_ASSERT(share_of(&f) > 27 && share_of(&f) < 32);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void ghosts_move_the_share_within_its_bounds(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    struct lr_view view = view_of(&f);
+    sm_u64 *share = &view.stripe->share;
+    CU_ASSERT_EQUAL(lr_load(share), LR_SHARE_MOST);
+    for (uint64_t key = 10000; key < 12000; key++) {
+        struct lr_key hashed = lr_key_of(f.one, &key, 8);
+        lr_policy_remember(&view, hashed.place, LR_MAIN);
+        put(&f, key, 300, 0);
+    }
+    CU_ASSERT_EQUAL(lr_load(share), LR_SHARE_LEAST);
+    put_keys(&f, 30000, 33000, 300);
+    CU_ASSERT(share_of(&f) < 15);
+    for (uint64_t key = 20000; key < 22000; key++) {
+        struct lr_key hashed = lr_key_of(f.one, &key, 8);
+        lr_policy_remember(&view, hashed.place, LR_PROBATION);
+        put(&f, key, 300, 0);
+    }
+    CU_ASSERT_EQUAL(lr_load(share), LR_SHARE_MOST);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* The index takes its memory from probation, which takes it from main. */
+static void an_index_that_grows_leaves_probation_its_share(void) {
+    struct fixture f;
+    stripe_of(&f, 1024 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 300, 5000);
+    const uint64_t border = lr_load(&lr_stripe_at(f.one, 0)->border_off);
+    for (uint64_t n = 0; n < 40000; n += 1000) {
+        put_keys(&f, 10000 + n, 11000 + n, 16);
+        fixture_check(f.one);
+    }
+    CU_ASSERT(lr_load(&lr_stripe_at(f.one, 0)->border_off) > 2 * border);
+    put_keys(&f, 100000, 103000, 300);
+    CU_ASSERT(share_of(&f) > 20 && share_of(&f) < 33);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void one_put_promotes_so_many_and_no_more(void) {
+    struct fixture f;
+    uint64_t most = 0;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    for (uint64_t n = 0; n < 3000; n++) {
+        put(&f, 10000 + n, 300, 0);
+        read_keys(&f, 10000 + n, 10001 + n, 3); /* all of probation deserves it */
+    }
+    for (uint64_t n = 0; n < 20; n++) { /* large ones, which need many blocks' room */
+        const uint64_t before = counter(&f, LR_S_promotions);
+        const uint64_t mean = lr_policy_mean(&(struct lr_view){.cache = f.one, .stripe = lr_stripe_at(f.one, 0)});
+        struct lr_view view;
+        struct lr_room room;
+        CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&view, f.one, 0), 0);
+        const struct lr_plan plan = {.region = LR_PROBATION};
+        CU_ASSERT_EQUAL(lr_policy_room(&view, &plan, 120 * mean / 8 * 8, 0, LR_ROOM_EVICT, &room), 0);
+        lr_stripe_unlock(&view);
+        const uint64_t promoted = counter(&f, LR_S_promotions) - before;
+        most = promoted > most ? promoted : most;
+        for (uint64_t i = 0; i < 200; i++) {
+            put(&f, 20000 + 200 * n + i, 300, 0);
+            read_keys(&f, 20000 + 200 * n + i, 20001 + 200 * n + i, 3);
+        }
+    }
+    CU_ASSERT(most > 40 && most <= 64);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void pins_in_both_regions_leave_the_run_across_the_divide(void) {
+    struct fixture f;
+    struct lr_pin pins[4];
+    stripe_of(&f, 64 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 1000, 120);
+    struct lr_view view = view_of(&f);
+    const struct lr_span main = lr_region_of(&view, LR_MAIN);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint64_t wanted = main.start + (main.end - main.start) / 5 * (i + 1);
+        uint64_t nearest = 0, best = UINT64_MAX;
+        for (uint64_t key = 0; key < 1000; key++) {
+            const struct lr_found found = find(&f, key);
+            const uint64_t far = found.slot == NULL        ? UINT64_MAX
+                                 : found.head.off > wanted ? found.head.off - wanted
+                                                           : wanted - found.head.off;
+            nearest = far < best ? key : nearest;
+            best = far < best ? far : best;
+        }
+        CU_ASSERT_EQUAL_FATAL(lr_pin(f.two, &nearest, 8, &pins[i]), 0);
+    }
+    put(&f, 5000, 12000, 0);
+    CU_ASSERT(get(&f, 5000, 0));
+    fixture_check(f.one);
+    for (unsigned i = 0; i < 4; i++)
+        lr_unpin(f.two, &pins[i]);
+    put_keys(&f, 6000, 8000, 120); /* and probation comes back */
+    CU_ASSERT(share_of(&f) > 20 && share_of(&f) < 33);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void what_has_expired_is_new_when_it_comes_again(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    put(&f, 7000, 300, 500);
+    read_keys(&f, 7000, 7001, 3);
+    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 7000).word), 3);
+    put(&f, 7000, 300, 500);
+    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 7000).word), 3);
+    lr_drive_clock(f.one, 5000);
+    put(&f, 7000, 300, 500);
+    CU_ASSERT(lr_slot_recency(find(&f, 7000).word) <= 1);
+    fixture_destroy(&f);
+}
+
+/* ---- lfu and ttl ------------------------------------------------------------------------------------------------ */
+
+static void lfu_prefers_what_was_read_often_to_what_was_read_lately(void) {
+    unsigned left[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct fixture f;
+        stripe_of(&f, 512 * KIB, i == 0 ? LR_POLICY_lfu : LR_POLICY_clock, LR_FAVOR_objects);
+        put_keys(&f, 0, 300, 300);
+        read_keys(&f, 0, 300, 40);
+        for (uint64_t n = 0; n < 4500; n++) { /* each is read three times, and never again */
+            put(&f, 10000 + n, 300, 0);
+            read_keys(&f, 10000 + n, 10001 + n, 3);
+        }
+        left[i] = count_there(&f, 0, 300);
+        CU_ASSERT(i != 0 || lr_slot_recency(find(&f, 0).word) < 40); /* counts age */
+        for (uint64_t n = 0; i == 0 && n < 200000 && count_there(&f, 0, 300) != 0; n += 1000)
+            put_keys(&f, 100000 + n, 101000 + n, 300);
+        CU_ASSERT(i != 0 || count_there(&f, 0, 300) == 0);
+        fixture_check(f.one);
+        fixture_destroy(&f);
+    }
+    CU_ASSERT(left[0] >= 290);
+    CU_ASSERT(left[1] <= 10);
+}
+
+static void ttl_lets_go_what_expires_soonest(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_ttl, LR_FAVOR_objects);
+    for (uint64_t key = 0; key < 1380; key++) /* one in three lives long, one short, one for ever */
+        put(&f, key, 300, key % 3 == 0 ? 1000000 : key % 3 == 1 ? 10000 : 0);
+    for (uint64_t key = 10000; key < 10450; key++)
+        put(&f, key, 300, 1000000);
+    unsigned left[3] = {0, 0, 0};
+    for (uint64_t key = 0; key < 1380; key++)
+        left[key % 3] += get(&f, key, LR_PEEK);
+    CU_ASSERT(left[0] > 440 && left[2] > 380);
+    CU_ASSERT(left[1] < 200);
+    /* With nothing that expires it evicts all the same, and at once. */
+    put_keys(&f, 20000, 24000, 300);
+    CU_ASSERT(count_there(&f, 23000, 24000) > 600);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------------------------ */
+
+static void every_policy_takes_any_size_and_stays_healthy(void) {
+    static const enum lr_policy policies[] = {LR_POLICY_s3, LR_POLICY_clock, LR_POLICY_lfu, LR_POLICY_ttl};
+    static const size_t phases[] = {40, 30000, 40, 300, 5000, 30};
+    for (unsigned i = 0; i < 8; i++) {
+        struct fixture f;
+        struct lr_stat stat;
+        struct fixture_random random = fixture_seed("sizes by policy");
+        stripe_of(&f, 1024 * KIB, policies[i / 2], i % 2 ? LR_FAVOR_bytes : LR_FAVOR_objects);
+        const size_t most = lr_max_value(f.one, 8);
+        uint8_t *large = calloc(1, most);
+        for (unsigned phase = 0; phase < 6; phase++) {
+            for (uint64_t n = 0; n < 2 * 1024 * KIB / (phases[phase] + 40); n++) {
+                const uint64_t key = fixture_below(&random, 1u << 14);
+                put(&f, key, 1 + fixture_below(&random, 2 * phases[phase]),
+                    n % 5 ? 0 : 1 + fixture_below(&random, 900));
+                get(&f, fixture_below(&random, 1u << 14), 0);
+                if (n % 9 == 0)
+                    lr_delete(f.one, &key, 8);
+            }
+            lr_stat(f.one, &stat);
+            CU_ASSERT(stat.payload_bytes > 1024 * KIB * 30 / 100);
+            struct lr_put whole = {.key = "whole", .key_len = 5, .value = large, .value_len = most - 32};
+            CU_ASSERT_EQUAL(lr_put(f.one, &whole), 0);
+            fixture_check(f.one);
+            lr_drive_clock(f.one, 2000 + 1000 * phase);
+            lr_drive_clock(f.two, 2000 + 1000 * phase);
+        }
+        free(large);
+        fixture_destroy(&f);
+    }
+}
+
+static void a_million_small_items_cost_forty_bytes_each(void) {
+    struct fixture f;
+    struct lr_stat stat;
+    struct lr_options options = lr_options_default();
+    f = (struct fixture){0};
+    options.size = UINT64_C(150) << 20;
+    fixture_create_with(&f, &options);
+    for (uint64_t key = 0; key < 1000000; key++) {
+        char name[17];
+        snprintf(name, sizeof name, "%016llx", (unsigned long long)(key * 0x9e3779b97f4a7c15u));
+        struct lr_put p = {.key = name, .key_len = 16, .value = value, .value_len = 50 + key % 64};
+        if (lr_put(f.one, &p) != 0)
+            CU_FAIL_FATAL("put");
+    }
+    lr_stat(f.one, &stat);
+    CU_ASSERT_EQUAL(stat.items, 1000000);
+    CU_ASSERT(stat.item_bytes - stat.payload_bytes + stat.index_bytes <= 40 * stat.items);
+    fixture_destroy(&f);
+}
+
+void larder_suite_42_policies(void) {
+    CU_pSuite suite = CU_add_suite("42_policies", NULL, NULL);
+    CU_ADD_TEST(suite, what_was_read_survives_a_scan);
+    CU_ADD_TEST(suite, new_items_are_on_probation_until_they_are_read);
+    CU_ADD_TEST(suite, what_comes_back_goes_to_main);
+    CU_ADD_TEST(suite, the_newest_ghost_counts);
+    CU_ADD_TEST(suite, small_items_need_no_probation_and_large_ones_get_none);
+    CU_ADD_TEST(suite, to_favor_bytes_is_to_ignore_sizes);
+    CU_ADD_TEST(suite, nothing_goes_while_there_is_room);
+    CU_ADD_TEST(suite, probation_follows_its_share);
+    CU_ADD_TEST(suite, ghosts_move_the_share_within_its_bounds);
+    CU_ADD_TEST(suite, an_index_that_grows_leaves_probation_its_share);
+    CU_ADD_TEST(suite, one_put_promotes_so_many_and_no_more);
+    CU_ADD_TEST(suite, pins_in_both_regions_leave_the_run_across_the_divide);
+    CU_ADD_TEST(suite, what_has_expired_is_new_when_it_comes_again);
+    CU_ADD_TEST(suite, lfu_prefers_what_was_read_often_to_what_was_read_lately);
+    CU_ADD_TEST(suite, ttl_lets_go_what_expires_soonest);
+    CU_ADD_TEST(suite, every_policy_takes_any_size_and_stays_healthy);
+    CU_ADD_TEST(suite, a_million_small_items_cost_forty_bytes_each);
+}
