@@ -22,8 +22,8 @@
  *  R6 else probation.
  * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
  *
- * Large items may have LARGE_SHARE of the arena together; the oldest goes first, whatever its count, and each goes two
- * laps of probation's hand after it came unless it was read at least three times meanwhile.
+ * Once main has no such room, large items may have LARGE_SHARE of the arena together; the oldest goes first, whatever
+ * its count, and each goes two laps of probation's hand after it came unless it was read at least three times meanwhile.
  *
  * The ideas: probation and ghosts as in 2Q (T. Johnson and D. Shasha, 1994) and S3-FIFO (J. Yang et al., 2023), a share
  * that follows ghosts as in ARC (N. Megiddo and D. Modha, 2003). Ghosts, share and list are hints: whatever they say,
@@ -184,13 +184,18 @@ static void adapt_share(struct lr_view *view, enum lr_region region, unsigned ne
         lr_store(&view->stripe->share, share > LR_SHARE_LEAST + item ? share - item : LR_SHARE_LEAST);
 }
 
-/* R5. */
-static bool only_main_has_room(struct lr_view *view, uint64_t size) {
+static bool main_has_room(struct lr_view *view, uint64_t size) {
     struct lr_room room;
     const struct lr_span gap = lr_gap_of(view, LR_MAIN);
     const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
     return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena / 100 * SPARE_SHARE &&
-           !lr_arena_find(view, LR_PROBATION, size, 0, &room) && lr_arena_find(view, LR_MAIN, size, 0, &room);
+           lr_arena_find(view, LR_MAIN, size, 0, &room);
+}
+
+/* R5. */
+static bool only_main_has_room(struct lr_view *view, uint64_t size) {
+    struct lr_room room;
+    return main_has_room(view, size) && !lr_arena_find(view, LR_PROBATION, size, 0, &room);
 }
 
 static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t size, bool access) {
@@ -232,7 +237,7 @@ int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t si
                    enum lr_room_how how, struct lr_room *room) {
     view->promoted = 0;
     view->forced = 0;
-    if (plan->large && how == LR_ROOM_EVICT)
+    if (plan->large && how == LR_ROOM_EVICT && !main_has_room(view, size))
         judge_listed(view, size);
     int error = lr_hand_room(view, plan->region, size, keep_off, how, room);
     if (error == 0 || error == LARDER_ECORRUPT || !lr_has_probation(view->cache))
