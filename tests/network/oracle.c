@@ -203,6 +203,17 @@ void net_look_at_all(struct net_run *run) {
 
 /* ---- what users do ---------------------------------------------------------------------------------------------- */
 
+/* Of two values with one version the later deadline counts, whichever of them stays. */
+static void share_deadline(struct net_run *run, unsigned key, uint64_t version, uint32_t write) {
+    for (unsigned host = 0; host < run->plan.hosts; host++) {
+        uint32_t other = run->known[host][key].write;
+        if (run->known[host][key].put != version || other == write)
+            continue;
+        raise(&run->writes[other].ends_ms, run->writes[write].ends_ms);
+        raise(&run->writes[write].ends_ms, run->writes[other].ends_ms);
+    }
+}
+
 void net_put(struct net_run *run, unsigned host, unsigned key, size_t len, uint64_t ttl_ms) {
     struct lr_cache *cache = cache_of(run, host);
     const struct net_key *name = &run->keys[key];
@@ -229,6 +240,7 @@ void net_put(struct net_run *run, unsigned host, unsigned key, size_t len, uint6
         net_fail(run, "host %u key %u: a put drew version %" PRIx64 ", below %" PRIx64, host, key, put.version,
                  run->least[host][key]);
     raise(&run->least[host][key], put.version);
+    share_deadline(run, key, put.version, write);
     const struct net_claim *claim = &run->claims[key];
     if (run->wiped[host] && (put.version < claim->put || put.version <= claim->deleted))
         raise(&run->claims[key].blind, put.version);
