@@ -23,7 +23,8 @@
  * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
  *
  * Once main has no such room, large items may have LARGE_SHARE of the arena together; the oldest goes first, whatever
- * its count, and each goes two laps of probation's hand after it came unless it was read at least three times meanwhile.
+ * its count, and each goes two laps of probation's hand after it came unless it was read at least three times
+ * meanwhile.
  *
  * The ideas: probation and ghosts as in 2Q (T. Johnson and D. Shasha, 1994) and S3-FIFO (J. Yang et al., 2023), a share
  * that follows ghosts as in ARC (N. Megiddo and D. Modha, 2003). Ghosts, share and list are hints: whatever they say,
