@@ -33,6 +33,12 @@ static void put_ballast(struct sim_host *host, unsigned number) {
     CU_ASSERT_EQUAL(lr_put(host->cache, &change), 0);
 }
 
+/* What nobody reads goes in the order of the hand, small or not. */
+static void evict_in_order(struct sim_host *host) {
+    host->segment.options.policy = LR_POLICY_clock;
+    sim_wipe(host);
+}
+
 /* Values of a KiB, until the key is evicted; the numbers begin at `first`. */
 static unsigned push_out(struct sim_host *host, unsigned key, unsigned first) {
     unsigned number = first;
@@ -92,6 +98,7 @@ static struct sim *row(const char *what, const uint64_t sizes[3]) {
 static void what_was_evicted_is_not_replaced_by_something_older(void) {
     uint64_t sizes[2] = {SMALL, SEGMENT};
     struct sim *sim = sim_create_idle("evicted, then older", 2, sizes);
+    evict_in_order(&sim->hosts[0]);
     for (unsigned i = 0; i < 2; i++)
         sim_start(&sim->hosts[i], NULL, true);
     CU_ASSERT(sim_settle(sim, 5000));
@@ -111,6 +118,7 @@ static void what_was_evicted_is_not_replaced_by_something_older(void) {
 static void an_eviction_before_shipping_takes_the_peers_older_value_away(void) {
     uint64_t sizes[2] = {SMALL, SEGMENT};
     struct sim *sim = sim_create_idle("evicted unshipped", 2, sizes);
+    evict_in_order(&sim->hosts[0]);
     for (unsigned i = 0; i < 2; i++)
         sim_start(&sim->hosts[i], NULL, true);
     for (unsigned number = 0; number < 100; number++)
@@ -133,6 +141,7 @@ static void an_eviction_before_shipping_takes_the_peers_older_value_away(void) {
 static void an_eviction_that_one_peer_missed_spares_the_other_that_has_the_value(void) {
     uint64_t sizes[3] = {SMALL, SEGMENT, SEGMENT};
     struct sim *sim = sim_create_idle("evicted half shipped", 3, sizes);
+    evict_in_order(&sim->hosts[0]);
     for (unsigned i = 0; i < 2; i++)
         sim_start(&sim->hosts[i], NULL, true); /* host 2 never comes */
     sim_run(sim, 2000);

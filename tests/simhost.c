@@ -5,9 +5,10 @@
 
 #include <string.h>
 
-static void make_segment(struct sim_host *host, uint64_t size) {
+static void make_segment(struct sim_host *host, uint64_t size, enum lr_policy policy) {
     struct lr_options options = lr_options_default();
     options.size = size;
+    options.policy = policy;
     options.wait_ms = 5; /* as larderd does */
     fixture_create_with(&host->segment, &options);
     host->cache = host->segment.one;
@@ -15,16 +16,16 @@ static void make_segment(struct sim_host *host, uint64_t size) {
 }
 
 void sim_wipe(struct sim_host *host) {
-    uint64_t size = host->segment.options.size;
+    const struct lr_options options = host->segment.options;
     fixture_destroy(&host->segment);
     memset(&host->segment, 0, sizeof host->segment);
-    make_segment(host, size);
+    make_segment(host, options.size, options.policy);
 }
 
 struct sim *sim_create_idle(const char *what, unsigned hosts, const uint64_t *sizes) {
     struct sim *sim = sim_new(fixture_seed(what));
     for (unsigned i = 0; i < hosts; i++)
-        make_segment(sim_add_host(sim), sizes[i]);
+        make_segment(sim_add_host(sim), sizes[i], LR_POLICY_s3);
     return sim;
 }
 

@@ -58,7 +58,7 @@ static const struct sim_scenario scenarios[] = {
     {"cuckoo-delete", WORLD_DOWN, {"p", "d", "dg", "Pm"}, 1, 2, 0, 0, 0},
     {"expire", WORLD_TTL, {"gm", "tv", "sp", "P"}, 1, 3, 0, 0, 0},
     {"promote", WORLD_PROBATION, {"gmG", "bp", "b", "gp"}, 1, 2, 0, 0, 0},
-    {"promote-pin", WORLD_PROBATION, {"P", "b", "Pg", "pd"}, 1, 2, 0, 0, 0},
+    {"promote-pin", WORLD_PROBATION, {"PH", "b", "PP", "pb"}, 1, 2, 0, 0, 0},
     {"promote-delete", WORLD_PROBATION, {"d", "b", "dg", "p"}, 1, 2, 0, 0, 0},
     {"promote-peers", WORLD_PROBATION, {"b", "pd", "g", "bp"}, 1, 2, 1, 0, PEERS},
     {"kill-promote", WORLD_PROBATION, {"b", "bP", "gp", "b"}, 1, 2, 3, 0, 0},

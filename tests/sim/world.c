@@ -310,17 +310,22 @@ static void build_ttl(void) {
 static void build_probation(void) {
     struct lr_view view = lr_view_of(self(), 0);
     for (unsigned i = 0; i < SIM_KEYS; i++) {
-        store_filler(i, 60);
-        store_key(i, 56 + 8 * i, 0);
+        store_filler(i, 260);
+        store_key(i, 256 + 8 * i, 0);
     }
     for (unsigned i = SIM_KEYS; i < FILLERS; i++) {
         const struct lr_span main = lr_gap_of(&view, LR_MAIN), first = lr_gap_of(&view, LR_PROBATION);
-        if (first.end - first.start < 120 && main.end - main.start < DATA / 33)
-            break; /* the next one would evict */
-        store_filler(i, 80);
+        const uint64_t arena = DATA - lr_load(&view.stripe->border_off);
+        if (first.end - first.start < 300 && main.end - main.start <= arena / 100 * 3)
+            break;            /* the next one would evict (policy.c, R5) */
+        store_filler(i, 270); /* so few that the index need not grow, which would move the keys */
     }
-    for (unsigned i = 0; i < SIM_KEYS; i++)
+    for (unsigned i = 0; i < SIM_KEYS; i++) {
+        const struct lr_key key = lr_key_of(self(), place.keys[i].text, place.keys[i].len);
+        if (lr_region_at(&view, lr_index_find(&view, &key).head.off) != LR_PROBATION)
+            give_up("a key is not on probation", LARDER_EINVALID);
         heat(i, 3 - i);
+    }
 }
 
 static void (*const builders[WORLD_COUNT])(void) = {
