@@ -25,7 +25,9 @@
  *     alone; so is one that is just changing, for STILL_ROUNDS: the hints will tell.
  *  3. Each side does one comparison at a time in each role. ROWS come one frame at a time, answered by one PULL.
  *  4. Walks take no lock. What changes meanwhile is reported as a difference at worst, and then found to be none.
- *  5. A comparison that the link's end cuts off has done no harm. The next link begins anew.
+ *  5. Sums know nothing of tombstones. A host that joins is sent all of them, for through a relay that never held a
+ *     deleted value it would come back from behind.
+ *  6. A comparison that the link's end cuts off has done no harm. The next link begins anew.
  *
  * A host joins (a peer of whom nothing is known): if it says that it holds much, everything is not sent to it. The
  * comparison takes the place of the walk, and what the acknowledgement of the walk would mean, that of the
@@ -53,7 +55,8 @@ enum answering {
     ANSWER_LISTING,
     ANSWER_ROWS,
     ANSWER_WAITING,
-    ANSWER_PULL
+    ANSWER_PULL,
+    ANSWER_DELETED
 };
 
 /* Which ranges, and how finely each is divided. */
@@ -397,8 +400,32 @@ static bool serve(struct lr_peer *peer) {
     return true;
 }
 
+/* Rule 5: a bounded piece of the walk that sends tombstones. True: all of them; else *more says whether there is room.
+ */
+static bool tell_deleted(struct lr_peer *peer, bool *more) {
+    struct lr_node *node = peer->node;
+    struct lr_scan *scan = &peer->compare->answer.scan;
+    for (unsigned i = 0; i < SLICE_ENTRIES; i++) {
+        const struct lr_scan before = *scan;
+        struct lr_entry entry;
+        int result = lr_scan_next(node->cache, scan, node->entry, node->entry_cap, &entry);
+        if (result == LARDER_EBUSY)
+            continue;
+        if (result != 0)
+            return true;
+        if (entry.tombstone && !lr_outflow_give_tombstone(peer, &entry)) {
+            *scan = before;
+            *more = false;
+            return false;
+        }
+    }
+    *more = true;
+    return false;
+}
+
 static bool answer_step(struct lr_peer *peer) {
     struct lr_compare *compare = peer->compare;
+    bool more = true;
     switch (compare->answer.state) {
     case ANSWER_SUMMING:
         if (add_up(peer->node, &compare->answer.parts, &compare->answer.scan, compare->answer.sums))
@@ -419,12 +446,22 @@ static bool answer_step(struct lr_peer *peer) {
             compare->answer.state = ANSWER_WAITING;
         return false;
     case ANSWER_PULL:
-        if (!serve(peer) || (compare->answer.last && !lr_outflow_compared(peer)))
+        if (!serve(peer))
             return false;
-        if (compare->answer.last)
-            stop_answering(compare);
-        else
+        if (!compare->answer.last) {
             begin_listing(compare);
+            return true;
+        }
+        compare->answer.scan = lr_scan_all(peer->node->cache);
+        compare->answer.scan.traces = true;
+        compare->answer.state = ANSWER_DELETED;
+        return true;
+    case ANSWER_DELETED:
+        if (peer->out.joining == LR_JOIN_UNDER_WAY && !tell_deleted(peer, &more))
+            return more;
+        if (!lr_outflow_compared(peer))
+            return false;
+        stop_answering(compare);
         return true;
     default:
         return false;

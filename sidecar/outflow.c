@@ -248,6 +248,12 @@ bool lr_outflow_give_hash(struct lr_peer *peer, uint64_t hash) {
     return give(peer, &entry, WIRE_SCAN | WIRE_FREE_ROOM) == GIVEN;
 }
 
+bool lr_outflow_give_tombstone(struct lr_peer *peer, const struct lr_entry *entry) {
+    if (peer->out.batch_len >= LR_BATCH)
+        lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES});
+    return give(peer, entry, WIRE_SCAN) == GIVEN;
+}
+
 bool lr_outflow_compared(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
     uint8_t *at = lr_outflow_room(peer, WIRE_HEADER) ? lr_outflow_reserve(peer, WIRE_HEADER) : NULL;

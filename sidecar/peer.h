@@ -264,6 +264,8 @@ void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe);
 void lr_outflow_join(struct lr_peer *peer);
 /* The entry with this hash, for the peer's free room, whatever it is known to have. False: there is no room now. */
 bool lr_outflow_give_hash(struct lr_peer *peer, uint64_t hash);
+/* A tombstone, unless the peer is known to have it. False: there is no room now. */
+bool lr_outflow_give_tombstone(struct lr_peer *peer, const struct lr_entry *entry);
 /* COMPARED, behind all that was given. False: there is no room now. */
 bool lr_outflow_compared(struct lr_peer *peer);
 /* Whether a frame of `bytes` may go out now, behind what waits for its mark. */

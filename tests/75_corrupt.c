@@ -258,6 +258,39 @@ static void repair_drops_only_what_cannot_be_trusted_and_counts_it(void) {
     }
 }
 
+/* Probation's gap beyond its region; a hole of main that stands among those of probation. */
+static void check_sees_what_lies_in_the_wrong_region(void) {
+    for (unsigned kind = 0; kind < 2; kind++) {
+        struct victim v;
+        struct lr_check check;
+        begin(&v, false);
+        struct lr_cache *cache = v.fixture.one;
+        struct lr_view view = lr_view_of(cache, 0);
+        for (uint64_t i = 0; i < 400; i += 3)
+            lr_delete(cache, &i, 8);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        CU_ASSERT_FATAL(lr_has_probation(cache));
+        if (kind == 0) {
+            const uint64_t divide = lr_load(&view.stripe->divide_off);
+            lr_store(&view.stripe->gap[LR_PROBATION], lr_gap_word(divide, divide + SM_GRANULE));
+        } else {
+            unsigned row = 0, column = 0;
+            while (row < SM_BIN_ROWS && atomic_load(&view.stripe->bins[LR_MAIN][row][column]) == 0) {
+                column = (column + 1) % SM_BIN_COLUMNS;
+                row += column == 0;
+            }
+            CU_ASSERT_FATAL(row < SM_BIN_ROWS);
+            atomic_store(&view.stripe->bins[LR_PROBATION][row][column],
+                         atomic_load(&view.stripe->bins[LR_MAIN][row][column]));
+            atomic_store(&view.stripe->bins[LR_MAIN][row][column], 0);
+        }
+        CU_ASSERT(lr_check(cache, &check) != 0 && check.findings > 0);
+        repair_all(cache);
+        CU_ASSERT_EQUAL(lr_check(cache, &check), 0);
+        end(&v);
+    }
+}
+
 static void of_two_entries_of_one_key_repair_keeps_the_newer(void) {
     struct lr_check check;
     struct lr_stat stat;
@@ -679,6 +712,7 @@ void larder_suite_75_corrupt(void) {
     CU_ADD_TEST(suite, repair_of_a_healthy_stripe_changes_nothing_that_counts);
     CU_ADD_TEST(suite, repair_finds_what_a_dead_holder_left);
     CU_ADD_TEST(suite, repair_drops_only_what_cannot_be_trusted_and_counts_it);
+    CU_ADD_TEST(suite, check_sees_what_lies_in_the_wrong_region);
     CU_ADD_TEST(suite, of_two_entries_of_one_key_repair_keeps_the_newer);
     CU_ADD_TEST(suite, repair_holds_what_a_pin_names);
     CU_ADD_TEST(suite, repair_waits_for_the_bitmap_and_gives_up);

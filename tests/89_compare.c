@@ -95,6 +95,37 @@ static void a_missed_delete_is_found(void) {
     sim_destroy(sim);
 }
 
+/* Of a chain, the middle loses its segment while the one end deletes and the other cannot hear of it. */
+static void what_was_deleted_does_not_come_back_through_an_empty_relay(void) {
+    uint64_t sizes[3] = {SEGMENT, SEGMENT, SEGMENT};
+    struct sim *sim = sim_create_idle("an empty relay", 3, sizes);
+    for (unsigned i = 0; i < 3; i++)
+        sim_start(&sim->hosts[i], NULL, false);
+    for (unsigned end = 0; end < 3; end += 2) {
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[1].node, sim->hosts[end].address), 0);
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[end].node, sim->hosts[1].address), 0);
+    }
+    put_all(&sim->hosts[0], 0, 50, "text");
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_run(sim, 1000);
+    CU_ASSERT_EQUAL(holds(&sim->hosts[2], 0, 50, "text"), 50);
+    sim_kill(&sim->hosts[1]);
+    sim_wipe(&sim->hosts[1]);
+    for (unsigned key = 0; key < 50; key++)
+        CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], key), 0);
+    sim_cut(sim, 1, 2, true);
+    sim_start(&sim->hosts[1], NULL, false);
+    CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[1].node, sim->hosts[0].address), 0);
+    CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[1].node, sim->hosts[2].address), 0);
+    sim_run(sim, 5000); /* the ends would forget their tombstones, had the relay taken them for its own only */
+    sim_cut(sim, 1, 2, false);
+    CU_ASSERT(sim_settle(sim, 60000));
+    sim_run(sim, ROUNDS(2));
+    for (unsigned host = 0; host < 3; host++)
+        CU_ASSERT_EQUAL(holds(&sim->hosts[host], 0, 50, "text"), 0);
+    sim_destroy(sim);
+}
+
 static void a_daemon_that_knows_nothing_sends_what_is_lacking(void) {
     struct sim *sim = sim_create("started anew", 2, SEGMENT);
     put_all(&sim->hosts[0], 0, 20000, "text");
@@ -235,6 +266,7 @@ void larder_suite_89_compare(void) {
     CU_pSuite suite = CU_add_suite("89_compare", NULL, NULL);
     CU_ADD_TEST(suite, what_no_hint_tells_is_found_and_sent_once);
     CU_ADD_TEST(suite, a_missed_delete_is_found);
+    CU_ADD_TEST(suite, what_was_deleted_does_not_come_back_through_an_empty_relay);
     CU_ADD_TEST(suite, a_daemon_that_knows_nothing_sends_what_is_lacking);
     CU_ADD_TEST(suite, an_empty_host_is_sent_everything);
     CU_ADD_TEST(suite, a_join_that_is_cut_off_begins_anew);

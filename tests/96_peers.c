@@ -248,6 +248,8 @@ static void a_list_of_peers_says_how_it_stands_in_words_and_json(void) {
     host_start(&hosts[0]);
     host_start(&hosts[1]);
     CU_ASSERT(host_will_link(&hosts[1], 1));
+    for (unsigned tries = 0; tries < 500 && peers(&hosts[0], "list") == 0 && strstr(out, "LIVE") == NULL; tries++)
+        fixture_sleep_ms(10); /* it hears a little later */
     expect(peers(&hosts[0], "list"), 0, "LIVE");
     expect(peers(&hosts[0], "%s", ""), 0, "named by   configured");
     expect(peers(&hosts[0], "list --json"), 0, "\"peers\"");

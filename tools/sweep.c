@@ -82,6 +82,7 @@ static void run_policy(const struct parent *parent, uint64_t bytes, unsigned pol
                                     .processes = parent->options->processes,
                                     .passes = parent->options->passes};
     replay.segment.policy = parent->options->policies[policy];
+    replay.segment.favor = parent->options->favor;
     replay.segment.size = size_within(bytes, replay.segment.policy);
     int error = replay_run(&replay, &result, cell->why);
     if (error != 0 && cell->why[0] == '\0')

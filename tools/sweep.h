@@ -49,6 +49,7 @@ struct sweep_options {
     struct sweep_source sources[SWEEP_MAX_TRACES];
     struct sweep_size sizes[SWEEP_MAX_SIZES];
     enum lr_policy policies[SWEEP_MAX_POLICIES];
+    enum lr_favor favor; /* of all policies */
     enum reference_kind references[REFERENCE_COUNT];
     uint32_t charges[SWEEP_MAX_CHARGES];
     unsigned source_count, size_count, policy_count, reference_count, charge_count;

@@ -22,6 +22,10 @@
 static const char policies[] = "all" LR_POLICIES(X);
 #undef X
 
+#define X(name, number, sentence) "|" #name
+static const char favors[] = LR_FAVORS(X);
+#undef X
+
 #define X(name, title, source) "|" #name
 static const char references[] = "all" REFERENCES(X);
 #undef X
@@ -46,6 +50,7 @@ static const struct cli_option options[] = {
      "Leave sizes below it out of the table, such as shares of a small trace"},
     {"policy", 0, CLI_TEXT, policies, NULL, NULL,
      "How that segment makes room; without it as larder create. Several, separated by commas, or all make a table"},
+    {"favor", 0, CLI_CHOICE, favors + 1, NULL, "objects", "What that segment is to hit more often, as larder create"},
     {"processes", 'p', CLI_NUMBER, "N", NULL, "1", "Worker processes; they share the trace by the hash of the key"},
     {"interleave", 0, CLI_FLAG, NULL, NULL, NULL,
      "Share the trace by time in place of the key: every Nth request each"},
@@ -93,9 +98,11 @@ static int check_combinations(const struct cli *cli) {
                                                       : "one of --trace FILE and --generate KIND is needed");
     if (cli_given(cli, "trace") && (cli_given(cli, "seed") || cli_given(cli, "requests")))
         return cli_usage(cli, "--seed and --requests belong to --generate; a trace has its own");
-    if (shared && (cli_given(cli, "size") || cli_given(cli, "sizes") || cli_given(cli, "policy")))
-        return cli_usage(cli, "--size, --sizes and --policy belong to a segment made for the run; the one of --name or "
-                              "--path has its own");
+    if (shared &&
+        (cli_given(cli, "size") || cli_given(cli, "sizes") || cli_given(cli, "policy") || cli_given(cli, "favor")))
+        return cli_usage(
+            cli, "--size, --sizes, --policy and --favor belong to a segment made for the run; the one of --name or "
+                 "--path has its own");
     if (cli_given(cli, "size") && cli_given(cli, "sizes"))
         return cli_usage(cli, "--size and --sizes exclude each other");
     if (cli_given(cli, "charge") && !cli_given(cli, "reference"))
@@ -139,6 +146,7 @@ static int read_axes(const struct cli *cli, struct sweep_options *out) {
     out->processes = (unsigned)cli_number(cli, "processes");
     out->passes = (unsigned)cli_number(cli, "passes");
     out->interleave = cli_given(cli, "interleave");
+    out->favor = (enum lr_favor)lr_favor_number(cli_text(cli, "favor"));
     out->curves = cli_given(cli, "plot");
     out->progress = cli_given(cli, "progress") || isatty(STDERR_FILENO);
     return 0;
@@ -169,6 +177,7 @@ static int read_replay(const struct cli *cli, struct run *run) {
         return cli_options(cli, &replay->segment);
     replay->segment = lr_options_default();
     replay->segment.policy = run->axes.policies[0];
+    replay->segment.favor = run->axes.favor;
     replay->segment.size = sweep_size_bytes(&run->axes.sizes[0], run->trace.footprint);
     return 0;
 }
@@ -254,6 +263,7 @@ static void print_as_json(const struct cli *cli, const struct run *run) {
     } else {
         set_integer(object, "size", run->replay.segment.size);
         json_object_set_new(object, "policy", json_string(lr_policy_name(run->axes.policies[0])));
+        json_object_set_new(object, "favor", json_string(lr_favor_name(run->axes.favor)));
     }
     set_integer(object, "cache_bytes", result->cache_bytes);
     set_integer(object, "fixed_bytes", result->fixed_bytes);
@@ -511,8 +521,9 @@ const struct verb verb_replay = {
         "and the others go on. The exit status is 6 if a value was wrong or the segment is damaged, 1 if a worker "
         "died.",
     .output =
-        "source, generated, seed (if generated), trace_requests, keys, footprint (bytes); segment, or size and "
-        "policy; cache_bytes, fixed_bytes (tables on top), processes, passes, interleave; requests, gets, hits, sets, "
+        "source, generated, seed (if generated), trace_requests, keys, footprint (bytes); segment, or size, "
+        "policy and favor; cache_bytes, fixed_bytes (tables on top), processes, passes, interleave; requests, gets, "
+        "hits, sets, "
         "deletes, get_bytes, "
         "miss_bytes, puts, puts_refused (of these puts_too_large, puts_pinned, puts_busy), gets_failed, "
         "deletes_failed; wrong_values (the sum of wrong_foreign, wrong_torn, wrong_stale, wrong_resurrected, "
