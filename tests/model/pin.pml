@@ -22,7 +22,7 @@
 #define ROUNDS 2
 #define BLOCKS 2
 #else
-#define OPS 3
+#define OPS 2 /* and one more for an heir */
 #define ROUNDS 1 /* the flag of an earlier pin may stand at the start */
 #define BLOCKS 2
 #endif
@@ -571,6 +571,9 @@ end:
     holder_died;
     repair();
     FORGET_LOCALS;
+#ifndef LARGE
+    left++;
+#endif
     work();
     settle_up()
 }
