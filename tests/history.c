@@ -47,7 +47,7 @@ void history_destroy(struct history *history) {
 }
 
 void history_touch_pages(struct history *history) {
-    (void)madvise(history, history->bytes, MADV_POPULATE_WRITE);
+    (void)madvise(history, history->bytes, MADV_POPULATE_READ);
 }
 
 static void raise(_Atomic uint64_t *word, uint64_t value) {

@@ -294,8 +294,9 @@ void sim_machine_reset(void) {
     for (unsigned i = 0; i <= SIM_HANDLES; i++) {
         struct sim_process *p = &sim.processes[i];
         p->state = SIM_UNUSED;
+        if (p->pending > 0) /* else nothing is in the filter either */
+            memset(p->filter, 0, sizeof p->filter);
         p->first = p->pending = 0;
-        memset(p->filter, 0, sizeof p->filter);
         p->until_end = p->call_left = SIM_FOREVER;
         p->call = "nothing";
     }

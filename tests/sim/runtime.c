@@ -117,12 +117,20 @@ static uint64_t forward(uintptr_t at, uint32_t size) {
     return get(at, size);
 }
 
-static inline uint64_t load(uintptr_t at, uint32_t size, const void *caller) {
-    sim_step(1);
+static __attribute__((noinline)) uint64_t load_rest(uintptr_t at, uint32_t size, const void *caller) {
+    sim_step(0);
     uint64_t value = sim.now->filter[filter_of(at)] != 0 ? forward(at, size) : get(at, size);
     if (__builtin_expect(sim.tracing, 0))
         sim_trace_access("load", at, value, caller);
     return value;
+}
+
+/* Most loads end here, and what they cost is what a schedule costs: what is rare is in load_rest, out of line. */
+static inline uint64_t load(uintptr_t at, uint32_t size, const void *caller) {
+    sim.fuse--;
+    if (__builtin_expect(sim.fuse < 0 || sim.now->filter[filter_of(at)] != 0, 0))
+        return load_rest(at, size, caller);
+    return get(at, size); /* traced loads have no fuse to burn */
 }
 
 static inline void store(uintptr_t at, uint64_t value, uint32_t size, const void *caller) {
@@ -277,10 +285,7 @@ void __tsan_atomic_signal_fence(int order) {
 
 /* ---- plain accesses --------------------------------------------------------------------------------------------- */
 
-static inline void plain_read(const void *address, size_t size, const void *caller) {
-    uintptr_t at = (uintptr_t)address;
-    if (!sim_is_shared(at))
-        return;
+static __attribute__((noinline)) void shared_read(uintptr_t at, size_t size, const void *caller) {
     sim_step(1);
     if (sim.now->pending > 0 && is_buffered(at, (uint32_t)size))
         drain();
@@ -288,7 +293,7 @@ static inline void plain_read(const void *address, size_t size, const void *call
         sim_trace_access("plain load", at, get(at, size < 8 ? (uint32_t)size : 8), caller);
 }
 
-static void shared_write(uintptr_t at, size_t size, const void *caller) {
+static __attribute__((noinline)) void shared_write(uintptr_t at, size_t size, const void *caller) {
     sim_step(sim.store_weight);
     drain(); /* the code stores for itself, and in order */
     for (uintptr_t word = at & ~(uintptr_t)7; word < at + size; word += 8)
@@ -297,8 +302,14 @@ static void shared_write(uintptr_t at, size_t size, const void *caller) {
         sim_trace_access("plain store over", at, get(at, size < 8 ? (uint32_t)size : 8), caller);
 }
 
+/* Most plain accesses are to memory of the process's own: for them a hook is a comparison. */
+static inline void plain_read(const void *address, size_t size, const void *caller) {
+    if (__builtin_expect(sim_is_shared((uintptr_t)address), 0))
+        shared_read((uintptr_t)address, size, caller);
+}
+
 static inline void plain_write(const void *address, size_t size, const void *caller) {
-    if (sim_is_shared((uintptr_t)address))
+    if (__builtin_expect(sim_is_shared((uintptr_t)address), 0))
         shared_write((uintptr_t)address, size, caller);
 }
 

@@ -42,12 +42,13 @@ static void arm_death(struct worker *worker) {
         storm_fail(worker->storm->board, "a timer cannot be armed");
 }
 
-/* The child's page tables lack the shared memory: filled at once, or most of a short life goes into page faults. */
+/* The child's page tables lack the shared memory: filled at once, or most of a short life goes into page faults. By
+ * reading: the kernel then maps many pages at each fault, and writable, for nobody needs to hear of writes to them. */
 static void touch_pages(const struct storm *storm) {
     const struct lr_cache *cache = storm->cache;
     const struct lr_geometry *geometry = &cache->geometry;
     size_t bytes = geometry->segment_bytes - geometry->control_off;
-    (void)madvise(cache->base + geometry->control_off, bytes, MADV_POPULATE_WRITE);
+    (void)madvise(cache->base + geometry->control_off, bytes, MADV_POPULATE_READ);
     history_touch_pages(storm->history);
 }
 
