@@ -45,8 +45,10 @@ void sim_destroy(struct sim *sim) {
     for (unsigned i = 0; i < hosts; i++)
         segments[i] = sim->hosts[i].segment;
     sim_free(sim);
-    for (unsigned i = 0; i < hosts; i++)
+    for (unsigned i = 0; i < hosts; i++) {
+        segments[i].options.name = segments[i].name;
         fixture_destroy(&segments[i]);
+    }
 }
 
 /* ---- contents ---------------------------------------------------------------------------------------------------- */
