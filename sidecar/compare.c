@@ -453,7 +453,6 @@ static bool answer_step(struct lr_peer *peer) {
             return true;
         }
         compare->answer.scan = lr_scan_all(peer->node->cache);
-        compare->answer.scan.traces = true;
         compare->answer.state = ANSWER_DELETED;
         return true;
     case ANSWER_DELETED:
