@@ -203,8 +203,9 @@ static void begin_asking(struct lr_peer *peer, const uint64_t ranges[WIRE_RANGES
     uint8_t frame[WIRE_HEADER + 40];
     uint64_t words[5] = {ranges[0], ranges[1], ranges[2], ranges[3], compare->ask.parts.bits};
     if (compare->ask.mine == NULL || compare->ask.theirs == NULL) {
-        lr_log(LR_ERROR, "peer %s: not compared: out of memory", peer->address);
         stop_asking(compare);
+        lr_log(LR_ERROR, "peer %s: cannot be compared with: out of memory", peer->address);
+        lr_link_close(peer->link, WIRE_BYE_FAILED, "out of memory"); /* who joins waits for the question */
         return;
     }
     compare->ask.scan = lr_scan_all(peer->node->cache);
@@ -523,7 +524,7 @@ enum lr_taken lr_compare_take(struct lr_link *link, const struct wire_frame *fra
             take_compared(peer);
     }
     if (fits)
-        return LR_TAKEN;
+        return link->closed ? LR_TAKE_REFUSED : LR_TAKEN;
     char text[96];
     snprintf(text, sizeof text, "%s fits no comparison under way", wire_type_name(frame->type));
     lr_log(LR_WARN, "peer %s: link refused: %s", peer->address, text);
