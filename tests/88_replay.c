@@ -743,13 +743,16 @@ static void compare_with_reference(const char *source) {
     if (strstr(source, "--generate ttl") != NULL)
         return;
     compare_at(source, "4M");
-    if (!FIXTURE_SANITIZED)
-        compare_at(source, "16M");
+    compare_at(source, "16M");
 }
 
 static void clock_is_at_most_two_per_cent_above_byte_exact_clock(void) {
-    compare_with_reference("--generate kv --requests 500000");
-    for_each_source(compare_with_reference);
+    if (FIXTURE_SANITIZED) { // for the tool's sake: what the policies are worth is seen in the other builds
+        compare_at("--generate kv --requests 200000", "4M");
+    } else {
+        compare_with_reference("--generate kv --requests 500000");
+        for_each_source(compare_with_reference);
+    }
     printf("\n   ");
 }
 
@@ -790,7 +793,7 @@ static void bad_command_lines_are_refused_with_both_sides(void) {
 
 static void bench_reports_each_op_with_its_floor(void) {
     static const char *const names[] = {"get_copy", "get_pinned", "get_many", "put_replace", "delete", "put_evict"};
-    for (unsigned processes = 1; processes <= 2; processes++) {
+    for (unsigned processes = FIXTURE_SANITIZED ? 2 : 1; processes <= 2; processes++) {
         int status;
         json_t *object = run_json(&status, "bench --items 20000 --zipf 0.9 --processes %u", processes);
         const json_t *rows = json_object_get(object, "results");
