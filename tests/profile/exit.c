@@ -29,7 +29,7 @@ static void lift(__rlimit_resource_t which) {
 /* Whoever makes a file of counters, all users may add to it. */
 __attribute__((constructor)) static void begin(void) {
     mode_t before = umask(0);
-    __llvm_profile_initialize(); // it may be this file's turn before its
+    __llvm_profile_initialize();                                   // it may be this file's turn before its
     char *name = (char *)(uintptr_t)__llvm_profile_get_filename(); // ours to free, whatever its type says
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd >= 0)
