@@ -56,8 +56,9 @@ static void list_peer(struct answer *answer, const struct lr_command *on, const 
     say_field(answer, peer->known ? peer->name : "");
     say_field(answer, peer->link != NULL ? peer->link->remote : "");
     say_field(answer, peer->link != NULL ? lr_tcp_secured_by(peer->link) : "");
-    say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\n", lr_outflow_left(peer), peer->out.entries_sent,
-        peer->link != NULL ? peer->link->in.applied : 0);
+    say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%u\n", lr_outflow_left(peer),
+        peer->out.entries_sent, peer->link != NULL ? peer->link->in.applied : 0, peer->comparisons, peer->pulled,
+        lr_settle_left(peer));
 }
 
 static void list(struct answer *answer, const struct lr_command *on) {
