@@ -93,6 +93,16 @@ static void expect_nothing(void) {
     CU_ASSERT_FALSE(host_log_says(&hosts[0], "to SYNC"));
 }
 
+/* What the inspector says of the first host. */
+static void expect_told(const char *verb, const char *text) {
+    char command[1024], out[16384];
+    snprintf(command, sizeof command, "%s %s --name %s", fixture_program("larder"), verb, hosts[0].name);
+    CU_ASSERT_EQUAL(fixture_run(command, out, sizeof out), 0);
+    if (strstr(out, text) == NULL)
+        printf("\n    \"%s\" is missing in %s", text, out);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, text));
+}
+
 static const struct cert_wish here = {.subject = "a host", .names = "IP:127.0.0.1,DNS:localhost"};
 
 /* ---- two hosts
@@ -108,6 +118,10 @@ static void changes_travel_between_hosts_with_certificates(void) {
     expect_exchange("one");
     CU_ASSERT(host_log_says(&hosts[0], "keys: certificate CN=a host of CN=our authority, until 20"));
     CU_ASSERT(host_log_says(&hosts[0], "connection secured by TLSv1.3, certificate CN=a host"));
+    expect_told("peers", "secured by TLSv1.3, certificate CN=a host, TLS_AES_256_GCM_SHA384, 0 days to its end");
+    expect_told("stat", "links          1 by TLS, 0 plain; keys: certificate CN=a host of CN=our authority, until 20");
+    expect_told("peers --json", "\"proof_ends_s\": 3");
+    expect_told("stat --json", "\"keys_end_s\": 3");
     CU_ASSERT(host_log_says(&hosts[0], "keys: this host's certificate ends within two weeks"));
     CU_ASSERT_EQUAL(host_stop(&hosts[0], SIGKILL), -SIGKILL);
     CU_ASSERT_EQUAL(host_put(&hosts[1], "meanwhile", "x"), 0);

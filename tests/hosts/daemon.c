@@ -23,8 +23,8 @@
 #define PATIENCE_MS 10000u
 #define ARGUMENTS_MOST 64u
 #define TELL_BYTES 3000u
-#define MEMORY_BASE (UINT64_C(16) << 20) /* what a daemon may have of its own, and for each peer */
-#define MEMORY_PEER (UINT64_C(10) << 20)
+#define MEMORY_BASE (UINT64_C(8) << 20) /* what a daemon may have of its own, and for each peer: a window, tables */
+#define MEMORY_PEER (UINT64_C(4) << 20)
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
