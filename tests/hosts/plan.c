@@ -77,7 +77,7 @@ static void shape_partition(struct hosts_run *run) {
     run->plan.keys = HOSTS_KEYS;
     run->plan.value_most = 1000 + (unsigned)hosts_below(run, 1000);
     run->plan.large_permille = 0;
-    run->plan.partition_ms = 4000 + (unsigned)hosts_below(run, 2000);
+    run->plan.partition_ms = 4500 + (unsigned)hosts_below(run, 2000);
     draw_sizes(run, 256, 1 * KIB);
 }
 

@@ -225,6 +225,17 @@ static void act_somewhere(struct hosts_run *run) {
     hosts_put(&eye, key, len, 0);
 }
 
+/* A link from which nothing comes for 3 s counts as down. */
+static void expect_alone(struct hosts_run *run, unsigned away) {
+    for (unsigned host = 0; host < run->plan.hosts; host++) {
+        struct hosts_answer answer;
+        unsigned most = host == away ? 0 : run->plan.hosts - 2;
+        if (hosts_daemon_ask(run, host, &answer) && answer.live > most)
+            hosts_fail(run->board, "host %u was cut off for %u ms, and host %u is in step with %u peers", away,
+                       run->plan.partition_ms, host, answer.live);
+    }
+}
+
 static unsigned partition(struct hosts_run *run) {
     static struct hosts_snapshot before;
     unsigned changes = 10 + (unsigned)hosts_below(run, 20);
@@ -240,6 +251,7 @@ static unsigned partition(struct hosts_run *run) {
         act_somewhere(run);
         fixture_sleep_ms(run->plan.partition_ms / changes);
     }
+    expect_alone(run, away);
     hosts_snapshot_take(run, &before);
     mend(run);
     if (hosts_rest(run, REST_MS))
