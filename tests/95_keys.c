@@ -252,6 +252,38 @@ static void new_keys_are_for_new_links_and_open_ones_stay(void) {
     tear_down();
 }
 
+static void who_was_revoked_gets_no_new_link(void) {
+    char crl[1024], lines[1100], command[2048], out[1024];
+    set_up();
+    snprintf(crl, sizeof crl, "%s/keys.crl", fixture_folder());
+    snprintf(lines, sizeof lines, "tls-crl = %s\n", crl);
+    unlink(crl);
+    cert_write_revoked(&authority, NULL, 600, crl);
+    issue(0, &here, &authority);
+    struct cert leaver = cert_make(&here, &authority);
+    cert_write(&leaver, cert_of[1], key_of[1]);
+    configure_certificates(0, lines);
+    configure_certificates(1, "");
+    start_both();
+    expect_exchange("before");
+    unlink(crl);
+    cert_write_revoked(&authority, &leaver, 600, crl);
+    reload(&hosts[0]);
+    expect_exchange("a link that is open stays open");
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(command, sizeof command, "%s peers %s %s --name %s", fixture_program("larder"),
+                 i == 0 ? "remove" : "add", hosts[1].address, hosts[0].name);
+        CU_ASSERT_EQUAL(fixture_run(command, out, sizeof out), 0);
+    }
+    CU_ASSERT(host_will_log(&hosts[0], "link refused: its certificate is refused: certificate revoked"));
+    CU_ASSERT(host_will_log(&hosts[1], "link refused: it refuses us: certificate revoked"));
+    CU_ASSERT_EQUAL(host_put(&hosts[0], "there", "secret"), 0);
+    fixture_sleep_ms(300);
+    CU_ASSERT_FALSE(host_has(&hosts[1], "there", "secret"));
+    cert_free(&leaver);
+    tear_down();
+}
+
 static void a_renewed_certificate_is_taken_before_the_old_one_ends(void) {
     set_up();
     struct cert_wish brief = here;
@@ -485,6 +517,7 @@ void larder_suite_95_keys(void) {
     CU_ADD_TEST(suite, hosts_with_other_keys_get_nothing);
     CU_ADD_TEST(suite, with_keys_on_one_side_only_both_say_so);
     CU_ADD_TEST(suite, new_keys_are_for_new_links_and_open_ones_stay);
+    CU_ADD_TEST(suite, who_was_revoked_gets_no_new_link);
     CU_ADD_TEST(suite, a_renewed_certificate_is_taken_before_the_old_one_ends);
     CU_ADD_TEST(suite, openssl_is_not_let_in_by_an_older_tls_or_without_a_key);
 }
