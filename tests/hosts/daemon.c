@@ -123,6 +123,7 @@ void hosts_daemon_start(struct hosts_run *run, unsigned number) {
     if (host->daemon == 0)
         become_larderd(run, number);
     host->stopped = false;
+    host->without = HOSTS_MOST;
     for (unsigned ms = 0; host->cache == NULL && ms < PATIENCE_MS; ms += 10) {
         host->cache = hosts_attach(host);
         if (host->cache == NULL)
@@ -166,12 +167,12 @@ void hosts_daemon_stop(struct hosts_run *run, unsigned number, bool stopped) {
 
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
 
-static bool exchange_lines(const struct hosts_host *host, char *answer, size_t cap) {
+static bool exchange_lines(const struct hosts_host *host, const char *line, char *answer, size_t cap) {
     struct lr_options options = lr_options_default();
     struct sockaddr_un address;
-    static const char line[] = "peers list\n";
     struct timeval patience = {.tv_usec = 500000};
     size_t len = 0;
+    answer[0] = '\0';
     options.name = host->name;
     int fd = lr_control_address(&options, &address, NULL) == 0 ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
     if (fd < 0)
@@ -198,7 +199,7 @@ static uint64_t field(const char *line, unsigned tabs) {
 bool hosts_daemon_ask(const struct hosts_run *run, unsigned number, struct hosts_answer *out) {
     char answer[16384], *rest = answer;
     *out = (struct hosts_answer){0};
-    if (!exchange_lines(&run->hosts[number], answer, sizeof answer))
+    if (!exchange_lines(&run->hosts[number], "peers list\n", answer, sizeof answer))
         return false;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
         if (strncmp(line, "peer\t", 5) != 0)
@@ -210,6 +211,21 @@ bool hosts_daemon_ask(const struct hosts_run *run, unsigned number, struct hosts
         out->unsettled += field(line, 12);
     }
     return true;
+}
+
+void hosts_daemon_change_peer(struct hosts_run *run, unsigned number, unsigned peer, bool add) {
+    struct hosts_host *host = &run->hosts[number];
+    char line[64], answer[1024];
+    snprintf(line, sizeof line, "peers %s %s\n", add ? "add" : "remove", run->hosts[peer].address);
+    hosts_log(run, "host %u: %.*s", number, (int)strcspn(line, "\n"), line);
+    bool done = exchange_lines(host, line, answer, sizeof answer);
+    for (unsigned ms = 0; !done && ms < PATIENCE_MS; ms += 100) { /* it may be just starting, or have heard us late */
+        fixture_sleep_ms(100);
+        done = exchange_lines(host, line, answer, sizeof answer) || strncmp(answer, "error\t", 6) == 0;
+    }
+    if (!done)
+        hosts_fail(run->board, "host %u: \"%.*s\" is not answered", number, (int)strcspn(line, "\n"), line);
+    host->without = add ? HOSTS_MOST : peer;
 }
 
 uint64_t hosts_daemon_memory(const struct hosts_run *run, unsigned number) {

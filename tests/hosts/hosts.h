@@ -45,6 +45,7 @@
     X(END, 1)   /* SIGTERM */                                                                                          \
     X(STOP, 3)  /* SIGSTOP, or SIGCONT */                                                                              \
     X(LOSS, 2)  /* a host loses its segment, with the daemon and all users */                                          \
+    X(PEER, 2)  /* an operator removes a peer of one host, or adds it again */                                         \
     X(FLUSH, 1) /* of everything, at one host */
 
 enum hosts_trouble {
@@ -120,12 +121,13 @@ struct hosts_run;
 
 struct hosts_host {
     char name[65], address[32], log[256];
-    pid_t daemon; /* 0: none */
-    bool stopped; /* by SIGSTOP */
-    bool down;    /* its device */
-    int network;  /* namespace */
-    int device;   /* TUN */
-    int control;  /* a socket in that namespace, for ioctl */
+    pid_t daemon;     /* 0: none */
+    bool stopped;     /* by SIGSTOP */
+    bool down;        /* its device */
+    unsigned without; /* a peer that was removed; HOSTS_MOST: none */
+    int network;      /* namespace */
+    int device;       /* TUN */
+    int control;      /* a socket in that namespace, for ioctl */
     struct lr_cache *cache;
     unsigned descriptors; /* of the daemon when it was first at rest */
     uint64_t memory_most; /* bytes of its own, the most that was seen */
@@ -194,6 +196,8 @@ void hosts_daemon_start(struct hosts_run *run, unsigned host);
 /* Signals it and waits for its end. Its exit status as of fixture_wait. */
 int hosts_daemon_end(struct hosts_run *run, unsigned host, int number);
 void hosts_daemon_stop(struct hosts_run *run, unsigned host, bool stopped);
+/* As `larder peers`, in a daemon that runs. */
+void hosts_daemon_change_peer(struct hosts_run *run, unsigned host, unsigned peer, bool add);
 
 struct hosts_answer { /* what it says of its peers */
     unsigned peers, live;

@@ -44,6 +44,7 @@ static void draw_usual(struct hosts_run *run) {
 /* Nothing is evicted, nothing expires, no tombstone is dropped: all must hold all. */
 static void shape_roomy(struct hosts_run *run) {
     run->plan.complete = true;
+    run->plan.troubles |= BIT(PEER);
     if (hosts_percent(run, 30))
         run->plan.troubles |= BIT(FLUSH);
 }

@@ -136,6 +136,17 @@ static void flush(struct hosts_run *run, unsigned host) {
     hosts_flush(&eye);
 }
 
+/* One at a time, and never the last: who has no peers keeps no tombstones for one that may come. */
+static void change_peer(struct hosts_run *run, unsigned host, unsigned other) {
+    const struct hosts_host *at = &run->hosts[host];
+    if (run->plan.hosts < 3 || at->daemon == 0 || at->stopped)
+        return;
+    if (at->without == HOSTS_MOST)
+        hosts_daemon_change_peer(run, host, other, false);
+    else
+        hosts_daemon_change_peer(run, host, at->without, true);
+}
+
 static enum hosts_trouble draw_trouble(struct hosts_run *run) {
     static const unsigned weights[] = {
 #define X(name, weight) weight,
@@ -173,6 +184,8 @@ static void trouble(struct hosts_run *run) {
         hosts_daemon_stop(run, host, !run->hosts[host].stopped);
     if (kind == HOSTS_LOSS)
         lose_segment(run, host);
+    if (kind == HOSTS_PEER)
+        change_peer(run, host, other);
     if (kind == HOSTS_FLUSH)
         flush(run, host);
 }
@@ -192,6 +205,8 @@ static void mend(struct hosts_run *run) {
         hosts_daemon_stop(run, from, false);
         if (run->hosts[from].daemon == 0)
             hosts_daemon_start(run, from);
+        if (run->hosts[from].without != HOSTS_MOST)
+            hosts_daemon_change_peer(run, from, run->hosts[from].without, true);
     }
 }
 
