@@ -113,6 +113,26 @@ static void become_larderd(const struct hosts_run *run, unsigned number) {
     _exit(127);
 }
 
+/* It has ended, or what does it wait for? */
+static void fail_to_start(struct hosts_run *run, unsigned number) {
+    char path[64], where[64] = "?";
+    int status = 0;
+    if (run->hosts[number].daemon > 0 && waitpid(run->hosts[number].daemon, &status, WNOHANG) > 0) {
+        run->hosts[number].daemon = 0;
+        hosts_fail(run->board, "host %u: its larderd makes no segment, and ended with status %x", number,
+                   (unsigned)status);
+        return;
+    }
+    snprintf(path, sizeof path, "/proc/%ld/wchan", (long)run->hosts[number].daemon);
+    FILE *file = fopen(path, "re");
+    if (file != NULL && fgets(where, sizeof where, file) == NULL)
+        where[0] = '\0';
+    if (file != NULL)
+        fclose(file);
+    hosts_fail(run->board, "host %u: its larderd makes no segment within %u ms; process %ld waits in %s", number,
+               PATIENCE_MS, (long)run->hosts[number].daemon, where);
+}
+
 void hosts_daemon_start(struct hosts_run *run, unsigned number) {
     struct hosts_host *host = &run->hosts[number];
     if (host->down) /* it could not bind to its address */
@@ -124,13 +144,14 @@ void hosts_daemon_start(struct hosts_run *run, unsigned number) {
         become_larderd(run, number);
     host->stopped = false;
     host->without = HOSTS_MOST;
-    for (unsigned ms = 0; host->cache == NULL && ms < PATIENCE_MS; ms += 10) {
+    uint64_t began_ns = fixture_now_ns();
+    while (host->cache == NULL && fixture_now_ns() - began_ns < PATIENCE_MS * UINT64_C(1000000)) {
         host->cache = hosts_attach(host);
         if (host->cache == NULL)
             fixture_sleep_ms(10);
     }
     if (host->daemon < 0 || host->cache == NULL)
-        hosts_fail(run->board, "host %u: its larderd makes no segment", number);
+        fail_to_start(run, number);
 }
 
 int hosts_daemon_end(struct hosts_run *run, unsigned number, int signal_number) {
