@@ -39,6 +39,14 @@ static void refuse(struct answer *answer, int error, const char *text) {
     say(answer, "\n");
 }
 
+/* Seconds until a proof ends, or that there is no such end. */
+static void say_end(struct answer *answer, int64_t seconds) {
+    if (seconds == INT64_MAX)
+        say_field(answer, "");
+    else
+        say(answer, "\t%" PRId64, seconds);
+}
+
 /* ---- list -------------------------------------------------------------------------------------------------------- */
 
 static void list_peer(struct answer *answer, const struct lr_command *on, const struct lr_peer *peer) {
@@ -56,8 +64,11 @@ static void list_peer(struct answer *answer, const struct lr_command *on, const 
     say_field(answer, peer->known ? peer->name : "");
     say_field(answer, peer->link != NULL ? peer->link->remote : "");
     say_field(answer, peer->link != NULL ? lr_tcp_secured_by(peer->link) : "");
-    say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\n", lr_outflow_left(peer), peer->out.entries_sent,
+    say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64, lr_outflow_left(peer), peer->out.entries_sent,
         peer->link != NULL ? peer->link->in.applied : 0);
+    say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%u", peer->comparisons, peer->pulled, lr_settle_left(peer));
+    say_end(answer, peer->link != NULL ? lr_tcp_proof_seconds_left(peer->link) : INT64_MAX);
+    say(answer, "\n");
 }
 
 static void list(struct answer *answer, const struct lr_command *on) {
@@ -66,10 +77,7 @@ static void list(struct answer *answer, const struct lr_command *on) {
     say_field(answer, on->node->name);
     say_field(answer, on->advertise);
     say_field(answer, keys != NULL ? lr_tls_describe(keys) : "none, loopback only");
-    if (keys == NULL || lr_tls_seconds_left(keys) == INT64_MAX)
-        say_field(answer, "");
-    else
-        say(answer, "\t%" PRId64, lr_tls_seconds_left(keys));
+    say_end(answer, keys != NULL ? lr_tls_seconds_left(keys) : INT64_MAX);
     say(answer, "\t%" PRIu64 "\n", on->tcp->refused + on->node->refused);
     for (unsigned i = 0; i < on->node->peer_count; i++)
         list_peer(answer, on, on->node->peers[i]);
@@ -94,7 +102,8 @@ static void add(struct answer *answer, const struct lr_command *on, const char *
         return;
     }
     if (error != 0 || !lr_roster_apply(on->roster, on->node)) {
-        refuse(answer, LARDER_EFULL, "there are 32 peers already, which is the most, or no memory");
+        snprintf(why, sizeof why, "there are %u peers already, which is the most, or no memory", LR_MAX_PEERS);
+        refuse(answer, LARDER_EFULL, why);
         return;
     }
     lr_log(LR_INFO, "peer %s: added by an operator peers=%u", address, on->node->peer_count);

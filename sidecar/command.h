@@ -4,6 +4,7 @@
  *
  *   peers list              ok, then   host NODE ADVERTISE KEYS SECONDS-LEFT REFUSED, then for each
  *                           peer       ADDRESS STATE SOURCES NODE REMOTE SECURITY UNACKNOWLEDGED SENT RECEIVED
+ *                                      COMPARISONS PULLED UNSETTLED SECONDS-LEFT
  *   peers add ADDRESS       ok
  *   peers remove ADDRESS    ok
  *                           or         error NUMBER TEXT, a number of larder_errors.h

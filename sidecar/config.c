@@ -165,6 +165,8 @@ static bool take_option(const char *name, const char *value, struct lr_config *o
         return take_text(value, out->tls_key, sizeof out->tls_key, why);
     if (strcmp(name, "tls_ca") == 0)
         return take_text(value, out->tls_ca, sizeof out->tls_ca, why);
+    if (strcmp(name, "tls_crl") == 0)
+        return take_text(value, out->tls_crl, sizeof out->tls_crl, why);
     if (strcmp(name, "tls_psk_file") == 0)
         return take_text(value, out->tls_psk_file, sizeof out->tls_psk_file, why);
     if (strcmp(name, "tls_name") == 0)
@@ -303,15 +305,15 @@ bool lr_config_has_keys(const struct lr_config *config) {
 static bool judge(const struct lr_config *config, char *why) {
     int given = (config->name[0] != '\0') + (config->path[0] != '\0') + (config->memfd[0] != '\0');
     bool cert = config->tls_cert[0] != '\0', key = config->tls_key[0] != '\0', ca = config->tls_ca[0] != '\0';
-    bool psk = config->tls_psk_file[0] != '\0', name = config->tls_name[0] != '\0';
+    bool psk = config->tls_psk_file[0] != '\0', name = config->tls_name[0] != '\0', crl = config->tls_crl[0] != '\0';
     if (given != 1)
         snprintf(why, LR_WHY_BYTES, "%s: give either name, path or memfd",
                  given == 0                 ? "no segment is named"
                  : config->memfd[0] == '\0' ? "both a name and a path are given"
                                             : "a memfd and a name or path are given");
-    else if (psk && (cert || key || ca || name))
+    else if (psk && (cert || key || ca || name || crl))
         snprintf(why, LR_WHY_BYTES, "both tls_psk_file and certificates are given: use one kind of keys");
-    else if (cert != key || key != ca || (name && !cert))
+    else if (cert != key || key != ca || ((name || crl) && !cert))
         snprintf(why, LR_WHY_BYTES, "tls_cert, tls_key and tls_ca go together: %s is missing",
                  !cert  ? "tls_cert"
                  : !key ? "tls_key"

@@ -35,6 +35,8 @@
     X(tls_cert, "FILE", "none", "This host's certificate in PEM, and those between it and the peers' tls_ca")          \
     X(tls_key, "FILE", "none", "Its private key in PEM, readable by its owner only")                                   \
     X(tls_ca, "FILE", "none", "The certificates in PEM that a peer's must chain to")                                   \
+    X(tls_crl, "FILE", "none",                                                                                         \
+      "Lists in PEM of certificates that their authorities have revoked, one of each authority")                       \
     X(tls_name, "NAME", "each peer's host", "What a peer's certificate must bear as subject alternative name")         \
     X(tls_psk_file, "FILE", "none", "Keys instead of certificates: lines of 64 hex digits; the first is used to dial") \
     X(node, "TEXT", "host name", "What this host is called in the peers' logs")                                        \
@@ -60,7 +62,8 @@ struct lr_config {
     char discover[LR_ADDRESS_BYTES];
     uint64_t discover_ms;
     char advertise[LR_ADDRESS_BYTES];
-    char tls_cert[PATH_MAX], tls_key[PATH_MAX], tls_ca[PATH_MAX], tls_psk_file[PATH_MAX];
+    char tls_cert[PATH_MAX], tls_key[PATH_MAX], tls_ca[PATH_MAX], tls_crl[PATH_MAX];
+    char tls_psk_file[PATH_MAX];
     char tls_name[256];
     char node[LR_ADDRESS_BYTES];
     int log_level;

@@ -20,7 +20,7 @@
 #define LR_CONTROL_CLIENTS 8u
 #define LR_CONTROL_MS 2000u
 #define LR_CONTROL_REQUEST 512u
-#define LR_CONTROL_ANSWER (64u << 10)
+#define LR_CONTROL_ANSWER (128u << 10)
 
 struct lr_control {
     uv_loop_t *loop;

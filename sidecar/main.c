@@ -128,6 +128,7 @@ static bool load_keys(const struct lr_config *config, struct lr_tls **out, char 
     struct lr_tls_files files = {.cert = config->tls_cert,
                                  .key = config->tls_key,
                                  .ca = config->tls_ca,
+                                 .crl = config->tls_crl,
                                  .psk = config->tls_psk_file,
                                  .name = config->tls_name};
     *out = lr_config_has_keys(config) ? lr_tls_load(&files, why) : NULL;

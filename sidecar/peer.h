@@ -311,6 +311,8 @@ enum lr_taken lr_compare_take(struct lr_link *link, const struct wire_frame *fra
 /* Whether a range's void is above what the peer has taken over. */
 bool lr_settle_due(struct lr_peer *peer);
 void lr_settle_begin(struct lr_peer *peer);
+/* Ranges whose void the peer has not taken over yet. */
+unsigned lr_settle_left(const struct lr_peer *peer);
 /* A bounded piece. True: more could be done at once. */
 bool lr_settle_step(struct lr_peer *peer);
 void lr_settle_finished(struct lr_peer *peer);

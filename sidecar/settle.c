@@ -57,6 +57,16 @@ bool lr_settle_due(struct lr_peer *peer) {
     return false;
 }
 
+unsigned lr_settle_left(const struct lr_peer *peer) {
+    unsigned left = 0;
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        struct lr_range range;
+        lr_range_get(peer->node->cache, i, &range);
+        left += range.void_version > peer->out.settled[i];
+    }
+    return left;
+}
+
 static void begin_interval(struct lr_peer *peer, uint64_t low) {
     struct lr_outflow *out = &peer->out;
     out->settle = LR_SETTLE_COLLECT;

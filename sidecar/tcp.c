@@ -637,3 +637,8 @@ const char *lr_tcp_secured_by(const struct lr_link *link) {
     const struct connection *connection = link->connection;
     return connection != NULL && connection->tls != NULL ? lr_tls_with(connection->tls) : "nothing";
 }
+
+int64_t lr_tcp_proof_seconds_left(const struct lr_link *link) {
+    const struct connection *connection = link->connection;
+    return connection != NULL && connection->tls != NULL ? lr_tls_proof_seconds_left(connection->tls) : INT64_MAX;
+}

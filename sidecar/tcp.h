@@ -56,6 +56,8 @@ void lr_tcp_stop(struct lr_tcp *tcp);
 void lr_tcp_print_address(const struct sockaddr *address, char out[LR_ADDRESS_BYTES]);
 /* How a link is secured, for a human. */
 const char *lr_tcp_secured_by(const struct lr_link *link);
+/* Until the other side's certificate ends, negative afterwards; INT64_MAX: it has shown none. */
+int64_t lr_tcp_proof_seconds_left(const struct lr_link *link);
 /* False with `why` if there are no keys and the host of "host:port" is certainly not loopback. A name is resolved here
  * only if `resolve`; one that does not resolve passes: it is tried again at every dial. */
 bool lr_tcp_admits(struct lr_tcp *tcp, const char *address, bool resolve, char *why);

@@ -176,6 +176,34 @@ static int64_t seconds_until(const ASN1_TIME *time) {
     return ASN1_TIME_diff(&days, &seconds, NULL, time) == 1 ? (int64_t)days * 86400 + seconds : INT64_MIN;
 }
 
+/* Who was disowned by those who signed for him. */
+static bool take_revoked(SSL_CTX *context, const char *path, char *why) {
+    size_t len = 0;
+    unsigned count = 0;
+    bool ended = false;
+    char *text = read_file("tls_crl", path, false, &len, why);
+    if (text == NULL)
+        return false;
+    BIO *bio = BIO_new_mem_buf(text, (int)len);
+    X509_CRL *list;
+    while (bio != NULL && (list = PEM_read_bio_X509_CRL(bio, NULL, no_passphrase, NULL)) != NULL) {
+        const ASN1_TIME *end = X509_CRL_get0_nextUpdate(list);
+        ended |= end != NULL && seconds_until(end) <= 0;
+        count += X509_STORE_add_crl(SSL_CTX_get_cert_store(context), list) == 1;
+        X509_CRL_free(list);
+    }
+    BIO_free(bio);
+    wipe(text);
+    if (count == 0)
+        snprintf(why, LR_WHY_BYTES, "tls_crl: %.300s holds no list that can be used: PEM is expected", path);
+    else if (ended)
+        snprintf(why, LR_WHY_BYTES, "tls_crl: a list of %.300s should have been replaced by a later one: get that",
+                 path);
+    return count > 0 && !ended &&
+           X509_STORE_set_flags(SSL_CTX_get_cert_store(context), X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) ==
+               1;
+}
+
 static void name_of(X509_NAME *name, char *out, size_t cap) {
     BIO *bio = BIO_new(BIO_s_mem());
     char *text = NULL;
@@ -341,7 +369,9 @@ struct lr_tls *lr_tls_load(const struct lr_tls_files *files, char *why) {
     bool loaded = by_psk ? take_secrets(keys, files->psk, why)
                          : take_own_certificates(keys->context, files->cert, why) &&
                                take_key(keys->context, files->key, why) &&
-                               take_authorities(keys->context, files->ca, why) && judge_own(keys, files->cert, why);
+                               take_authorities(keys->context, files->ca, why) &&
+                               (!given(files->crl) || take_revoked(keys->context, files->crl, why)) &&
+                               judge_own(keys, files->cert, why);
     ERR_clear_error(); /* the end of a PEM file is one */
     if (loaded)
         return keys;
@@ -459,12 +489,11 @@ static void opened(struct lr_tls_session *session) {
         return;
     }
     session->state = LR_TLS_OPEN;
-    if (certificate == NULL) {
-        snprintf(session->with, sizeof session->with, "%s, pre-shared key", SSL_get_version(session->ssl));
-        return;
-    }
-    name_of(X509_get_subject_name(certificate), subject, sizeof subject);
-    snprintf(session->with, sizeof session->with, "%s, certificate %s", SSL_get_version(session->ssl), subject);
+    if (certificate != NULL)
+        name_of(X509_get_subject_name(certificate), subject, sizeof subject);
+    snprintf(session->with, sizeof session->with, "%s, %s%s, %s", SSL_get_version(session->ssl),
+             certificate != NULL ? "certificate " : "pre-shared key", certificate != NULL ? subject : "",
+             SSL_get_cipher_name(session->ssl));
 }
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
@@ -573,4 +602,9 @@ const char *lr_tls_why(const struct lr_tls_session *session) {
 
 const char *lr_tls_with(const struct lr_tls_session *session) {
     return session->with;
+}
+
+int64_t lr_tls_proof_seconds_left(const struct lr_tls_session *session) {
+    X509 *certificate = session->state == LR_TLS_OPEN ? SSL_get0_peer_certificate(session->ssl) : NULL;
+    return certificate != NULL ? seconds_until(X509_get0_notAfter(certificate)) : INT64_MAX;
 }

@@ -14,7 +14,8 @@
  *                  that it claims to be: the host (name or address) under which that peer stands in our configuration,
  *                  among its subject alternative names; or tls_name, if that is set, for all peers alike. The common
  *                  name is not looked at. For a peer that we dial this is judged in the handshake; for one that dials
- *                  us, when its HELLO has said which of our peers it is (lr_tls_proves).
+ *                  us, when its HELLO has said which of our peers it is (lr_tls_proves). With a CRL file, neither it
+ *                  nor any above it may be on the list of who signed it, and those lists must be there and in date.
  *  pre-shared key  Whoever has the key is a peer. Ephemeral Diffie-Hellman comes on top, so the key does not open what
  *                  was recorded.
  *
@@ -43,6 +44,7 @@
 
 struct lr_tls_files { /* "" or NULL: not given. Either psk, or the other three */
     const char *cert, *key, *ca;
+    const char *crl; /* with those three, or not */
     const char *psk;
     const char *name; /* that every peer's certificate must bear; else each peer's own host */
 };
@@ -81,7 +83,10 @@ void lr_tls_out_taken(struct lr_tls_session *session);
 bool lr_tls_proves(const struct lr_tls_session *session, const char *host);
 /* Of an ENDED session, for a human. */
 const char *lr_tls_why(const struct lr_tls_session *session);
-/* Of an OPEN one: "TLS 1.3, certificate CN=one". */
+/* Of an OPEN one: "TLSv1.3, certificate CN=one, TLS_AES_256_GCM_SHA384". */
 const char *lr_tls_with(const struct lr_tls_session *session);
+/* Of an OPEN one: seconds until the other side's certificate ends, negative afterwards; INT64_MAX: it has shown none.
+ */
+int64_t lr_tls_proof_seconds_left(const struct lr_tls_session *session);
 
 #endif

@@ -196,7 +196,9 @@ static void both_sides_prove_who_they_are_by_certificates(void) {
     carry_both_ways(one, zero, "zero.example");
     begin(zero, one, "one.example");
     CU_ASSERT(open_both());
-    CU_ASSERT_PTR_NOT_NULL(strstr(lr_tls_with(dialler.session), "TLSv1.3, certificate CN=a host"));
+    CU_ASSERT_STRING_EQUAL(lr_tls_with(dialler.session), "TLSv1.3, certificate CN=a host, TLS_AES_256_GCM_SHA384");
+    CU_ASSERT(lr_tls_proof_seconds_left(listener.session) > 3500 &&
+              lr_tls_proof_seconds_left(listener.session) <= 3600);
     CU_ASSERT(lr_tls_proves(listener.session, "zero.example") && lr_tls_proves(listener.session, "10.0.0.1"));
     CU_ASSERT_FALSE(lr_tls_proves(listener.session, "one.example"));
     CU_ASSERT_FALSE(lr_tls_proves(listener.session, "10.0.0.2"));
@@ -216,7 +218,8 @@ static void a_key_that_both_have_is_a_proof(void) {
     carry_both_ways(zero, one, "10.0.0.2");
     begin(zero, one, "10.0.0.2");
     CU_ASSERT(open_both() && lr_tls_proves(listener.session, "any"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(lr_tls_with(listener.session), "TLSv1.3, pre-shared key"));
+    CU_ASSERT_STRING_EQUAL(lr_tls_with(listener.session), "TLSv1.3, pre-shared key, TLS_AES_128_GCM_SHA256");
+    CU_ASSERT_EQUAL(lr_tls_proof_seconds_left(listener.session), INT64_MAX);
     finish();
     expect_refusal(zero, other, "10.0.0.2", &listener, "its pre-shared key is none of ours");
     /* From one key to the next: the file of those who go ahead has both. */
@@ -301,6 +304,45 @@ static void a_certificate_outside_its_dates_is_refused(void) {
     lr_tls_free(ours);
     lr_tls_free(not_yet);
     lr_tls_free(ending);
+}
+
+static void a_certificate_that_was_revoked_is_refused(void) {
+    char why[LR_WHY_BYTES] = "";
+    make_authorities();
+    struct cert_wish wish = {.subject = "a host", .names = "DNS:zero"};
+    struct cert good = cert_make(&wish, &authority), bad = cert_make(&wish, &authority);
+    struct lr_tls_files ours = {.cert = path_of(0), .key = path_of(1), .ca = path_of(2)}, theirs = ours;
+    theirs.cert = path_of(3), theirs.key = path_of(4);
+    cert_write(&good, ours.cert, ours.key);
+    cert_write(&bad, theirs.cert, theirs.key);
+    cert_write(&authority, ours.ca, NULL);
+    struct lr_tls *them = lr_tls_load(&theirs, why), *us = lr_tls_load(&ours, why);
+    carry_both_ways(them, us, "zero"); /* so the refusals are for the list's sake */
+    lr_tls_free(us);
+    ours.crl = path_of(5);
+    unlink(ours.crl);
+    cert_write_revoked(&authority, &bad, 600, ours.crl);
+    us = lr_tls_load(&ours, why);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(us);
+    expect_refusal(them, us, "zero", &listener, "its certificate is refused: certificate revoked");
+    expect_refusal(us, them, "zero", &dialler, "its certificate is refused: certificate revoked");
+    struct lr_tls *third = keys_of("DNS:zero"); /* another one of the same authority is not on the list */
+    carry_both_ways(third, us, "zero");
+    carry_both_ways(us, third, "zero");
+    /* Whose authority has no list there, of him nobody knows. */
+    struct lr_tls *strange = keys_by(&wish, &stranger, &authority, NULL);
+    cert_write(&good, ours.cert, ours.key);
+    cert_write(&stranger, ours.ca, NULL);
+    struct lr_tls *listless = lr_tls_load(&ours, why);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(listless);
+    expect_refusal(strange, listless, "zero", &listener, "unable to get certificate CRL");
+    lr_tls_free(strange);
+    lr_tls_free(listless);
+    lr_tls_free(third);
+    lr_tls_free(them);
+    lr_tls_free(us);
+    cert_free(&good);
+    cert_free(&bad);
 }
 
 static void a_certificate_of_another_host_is_refused(void) {
@@ -659,6 +701,14 @@ static void files_that_are_no_keys_are_refused(void) {
     cert_write(&cert, from.cert, from.key);
     cert_write_text(from.ca, "none", 0644);
     expect_unusable(&from, "tls_ca");
+    cert_write(&authority, from.ca, NULL);
+    from.crl = path_of(4);
+    cert_write(&authority, from.crl, NULL);
+    expect_unusable(&from, "tls_crl");
+    unlink(from.crl);
+    cert_write_revoked(&authority, NULL, -60, from.crl);
+    expect_unusable(&from, "should have been replaced by a later one");
+    from.crl = NULL;
     cert_write_text(from.cert, "", 0644);
     expect_unusable(&from, "has 0 bytes");
     unlink(from.cert);
@@ -696,6 +746,7 @@ void larder_suite_92_tls(void) {
     CU_ADD_TEST(suite, keys_outlive_their_reload_in_open_sessions);
     CU_ADD_TEST(suite, a_certificate_of_another_authority_is_refused);
     CU_ADD_TEST(suite, a_certificate_outside_its_dates_is_refused);
+    CU_ADD_TEST(suite, a_certificate_that_was_revoked_is_refused);
     CU_ADD_TEST(suite, a_certificate_of_another_host_is_refused);
     CU_ADD_TEST(suite, nobody_gets_in_without_a_proof_or_by_an_older_tls);
     CU_ADD_TEST(suite, a_recorded_session_is_worth_nothing);

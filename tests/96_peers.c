@@ -267,7 +267,14 @@ static void a_list_of_peers_says_how_it_stands_in_words_and_json(void) {
     CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(object, "node")), "zero");
     CU_ASSERT(json_is_null(json_object_get(object, "keys_end_s")));
     CU_ASSERT_EQUAL(json_integer_value(json_object_get(row, "unacked")), 0);
+    CU_ASSERT(json_is_integer(json_object_get(row, "comparisons")) && json_is_integer(json_object_get(row, "pulled")));
+    CU_ASSERT(json_is_integer(json_object_get(row, "unsettled")));
+    CU_ASSERT_EQUAL(json_integer_value(json_object_get(row, "unsettled")), 0);
+    CU_ASSERT(json_is_null(json_object_get(row, "proof_ends_s")));
     json_decref(object);
+    snprintf(lines, sizeof lines, "%s stat --name %s", fixture_program("larder"), hosts[0].name);
+    CU_ASSERT_EQUAL(fixture_run(lines, out, sizeof out), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "links          0 by TLS, 1 plain; keys: none, loopback only"));
     expect(peers(&hosts[0], "add 127.0.0.1:10 --json"), 0, "\"changed\": 1");
     expect(peers(&hosts[0], "add 127.0.0.1:10"), 1, "it is a peer already");
     expect(peers(&hosts[0], "remove 127.0.0.1:11"), 1, "it is no peer of this host");

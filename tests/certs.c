@@ -76,6 +76,30 @@ void cert_write(const struct cert *cert, const char *certificate_path, const cha
     }
 }
 
+void cert_write_revoked(const struct cert *issuer, const struct cert *revoked, long to_s, const char *path) {
+    X509_CRL *list = X509_CRL_new();
+    ASN1_TIME *from = X509_gmtime_adj(NULL, -3600), *to = X509_gmtime_adj(NULL, to_s);
+    FILE *file = fopen(path, "a");
+    CU_ASSERT_FATAL(list != NULL && file != NULL);
+    X509_CRL_set_version(list, X509_CRL_VERSION_2);
+    X509_CRL_set_issuer_name(list, X509_get_subject_name(issuer->certificate));
+    X509_CRL_set1_lastUpdate(list, from);
+    X509_CRL_set1_nextUpdate(list, to);
+    if (revoked != NULL) {
+        X509_REVOKED *row = X509_REVOKED_new();
+        X509_REVOKED_set_serialNumber(row, X509_get_serialNumber(revoked->certificate));
+        X509_REVOKED_set_revocationDate(row, from);
+        X509_CRL_add0_revoked(list, row);
+    }
+    CU_ASSERT_FATAL(X509_CRL_sign(list, issuer->key, EVP_sha256()) > 0);
+    PEM_write_X509_CRL(file, list);
+    fchmod(fileno(file), 0644);
+    fclose(file);
+    ASN1_TIME_free(from);
+    ASN1_TIME_free(to);
+    X509_CRL_free(list);
+}
+
 void cert_write_text(const char *path, const char *text, unsigned mode) {
     FILE *file = create(path, mode);
     fputs(text, file);

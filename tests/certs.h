@@ -22,6 +22,9 @@ struct cert cert_make(const struct cert_wish *wish, const struct cert *issuer);
 void cert_free(struct cert *cert);
 /* PEM files; the key's has mode 0600. Either path may be NULL. */
 void cert_write(const struct cert *cert, const char *certificate_path, const char *key_path);
+/* What `issuer` has revoked: `revoked`, or nothing if that is NULL; the next list is due `to_s` from now. Appended to
+ * the file. */
+void cert_write_revoked(const struct cert *issuer, const struct cert *revoked, long to_s, const char *path);
 /* A file of that mode; "" as text: empty. */
 void cert_write_text(const char *path, const char *text, unsigned mode);
 /* 64 random hexadecimal digits. */

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* `larder stat`: how is this segment doing? Everything lr_stat knows, in units a human reads. */
+#include "ask_larderd.h"
 #include "segment_facts.h"
 
 #include <inttypes.h>
+#include <string.h>
+
+#define PATIENCE_MS 500u
+#define DAY_S 86400
+#define HOST_FIELDS 5u
+#define PEER_FIELDS 7u
 
 static const struct cli_option options[] = {
     {"verbose", 'v', CLI_FLAG, NULL, NULL, NULL, "Print every counter with the sentence that says what it counts"},
@@ -24,6 +31,43 @@ static const struct counter_row stripe_counter_rows[] = {
     LR_STRIPE_COUNTERS(X)
 #undef X
 };
+
+/* What the larderd says of how its links are secured: `larder peers` says it of each. */
+struct links {
+    bool told;
+    unsigned sealed, plain;
+    char keys[400];   /* "": none */
+    json_int_t end_s; /* until its own certificate ends; INT64_MAX: never */
+};
+
+static void read_links(char *answer, struct links *out) {
+    char *fields[PEER_FIELDS];
+    *out = (struct links){.told = true, .end_s = INT64_MAX};
+    for (char *line; (line = strsep(&answer, "\n")) != NULL;) {
+        bool is_host = strncmp(line, "host\t", 5) == 0, is_peer = strncmp(line, "peer\t", 5) == 0;
+        if (is_host || is_peer)
+            ask_cut(line, fields, is_host ? HOST_FIELDS : PEER_FIELDS);
+        if (is_host && strcmp(fields[4], "-") != 0)
+            out->end_s = strtoll(fields[4], NULL, 10);
+        if (is_host && strncmp(fields[3], "none", 4) != 0)
+            snprintf(out->keys, sizeof out->keys, "%s", fields[3]);
+        if (is_peer && strcmp(fields[6], "-") != 0) {
+            out->plain += strcmp(fields[6], "nothing") == 0;
+            out->sealed += strcmp(fields[6], "nothing") != 0;
+        }
+    }
+}
+
+/* Who may not ask, or gets no answer soon, is told the rest. */
+static struct links ask_for_links(const struct lr_options *from) {
+    struct links links = {0};
+    struct ask_failure failure;
+    char *answer = malloc(ASK_ANSWER_BYTES);
+    if (answer != NULL && ask_larderd(from, "peers list\n", PATIENCE_MS, answer, &failure) == 0)
+        read_links(answer, &links);
+    free(answer);
+    return links;
+}
 
 /* What items cost beside their keys and values: headers, rounding, index and ghosts. */
 static uint64_t metadata_bytes(const struct lr_stat *stat) {
@@ -47,14 +91,23 @@ static json_t *lag_to_json(uint64_t us) {
     return us == UINT64_MAX ? json_null() : json_integer((json_int_t)us);
 }
 
-static json_t *sidecar_to_json(const struct lr_sidecar_state *sidecar) {
-    return json_pack("{s:b, s:i, s:i, s:I, s:o, s:o}", "alive", (int)sidecar->alive, "peers", (int)sidecar->peers,
+static json_t *links_to_json(const struct links *links) {
+    if (!links->told)
+        return json_null();
+    return json_pack("{s:i, s:i, s:o, s:o}", "tls", (int)links->sealed, "plain", (int)links->plain, "keys",
+                     links->keys[0] != '\0' ? cli_json_text(links->keys) : json_null(), "keys_end_s",
+                     links->end_s != INT64_MAX ? json_integer(links->end_s) : json_null());
+}
+
+static json_t *sidecar_to_json(const struct lr_sidecar_state *sidecar, const struct links *links) {
+    return json_pack("{s:b, s:i, s:i, s:I, s:o, s:o, s:o}", "alive", (int)sidecar->alive, "peers", (int)sidecar->peers,
                      "connected", (int)sidecar->connected, "unacked", (json_int_t)sidecar->unacked, "lag_p50_us",
-                     lag_to_json(sidecar->lag_p50_us), "lag_p99_us", lag_to_json(sidecar->lag_p99_us));
+                     lag_to_json(sidecar->lag_p50_us), "lag_p99_us", lag_to_json(sidecar->lag_p99_us), "links",
+                     links_to_json(links));
 }
 
 static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar,
-                            const struct lr_options *from) {
+                            const struct links *links, const struct lr_options *from) {
     json_t *object = segment_to_json(stat, from);
     json_t *now = json_pack("{s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
                             "replicating", (int)stat->replicating, "retired", (int)stat->retired, "flush_version",
@@ -75,7 +128,7 @@ static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_
     json_object_set_new(object, "counters", counters_to_json(counter_rows, stat->counters, LR_COUNTER_COUNT));
     json_object_set_new(object, "stripe_counters",
                         counters_to_json(stripe_counter_rows, stat->stripe_counters, LR_STRIPE_COUNTER_COUNT));
-    json_object_set_new(object, "sidecar", sidecar_to_json(sidecar));
+    json_object_set_new(object, "sidecar", sidecar_to_json(sidecar, links));
     return object;
 }
 
@@ -142,7 +195,18 @@ static const char *format_lag(char out[CLI_FORMAT_BYTES], uint64_t us) {
     return out;
 }
 
-static void print_sidecar(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar) {
+static void print_links(const struct links *links) {
+    if (!links->told)
+        return;
+    printf("  links          %u by TLS, %u plain; keys: %s", links->sealed, links->plain,
+           links->keys[0] != '\0' ? links->keys : "none, loopback only");
+    if (links->end_s != INT64_MAX)
+        printf(", %lld days to its end", (long long)(links->end_s / DAY_S));
+    putchar('\n');
+}
+
+static void print_sidecar(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar,
+                          const struct links *links) {
     char a[CLI_FORMAT_BYTES], b[CLI_FORMAT_BYTES], c[CLI_FORMAT_BYTES];
     printf("replication\n");
     if (!sidecar->alive && !stat->replicating) {
@@ -154,6 +218,7 @@ static void print_sidecar(const struct lr_stat *stat, const struct lr_sidecar_st
     printf("  peers          %" PRIu32 " of %" PRIu32 " connected\n", sidecar->connected, sidecar->peers);
     printf("  unacknowledged %s changes\n", cli_format_count(c, sidecar->unacked));
     printf("  lag            p50 %s, p99 %s\n", format_lag(a, sidecar->lag_p50_us), format_lag(b, sidecar->lag_p99_us));
+    print_links(links);
 }
 
 static void print_counters(const char *title, const struct counter_row *rows, const uint64_t *values, unsigned count) {
@@ -177,15 +242,16 @@ static int stat_run(struct cli *cli) {
     struct lr_sidecar_state sidecar;
     lr_stat(cache, &stat);
     lr_sidecar_state(cache, &sidecar);
+    struct links links = sidecar.alive ? ask_for_links(&from) : (struct links){0};
     if (cli->json) {
-        cli_print_json(stat_to_json(&stat, &sidecar, &from));
+        cli_print_json(stat_to_json(&stat, &sidecar, &links, &from));
     } else {
         printf("%ssegment \"%s\"%s%s\n", cli_colour(stdout, CLI_BOLD), cli_segment(&from),
                cli_colour(stdout, CLI_PLAIN), stat.retired ? ": RETIRED, attached processes must open it anew" : "");
         segment_print(&stat, &from);
         print_memory(&stat);
         print_use(&stat);
-        print_sidecar(&stat, &sidecar);
+        print_sidecar(&stat, &sidecar, &links);
         if (cli_given(cli, "verbose")) {
             print_counters("counters of processes", counter_rows, stat.counters, LR_COUNTER_COUNT);
             print_counters("counters of stripes", stripe_counter_rows, stat.stripe_counters, LR_STRIPE_COUNTER_COUNT);
@@ -204,7 +270,8 @@ const struct verb verb_stat = {
         "replication stands. Percentages of memory are of the whole segment file; \"payload\" is the bytes of live "
         "keys "
         "and values.\n\n"
-        "`larder peers` asks the larderd for more: each peer, the state of its link, and how it is secured.\n\n"
+        "How many links are secured by TLS, and until when this host's certificate lasts, is asked of the larderd; "
+        "`larder peers` shows it for each peer, with the state of its link.\n\n"
         "The figures are read without a lock while others work: each is right for some recent instant, and they need "
         "not fit together to the last byte.",
     .output =
@@ -216,7 +283,9 @@ const struct verb verb_stat = {
         "item; null without items), payload_share (of segment_bytes), hit_ratio (null before the first get), counters "
         "and stripe_counters "
         "(objects, "
-        "by name), sidecar {alive, peers, connected, unacked, lag_p50_us, lag_p99_us (null: unknown)}.",
+        "by name), sidecar {alive, peers, connected, unacked, lag_p50_us, lag_p99_us (null: unknown), "
+        "links {tls, plain (how many), keys (its own; null: none), keys_end_s (seconds until its certificate ends; "
+        "null: never)} (null: larderd was not to be asked)}.",
     .examples = "larder stat\n"
                 "larder stat --name sessions --verbose\n"
                 "larder stat --json | jq .hit_ratio",
