@@ -29,6 +29,8 @@
 
 #define MOST_SIZES 8u
 #define MOST_MIB (UINT64_C(1) << 20)
+#define KV_REQUESTS 5000000u
+#define OTHER_REQUESTS 1000000u
 #define MOST_RUNS 8u   /* of a side, for each size */
 #define MOST_TIMES 6.0 /* of Larder's memory: beyond it a side is given up */
 #define CLOSE 0.002    /* of a hit ratio: near enough */
@@ -252,10 +254,10 @@ static void compare_all(const char *name, const struct trace *trace, uint64_t si
 static void print_usage(FILE *out) {
     fputs("usage: larder-compare [--json] [--size MIB[,MIB...]] [--requests N] [--seed N] WORKLOAD|TRACE...\n"
           "Drives Larder, memcached and Redis with the same requests, without TTLs, and prints what each hits in as\n"
-          "much memory and what memory each needs for as many hits. Workloads: kv, web, ttl; traces as of larder "
+          "much memory and what memory each needs for as many hits. Workloads and traces as of larder "
           "replay.\n"
           "  --size MIB    memory of Larder (default 64); several, separated by commas\n"
-          "  --requests N  length of a workload (default 4000000)\n"
+          "  --requests N  length of a workload (default 5000000 for kv, 1000000 for others)\n"
           "  --seed N      of a workload (default 1)\n"
           "  --json        one object on standard output: comparisons, of each source, requests, keys, footprint,\n"
           "                memory (Larder's, bytes), hit_ratio, others: of each name, hit_ratio_in_as_much,\n"
@@ -266,7 +268,7 @@ static void print_usage(FILE *out) {
 struct wanted {
     uint64_t sizes[MOST_SIZES];
     unsigned count;
-    uint64_t requests, seed;
+    uint64_t requests, seed; /* requests 0: as many as the kind needs to be much larger than the sizes */
 };
 
 /* "64,128": MiB. */
@@ -288,7 +290,8 @@ static int compare_source(const char *source, const struct wanted *wanted, json_
     struct trace trace;
     char why[TRACE_WHY_BYTES] = "";
     int kind = workload_kind(source);
-    int error = kind >= 0 ? workload_generate((enum workload_kind)kind, wanted->seed, wanted->requests, &trace, why)
+    uint64_t requests = wanted->requests ? wanted->requests : kind == WORKLOAD_kv ? KV_REQUESTS : OTHER_REQUESTS;
+    int error = kind >= 0 ? workload_generate((enum workload_kind)kind, wanted->seed, requests, &trace, why)
                           : trace_load(source, &trace, why);
     if (error != 0) {
         fprintf(stderr, "larder-compare: %s\n", why);
@@ -309,7 +312,7 @@ int main(int argc, char **argv) {
         {"size", required_argument, NULL, 's'}, {"requests", required_argument, NULL, 'r'},
         {"seed", required_argument, NULL, 'x'}, {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
-    struct wanted wanted = {.sizes = {UINT64_C(64) << 20}, .count = 1, .requests = 4000000, .seed = 1};
+    struct wanted wanted = {.sizes = {UINT64_C(64) << 20}, .count = 1, .seed = 1};
     json_t *rows = NULL;
     int option, status = 0;
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
@@ -322,7 +325,7 @@ int main(int argc, char **argv) {
         else if (option == 'r' || option == 'x')
             *(option == 'r' ? &wanted.requests : &wanted.seed) = strtoull(optarg, NULL, 10);
     }
-    if (optind == argc || wanted.requests == 0)
+    if (optind == argc)
         return print_usage(stderr), 2;
     signal(SIGINT, remember_signal);
     signal(SIGTERM, remember_signal);
