@@ -22,12 +22,22 @@
  * slides into main (room there by main's hand), its count spent; all else goes. That is what S3-FIFO (J. Yang et al.,
  * 2023) does with queues. One put promotes at most PROMOTIONS blocks, for which main's hand goes two laps at most; then
  * probation's hand evicts.
+ *
+ * Policy none evicts nothing. A put that finds neither hole nor gap can but hope that something has expired, or that
+ * free bytes lie scattered, and to see that takes a lap of the hand, which costs as much as ten thousand puts. So it
+ * sweeps LOOK_BUCKETS buckets for what has expired; and the hand goes round only if it has not done so in vain, in this
+ * stripe, within LOOK_MS_PER_MIB for each MiB of the cache, or a LOOK_FREEDth of the stripe has become free since. Else
+ * the put is refused at once.
  */
 #include "stripe.h"
 
-#define MOST_WEAR 4u   /* of a count, by one pass of the hand */
-#define LEAST_WEAR 64u /* in 256: the chance of a very small block to lose one */
-#define PROMOTIONS 64u /* by one put */
+#define MOST_WEAR 4u       /* of a count, by one pass of the hand */
+#define LEAST_WEAR 64u     /* in 256: the chance of a very small block to lose one */
+#define PROMOTIONS 64u     /* by one put */
+#define LOOK_MS_PER_MIB 5u /* policy none, as below */
+#define LOOK_LEAST_MS 20u
+#define LOOK_FREED 32u
+#define LOOK_BUCKETS 4u
 #define TIMELESS_SAFE                                                                                                  \
     32u /* blocks that one put looks at before items without a deadline go, if all others have one                     \
          */
@@ -338,10 +348,53 @@ void lr_hand_walk(struct lr_view *view, unsigned steps, uint64_t keep_off) {
     }
 }
 
+/* ---- policy none ------------------------------------------------------------------------------------------------ */
+
+static uint64_t free_bytes(const struct lr_view *view) {
+    const struct lr_span gap = lr_gap_of(view, LR_MAIN);
+    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes);
+}
+
+static uint64_t look_interval_ms(const struct lr_view *view) {
+    const uint64_t ms = view->cache->geometry.cache_bytes / (UINT64_C(1048576) / LOOK_MS_PER_MIB);
+    return ms > LOOK_LEAST_MS ? ms : LOOK_LEAST_MS;
+}
+
+/* Whether the hand may go round once more for a put. A date too far ahead counts as none. */
+static bool look_is_due(const struct lr_view *view, uint64_t size) {
+    const uint64_t now = lr_now_ms(view->cache), due = lr_load(&view->stripe->look_again_ms);
+    if (now >= due || due - now > look_interval_ms(view))
+        return true;
+    const uint64_t free = free_bytes(view), left = lr_load(&view->stripe->look_left_bytes);
+    return free >= size && free > left && free - left > view->cache->geometry.stripe_bytes / LOOK_FREED;
+}
+
+/* The next few buckets lose what has expired; whether that made a hole. */
+static bool sweep_for_room(struct lr_view *view, uint64_t size, struct lr_room *room) {
+    if (lr_load(&view->stripe->ttl_items) == 0 || lr_sweep_buckets(view, LOOK_BUCKETS, UINT64_MAX) == 0)
+        return false;
+    view->hand_moved = true;
+    return lr_arena_find(view, LR_MAIN, size, 0, room);
+}
+
+static void put_off_look(struct lr_view *view) {
+    lr_store(&view->stripe->look_left_bytes, free_bytes(view));
+    lr_store(&view->stripe->look_again_ms, lr_now_ms(view->cache) + look_interval_ms(view));
+}
+
+/* ---- room ------------------------------------------------------------------------------------------------------- */
+
 int lr_hand_room(struct lr_view *view, enum lr_region region, uint64_t size, uint64_t keep_off, enum lr_room_how how,
                  struct lr_room *room) {
     uint64_t passed = 0;
-    if (lr_arena_find(view, region, size, 0, room) && !room->from_gap)
+    bool found = lr_arena_find(view, region, size, 0, room);
+    const bool looks = view->cache->geometry.policy == LR_POLICY_none && how == LR_ROOM_EVICT;
+    if (!found && looks) {
+        found = sweep_for_room(view, size, room);
+        if (!found && !look_is_due(view, size))
+            return LARDER_EFULL;
+    }
+    if (found && !room->from_gap)
         return 0;
     struct pass pass = begin_pass(view, region);
     /* The next victim's tombstone wants a place when it goes. */
@@ -352,15 +405,19 @@ int lr_hand_room(struct lr_view *view, enum lr_region region, uint64_t size, uin
         /* One lap honours recency, later ones do not. Two of those, since a run across the hand's starting point is
          * whole only in the second. A wrap counts a granule, so that the loop ends whatever the tiling says. */
         const uint64_t lap = whole.end - whole.start;
-        bool last = how == LR_ROOM_FREE || passed > (pass.evict ? 3 : 2) * lap;
+        bool last = how == LR_ROOM_FREE || passed > (pass.evict ? 3 : 2) * lap ||
+                    (looks && passed > lap && free_bytes(view) < size);
         if (gap.end - gap.start >= size + (last ? 0 : spare)) {
             *room = (struct lr_room){.off = gap.start, .size = size, .from_gap = true};
             return 0;
         }
         if (view->damaged)
             return LARDER_ECORRUPT;
-        if (last)
+        if (last) {
+            if (looks)
+                put_off_look(view);
             return pass.evict && how == LR_ROOM_EVICT ? LARDER_EPINNED : LARDER_EFULL;
+        }
         view->hand_moved = true;
         pass.count = passed <= lap;
         pass.keep_off = pass.count ? keep_off : 0;

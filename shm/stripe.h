@@ -172,14 +172,18 @@ static inline uint64_t lr_head_hash(uint8_t *data, const struct lr_head *head) {
     return lr_hash_key(data + head->off + head->key_at, head->key_len);
 }
 
-/* Expired, or below the flush. */
-static inline bool lr_head_gone(const struct lr_cache *cache, uint8_t *data, const struct lr_head *head) {
+/* Expired by `now_ms`, or below the flush. */
+static inline bool lr_head_gone_by(const struct lr_cache *cache, uint8_t *data, const struct lr_head *head,
+                                   uint64_t now_ms) {
     if (head->version <= atomic_load_explicit(&cache->header->flush_version, memory_order_relaxed))
         return true;
-    if (!(head->parts & SM_PART_EXPIRY))
-        return false;
-    uint64_t deadline = lr_head_deadline(data, head);
-    return deadline != UINT64_MAX && deadline <= lr_now_ms(cache);
+    const uint64_t deadline = lr_head_deadline(data, head);
+    return deadline != UINT64_MAX && deadline <= now_ms;
+}
+
+/* The same, now; the clock is read only where there is a deadline. */
+static inline bool lr_head_gone(const struct lr_cache *cache, uint8_t *data, const struct lr_head *head) {
+    return lr_head_gone_by(cache, data, head, head->parts & SM_PART_EXPIRY ? lr_now_ms(cache) : 0);
 }
 
 static inline uint64_t lr_load(sm_u64 *word) {

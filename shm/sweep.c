@@ -14,6 +14,7 @@ static bool is_done(struct lr_view *view, const struct lr_head *head, uint64_t m
 }
 
 unsigned lr_sweep_buckets(struct lr_view *view, unsigned buckets, uint64_t tombstone_ms) {
+    const uint64_t now_ms = lr_now_ms(view->cache);
     unsigned removed = 0;
     uint64_t cursor = lr_load(&view->stripe->sweep_cursor), all = lr_buckets(view);
     for (unsigned n = 0; n < buckets; n++, cursor++) {
@@ -29,7 +30,7 @@ unsigned lr_sweep_buckets(struct lr_view *view, unsigned buckets, uint64_t tombs
             enum lr_forget_why why;
             if (word & SM_SLOT_DEAD)
                 why = LR_FORGET_DELETE;
-            else if (!head.tombstone && lr_head_gone(view->cache, view->data, &head))
+            else if (!head.tombstone && lr_head_gone_by(view->cache, view->data, &head, now_ms))
                 why = LR_FORGET_EXPIRE;
             else if (head.tombstone && is_done(view, &head, tombstone_ms))
                 why = LR_FORGET_TOMBSTONE;

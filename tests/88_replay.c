@@ -219,6 +219,31 @@ static void workloads_have_the_published_shapes(void) {
     trace_free(&ttl);
 }
 
+static void what_is_hard_has_its_shape(void) {
+    struct trace scan, loop, shift, tiny;
+    char why[TRACE_WHY_BYTES];
+    CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_scan, 1, 60000, &scan, why), 0);
+    CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_loop, 1, 60000, &loop, why), 0);
+    CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_shift, 1, 60000, &shift, why), 0);
+    CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_tiny, 1, 60000, &tiny, why), 0);
+    CU_ASSERT_TRUE(once_share(&scan) > 0.7 && median_size(&scan) > 200 && median_size(&scan) < 400);
+    CU_ASSERT_TRUE(once_share(&loop) < 0.2 && loop.keys >= 60000 / 6 && loop.keys <= 60000 / 6 + 60000 / 12);
+    CU_ASSERT_TRUE(once_share(&tiny) > 0.7 && median_size(&tiny) == 50 && tiny.max_size == 400);
+    /* Who is asked for most at first is asked for less in the end. */
+    unsigned *asked = calloc(shift.key_limit, sizeof *asked), most = 0;
+    for (size_t i = 0; i < 6000; i++)
+        most = ++asked[shift.rows[i].key] > asked[most] ? shift.rows[i].key : most;
+    const unsigned first = asked[most];
+    for (size_t i = 54000; i < 60000; i++)
+        asked[shift.rows[i].key]++;
+    CU_ASSERT_TRUE(asked[most] - first < first / 4);
+    free(asked);
+    trace_free(&scan);
+    trace_free(&loop);
+    trace_free(&shift);
+    trace_free(&tiny);
+}
+
 static void zipf_ranks_have_their_probabilities(void) {
     static const double exponents[] = {0.0, 0.5, 0.99, 1.0, 1.5};
     for (size_t e = 0; e < sizeof exponents / sizeof exponents[0]; e++) {
@@ -822,6 +847,7 @@ void larder_suite_88_replay(void) {
     ADD(plain_and_zstd_give_the_same_requests);
     ADD(a_workload_follows_from_its_seed);
     ADD(workloads_have_the_published_shapes);
+    ADD(what_is_hard_has_its_shape);
     ADD(zipf_ranks_have_their_probabilities);
     ADD(a_right_value_of_any_length_is_right);
     ADD(another_keys_value_is_foreign);

@@ -34,6 +34,7 @@
 #define LARGE_BYTES (1u << 20)
 #define LARGE_PUTS 2000u
 #define STRIPE_KEYS 64u
+#define LIFE_MS 1000u /* of the items of expiry, on a clock that stands but when it is told */
 #define MIN_SEGMENT (UINT64_C(16) << 20)
 
 const char *const scenario_names[SCENARIO_COUNT] = {
@@ -368,6 +369,33 @@ static void run_stripe(struct scene *scene) {
                3);
 }
 
+static void run_expiry(struct scene *scene) {
+    static const char *const labels[] = {"puts of new keys, before", "gets, before", "puts, all has just expired",
+                                         "gets, all has just expired"};
+    static struct measured measured[4];
+    memset(measured, 0, sizeof measured);
+    lr_drive_clock(scene->cache, 1);
+    for (uint64_t item = 0; item < scene->options->items && caught_signal == 0; item++) {
+        struct value_key key = value_key(item);
+        struct lr_put one = {.key = key.bytes,
+                             .key_len = KEY_BYTES,
+                             .value = scene->value,
+                             .value_len = scene->options->value_bytes,
+                             .ttl_ms = LIFE_MS};
+        lr_put(scene->cache, &one);
+    }
+    scene->fresh = scene->options->items;
+    for (unsigned after = 0; after < 2; after++) {
+        lr_drive_clock(scene->cache, after ? 2 * LIFE_MS : LIFE_MS / 2);
+        for (unsigned round = 0; round < ROUNDS; round++) {
+            measure(scene, put_new, ROUND_OPS, &measured[2 * after]);
+            measure(scene, get_random, ROUND_OPS, &measured[2 * after + 1]);
+        }
+    }
+    for (unsigned i = 0; i < 4; i++)
+        report(scene, labels[i], &measured[i]);
+}
+
 static int begin(struct scene *scene, enum scenario scenario, char *why) {
     const struct scenario_options *options = scene->options;
     struct lr_options create = lr_options_default();
@@ -395,7 +423,8 @@ static int begin(struct scene *scene, enum scenario scenario, char *why) {
         return error;
     if (scenario == SCENARIO_hotkey || scenario == SCENARIO_stripe)
         find_stripe_keys(scene);
-    return scenario == SCENARIO_growth || scenario == SCENARIO_large ? 0 : start_neighbour(scene, why);
+    const bool alone = scenario == SCENARIO_growth || scenario == SCENARIO_large || scenario == SCENARIO_expiry;
+    return alone ? 0 : start_neighbour(scene, why);
 }
 
 static void end(struct scene *scene) {

@@ -2,12 +2,12 @@
 /*
  * What do the worst operations cost, and what do neighbours cost each other?
  *
- *   scenario    what is timed                                                          beside
- *   growth      puts of new keys, from an empty segment until it is full, feed on      nothing: the index grows all
- * along large       puts of 1 MiB that evict, feed on                                      the same bytes copied in
- * plain memory tails       gets while another process puts at full speed into the full segment    the floor's under the
- * same neighbour hotkey      gets of one key by two processes, against one process alone            the floor's stripe
- * gets from one stripe while another process hammers that stripe         while it hammers another one
+ *   growth  puts of new keys, from an empty segment until it is full, feed on: the index grows all along
+ *   large   puts of 1 MiB that evict, feed on; and the same bytes copied in plain memory
+ *   tails   gets while another process puts at full speed into the full segment; and the floor's beside it
+ *   hotkey  gets of one key by two processes, and by one alone; and the floor's
+ *   stripe  gets from one stripe while another process hammers that stripe, and while it hammers another one
+ *   expiry  puts of new keys, and gets, before and right after all items have expired at the same instant
  *
  * Every operation is timed by itself (ticks.h; some nanoseconds of each are the clock's). Those of a millisecond or
  * more are counted, and of them those during which this process lost its processor against its will (getrusage); what
@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 /* X(name) */
-#define SCENARIOS(X) X(growth) X(large) X(tails) X(hotkey) X(stripe)
+#define SCENARIOS(X) X(growth) X(large) X(tails) X(hotkey) X(stripe) X(expiry)
 
 enum scenario {
 #define X(name) SCENARIO_##name,

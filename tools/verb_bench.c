@@ -32,7 +32,7 @@ static const struct cli_option option_rows[] = {
     {"compare", 'c', CLI_FLAG, NULL, NULL, NULL,
      "Measures other caches in the same run on the same keys: memcached, Redis, LMDB and APCu, as far as they are "
      "installed; 100,000 items unless --items says otherwise"},
-    {"scenario", 's', CLI_CHOICE, "growth|large|tails|hotkey|stripe", NULL, NULL,
+    {"scenario", 's', CLI_CHOICE, "growth|large|tails|hotkey|stripe|expiry", NULL, NULL,
      "Measures the worst operations, or what neighbours cost each other, each operation by itself"},
     {"plot", 0, CLI_TEXT, "FILE.svg", NULL, NULL, "Also draws the figures"},
     {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
@@ -405,7 +405,9 @@ const struct verb verb_bench = {
         "evicts; "
         "large puts 1 MiB values that evict; tails gets while another process puts at full speed; hotkey gets one key "
         "in "
-        "two processes; stripe gets from the stripe that another process writes to.\n\n"
+        "two processes; stripe gets from the stripe that another process writes to; expiry puts and gets right after "
+        "all items "
+        "have expired at once.\n\n"
         "Memory: about items x (value + 60) bytes for the segment, and as much for each process. The segment is sized "
         "so "
         "that nothing is evicted, but for put_evict, which has one of its own.",

@@ -8,6 +8,7 @@
 #include "workload.h"
 
 #include "larder_errors.h"
+#include "pattern.h"
 #include "value.h"
 
 #include <math.h>
@@ -50,7 +51,7 @@ double draw_unit(struct draw *draw) {
     return (double)(draw_bits(draw) >> 11) * 0x1p-53;
 }
 
-static double draw_normal(struct draw *draw) {
+double draw_normal(struct draw *draw) {
     double radius = sqrt(-2.0 * log(1.0 - draw_unit(draw)));
     return radius * cos(2.0 * acos(-1.0) * draw_unit(draw));
 }
@@ -113,7 +114,7 @@ static uint32_t size_ttl(struct draw *draw) {
     return clamp_size(exp(log(214.0) + 1.0 * draw_normal(draw)), 64e3);
 }
 
-static const struct shape shapes[WORKLOAD_COUNT] = {
+static const struct shape shapes[WORKLOAD_scan] = {
     [WORKLOAD_kv] = {.exponent = 0.99,
                      .once = 0.05,
                      .sets = 0.032,
@@ -165,38 +166,43 @@ struct popular {
     uint32_t size, ttl_s;
 };
 
-int workload_generate(enum workload_kind kind, uint64_t seed, uint64_t requests, struct trace *out, char *why) {
-    const struct shape *shape = &shapes[kind];
-    struct draw draw = draw_seeded(seed + 1000003u * (uint64_t)kind);
+static int push_shape(const struct shape *shape, struct draw *draw, uint64_t requests, struct trace *out) {
     uint64_t count = requests / shape->popular_divisor + 1u;
-    *out = (struct trace){0};
-    if (requests == 0 || requests > TRACE_MAX_KEY) {
-        snprintf(why, TRACE_WHY_BYTES, "cannot generate %llu requests: 1 to %u", (unsigned long long)requests,
-                 TRACE_MAX_KEY);
-        return LARDER_EINVALID;
-    }
     struct popular *popular = calloc(count, sizeof *popular);
     int error = popular ? 0 : LARDER_ENO_MEMORY;
     struct zipf zipf = zipf_make(count, shape->exponent);
     uint32_t next_id = 0;
     for (uint64_t i = 0; i < requests && error == 0; i++) {
         uint32_t time_s = (uint32_t)(i / shape->requests_per_s);
-        double what = draw_unit(&draw);
+        double what = draw_unit(draw);
         if (what < shape->once) {
-            uint32_t size = shape->size(&draw);
-            error = trace_push(out, time_s, next_id++, size, TRACE_GET, draw_ttl(shape, &draw));
+            uint32_t size = shape->size(draw);
+            error = trace_push(out, time_s, next_id++, size, TRACE_GET, draw_ttl(shape, draw));
             continue;
         }
         what -= shape->once;
-        struct popular *key = &popular[zipf_draw(&zipf, &draw)];
+        struct popular *key = &popular[zipf_draw(&zipf, draw)];
         if (key->id == 0)
-            *key = (struct popular){++next_id, shape->size(&draw), draw_ttl(shape, &draw)};
+            *key = (struct popular){++next_id, shape->size(draw), draw_ttl(shape, draw)};
         enum trace_op op = what < shape->sets ? TRACE_SET : what < shape->sets + shape->dels ? TRACE_DEL : TRACE_GET;
-        if (op == TRACE_SET && draw_unit(&draw) < shape->redrawn)
-            key->size = shape->size(&draw);
+        if (op == TRACE_SET && draw_unit(draw) < shape->redrawn)
+            key->size = shape->size(draw);
         error = trace_push(out, time_s, key->id - 1u, key->size, op, key->ttl_s);
     }
     free(popular);
+    return error;
+}
+
+int workload_generate(enum workload_kind kind, uint64_t seed, uint64_t requests, struct trace *out, char *why) {
+    struct draw draw = draw_seeded(seed + 1000003u * (uint64_t)kind);
+    *out = (struct trace){0};
+    if (requests == 0 || requests > TRACE_MAX_KEY) {
+        snprintf(why, TRACE_WHY_BYTES, "cannot generate %llu requests: 1 to %u", (unsigned long long)requests,
+                 TRACE_MAX_KEY);
+        return LARDER_EINVALID;
+    }
+    int error = kind < WORKLOAD_scan ? push_shape(&shapes[kind], &draw, requests, out)
+                                     : pattern_push(kind, &draw, requests, out);
     if (error == 0)
         error = trace_finish(out);
     if (error != 0) {

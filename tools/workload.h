@@ -2,7 +2,7 @@
 /*
  * Workloads for where no trace is at hand: what do real caches see, roughly?
  *
- * Three shapes, drawn by a seeded generator: the same kind, seed and length give the same requests. They are made of
+ * Shapes, drawn by a seeded generator: the same kind, seed and length give the same requests. They are made of
  *
  *   popular keys   ranks drawn from a Zipf law; sizes fixed for a key, but for sets, which may draw anew
  *   one-hit keys   a new key each time, never asked for again
@@ -21,6 +21,8 @@
  *   ttl  a write-heavy store in which everything expires: more than 30 % writes, as in 35 % of Twitter's clusters,
  *        median object about 230 bytes, most TTLs below 20 minutes, a quarter beyond two days (Yang et al., "A large
  *        scale analysis of hundreds of in-memory cache clusters at Twitter", OSDI'20). Zipf exponent 1.0.
+ *
+ * and four that are made up to be hard: pattern.h.
  */
 #ifndef LARDER_WORKLOAD_H
 #define LARDER_WORKLOAD_H
@@ -31,7 +33,11 @@
 #define WORKLOADS(X)                                                                                                   \
     X(kv, "small objects, 30 gets to a set")                                                                           \
     X(web, "documents, 70 % of them asked for once")                                                                   \
-    X(ttl, "write-heavy, everything expires")
+    X(ttl, "write-heavy, everything expires")                                                                          \
+    X(scan, "popular keys, and scans through others")                                                                  \
+    X(loop, "loops over keys, each six times")                                                                         \
+    X(shift, "popularity that moves")                                                                                  \
+    X(tiny, "small objects that nobody wants again, between larger ones")
 
 enum workload_kind {
 #define X(name, sentence) WORKLOAD_##name,
@@ -57,6 +63,8 @@ uint64_t draw_bits(struct draw *draw);
 uint64_t draw_below(struct draw *draw, uint64_t limit);
 /* In [0, 1). */
 double draw_unit(struct draw *draw);
+/* From the normal distribution. */
+double draw_normal(struct draw *draw);
 
 struct zipf {
     double count, exponent, low, high, skip;

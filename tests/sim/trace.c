@@ -45,7 +45,7 @@ static const struct field stripe_fields[] = {
     FIELD(sm_stripe, share),         FIELD(sm_stripe, probation_laps), FIELD(sm_stripe, patience_ms),
     ARRAY(sm_stripe, large),         ARRAY(sm_stripe, counters),       ARRAY(sm_stripe, bins),
     ARRAY(sm_stripe, held),          ARRAY(sm_stripe, notes),          ARRAY(sm_stripe, range_sum),
-    ARRAY(sm_stripe, range_floor),   ARRAY(sm_stripe, range_void),
+    ARRAY(sm_stripe, range_floor),   ARRAY(sm_stripe, range_void),     FIELD(sm_stripe, look_again_ms),
 };
 #define COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 

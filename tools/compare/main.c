@@ -19,6 +19,7 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +27,10 @@
 #include <string.h>
 #include <time.h>
 
+#define MOST_SIZES 8u
+#define MOST_MIB (UINT64_C(1) << 20)
+#define KV_REQUESTS 5000000u
+#define OTHER_REQUESTS 1000000u
 #define MOST_RUNS 8u   /* of a side, for each size */
 #define MOST_TIMES 6.0 /* of Larder's memory: beyond it a side is given up */
 #define CLOSE 0.002    /* of a hit ratio: near enough */
@@ -174,11 +179,17 @@ static uint64_t next_limit(const struct runs *runs, const struct outcome *ours) 
         between(ours->hit_ratio, low.hit_ratio, high.hit_ratio, log((double)low.limit), log((double)high.limit)));
 }
 
-static void compare(const struct side *side, const struct trace *trace, const char *value, const struct outcome *ours) {
-    struct runs runs = {.count = 0};
-    for (uint64_t limit = ours->memory; limit != 0; limit = next_limit(&runs, ours))
-        runs.at[runs.count++] = run_at(side, trace, value, limit);
-    double hits = hits_at(&runs, (double)ours->memory), memory = memory_at(&runs, ours->hit_ratio);
+static void search(const struct side *side, const struct trace *trace, const char *value, const struct outcome *ours,
+                   struct runs *runs) {
+    runs->count = 0;
+    for (uint64_t limit = ours->memory; limit != 0; limit = next_limit(runs, ours))
+        runs->at[runs->count++] = run_at(side, trace, value, limit);
+}
+
+/* ---- what it says ----------------------------------------------------------------------------------------------- */
+
+static void print_side(const struct side *side, const struct runs *runs, const struct outcome *ours) {
+    double hits = hits_at(runs, (double)ours->memory), memory = memory_at(runs, ours->hit_ratio);
     printf("  %-10s", side->name);
     if (hits >= 0)
         printf("  %.4f in as much", hits);
@@ -187,78 +198,144 @@ static void compare(const struct side *side, const struct trace *trace, const ch
     if (memory >= 0)
         printf("   %7.1f MiB for as many hits, %.2f times\n", memory / 1048576, memory / (double)ours->memory);
     else
-        printf("   not found for as many hits in %u runs\n", runs.count);
+        printf("   not found for as many hits in %u runs\n", runs->count);
     fflush(stdout);
 }
 
-static void compare_all(const char *name, const struct trace *trace, uint64_t size) {
+static json_t *number_or_null(double number) {
+    return number >= 0 ? json_real(number) : json_null();
+}
+
+static json_t *side_json(const struct side *side, const struct runs *runs, const struct outcome *ours) {
+    double memory = memory_at(runs, ours->hit_ratio);
+    json_t *all = json_array();
+    for (unsigned i = 0; i < runs->count; i++)
+        json_array_append_new(all, json_pack("{s:I, s:I, s:f}", "limit", (json_int_t)runs->at[i].limit, "memory",
+                                             (json_int_t)runs->at[i].memory, "hit_ratio", runs->at[i].hit_ratio));
+    return json_pack("{s:s, s:o, s:o, s:o, s:o}", "name", side->name, "hit_ratio_in_as_much",
+                     number_or_null(hits_at(runs, (double)ours->memory)), "memory_for_as_many_hits",
+                     number_or_null(memory), "times", number_or_null(memory / (double)ours->memory), "runs", all);
+}
+
+/* Adds a row to `rows`, or prints it where that is NULL. */
+static void compare_all(const char *name, const struct trace *trace, uint64_t size, json_t *rows) {
     char *value = malloc((size_t)trace->max_size + 1u);
-    if (value == NULL)
+    json_t *sides = json_array();
+    if (value == NULL || sides == NULL)
         exit(1);
     for (uint32_t i = 0; i < trace->max_size; i++)
         value[i] = (char)value_mix(i);
+    fprintf(stderr, "%s, Larder at %.1f MiB\n", name, (double)size / 1048576);
     struct outcome ours = run_at(&side_larder, trace, value, size);
-    printf("%s, %zu requests, %" PRIu32 " keys, footprint %.1f MiB\n", name, trace->count, trace->keys,
-           (double)trace->footprint / 1048576);
-    printf("  %-10s  %.4f in %.1f MiB\n", side_larder.name, ours.hit_ratio, (double)ours.memory / 1048576);
-    fflush(stdout);
-    for (unsigned i = 0; i < OTHERS; i++)
-        compare(others[i], trace, value, &ours);
+    if (rows == NULL) {
+        printf("%s, %zu requests, %" PRIu32 " keys, footprint %.1f MiB\n", name, trace->count, trace->keys,
+               (double)trace->footprint / 1048576);
+        printf("  %-10s  %.4f in %.1f MiB\n", side_larder.name, ours.hit_ratio, (double)ours.memory / 1048576);
+        fflush(stdout);
+    }
+    for (unsigned i = 0; i < OTHERS; i++) {
+        struct runs runs;
+        search(others[i], trace, value, &ours, &runs);
+        if (rows == NULL)
+            print_side(others[i], &runs, &ours);
+        else
+            json_array_append_new(sides, side_json(others[i], &runs, &ours));
+    }
+    json_array_append_new(rows, json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:O}", "source", name, "requests",
+                                          (json_int_t)trace->count, "keys", (json_int_t)trace->keys, "footprint",
+                                          (json_int_t)trace->footprint, "memory", (json_int_t)ours.memory, "hit_ratio",
+                                          ours.hit_ratio, "others", sides));
+    json_decref(sides);
     free(value);
 }
 
 /* ---- the command line ------------------------------------------------------------------------------------------- */
 
 static void print_usage(FILE *out) {
-    fputs("usage: larder-compare [--size MIB] [--requests N] [--seed N] WORKLOAD|TRACE...\n"
+    fputs("usage: larder-compare [--json] [--size MIB[,MIB...]] [--requests N] [--seed N] WORKLOAD|TRACE...\n"
           "Drives Larder, memcached and Redis with the same requests, without TTLs, and prints what each hits in as\n"
-          "much memory and what memory each needs for as many hits. Workloads: kv, web, ttl; traces as of larder "
+          "much memory and what memory each needs for as many hits. Workloads and traces as of larder "
           "replay.\n"
-          "  --size MIB    memory of Larder (default 64)\n"
-          "  --requests N  length of a workload (default 4000000)\n"
-          "  --seed N      of a workload (default 1)\n",
+          "  --size MIB    memory of Larder (default 64); several, separated by commas\n"
+          "  --requests N  length of a workload (default 5000000 for kv, 1000000 for others)\n"
+          "  --seed N      of a workload (default 1)\n"
+          "  --json        one object on standard output: comparisons, of each source, requests, keys, footprint,\n"
+          "                memory (Larder's, bytes), hit_ratio, others: of each name, hit_ratio_in_as_much,\n"
+          "                memory_for_as_many_hits, times (as much as Larder; null: not found), runs\n",
           out);
 }
 
-static int compare_source(const char *source, uint64_t size, uint64_t requests, uint64_t seed) {
+struct wanted {
+    uint64_t sizes[MOST_SIZES];
+    unsigned count;
+    uint64_t requests, seed; /* requests 0: as many as the kind needs to be much larger than the sizes */
+};
+
+/* "64,128": MiB. */
+static bool parse_sizes(const char *text, struct wanted *wanted) {
+    for (wanted->count = 0; wanted->count < MOST_SIZES; text++) {
+        char *end;
+        uint64_t size = strtoull(text, &end, 10);
+        if (end == text || size == 0 || size > MOST_MIB)
+            return false;
+        wanted->sizes[wanted->count++] = size << 20;
+        text = end;
+        if (*text != ',')
+            return *text == '\0';
+    }
+    return false;
+}
+
+static int compare_source(const char *source, const struct wanted *wanted, json_t *rows) {
     struct trace trace;
     char why[TRACE_WHY_BYTES] = "";
     int kind = workload_kind(source);
-    int error = kind >= 0 ? workload_generate((enum workload_kind)kind, seed, requests, &trace, why)
+    uint64_t requests = wanted->requests ? wanted->requests : kind == WORKLOAD_kv ? KV_REQUESTS : OTHER_REQUESTS;
+    int error = kind >= 0 ? workload_generate((enum workload_kind)kind, wanted->seed, requests, &trace, why)
                           : trace_load(source, &trace, why);
     if (error != 0) {
         fprintf(stderr, "larder-compare: %s\n", why);
         return 2;
     }
-    if (trace.footprint < 2 * size)
-        fprintf(stderr, "larder-compare: %s has %.1f MiB, too little for a comparison at %.1f MiB: left out\n", source,
-                (double)trace.footprint / 1048576, (double)size / 1048576);
-    else
-        compare_all(source, &trace, size);
+    for (unsigned i = 0; i < wanted->count; i++)
+        if (trace.footprint < 2 * wanted->sizes[i])
+            fprintf(stderr, "larder-compare: %s has %.1f MiB, too little for a comparison at %.1f MiB: left out\n",
+                    source, (double)trace.footprint / 1048576, (double)wanted->sizes[i] / 1048576);
+        else
+            compare_all(source, &trace, wanted->sizes[i], rows);
     trace_free(&trace);
     return 0;
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"size", required_argument, NULL, 's'},
-                                            {"requests", required_argument, NULL, 'r'},
-                                            {"seed", required_argument, NULL, 'x'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    uint64_t size = 64, requests = 4000000, seed = 1;
+    static const struct option options[] = {
+        {"size", required_argument, NULL, 's'}, {"requests", required_argument, NULL, 'r'},
+        {"seed", required_argument, NULL, 'x'}, {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+    struct wanted wanted = {.sizes = {UINT64_C(64) << 20}, .count = 1, .seed = 1};
+    json_t *rows = NULL;
     int option, status = 0;
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h')
             return print_usage(stdout), 0;
-        if (option == '?')
+        if (option == '?' || (option == 's' && !parse_sizes(optarg, &wanted)))
             return print_usage(stderr), 2;
-        *(option == 's' ? &size : option == 'r' ? &requests : &seed) = strtoull(optarg, NULL, 10);
+        if (option == 'j' && rows == NULL)
+            rows = json_array();
+        else if (option == 'r' || option == 'x')
+            *(option == 'r' ? &wanted.requests : &wanted.seed) = strtoull(optarg, NULL, 10);
     }
-    if (optind == argc || size == 0 || requests == 0)
+    if (optind == argc)
         return print_usage(stderr), 2;
     signal(SIGINT, remember_signal);
     signal(SIGTERM, remember_signal);
     for (int i = optind; i < argc && status == 0; i++)
-        status = compare_source(argv[i], size << 20, requests, seed);
-    return status;
+        status = compare_source(argv[i], &wanted, rows);
+    if (rows == NULL || status != 0)
+        return status;
+    json_t *all = json_pack("{s:o}", "comparisons", rows);
+    json_dumpf(all, stdout, JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(all);
+    return 0;
 }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,14 +50,24 @@ static void become(char *const *argv, pid_t parent) {
     _exit(127);
 }
 
+/* The socket has its name before its owner listens. */
+static bool listens(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    bool answered = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+    if (fd >= 0)
+        close(fd);
+    return answered;
+}
+
 bool server_start(struct server *server, char *const *argv, char *why) {
     pid_t self = getpid();
-    struct stat facts;
     server->pid = fork();
     if (server->pid == 0)
         become(argv, self);
     for (unsigned waited = 0; server->pid > 0 && waited < WAIT_MS; waited += 10) {
-        if (stat(server->socket, &facts) == 0)
+        if (listens(server->socket))
             return true;
         if (waitpid(server->pid, NULL, WNOHANG) == server->pid)
             server->pid = 0;

@@ -50,12 +50,12 @@ static inline bool side_stores(const struct side_request *request) {
 /* server.c: a server of one's own, in a process, on a Unix socket in a folder that is removed when it stops. */
 struct server {
     pid_t pid;
-    char folder[64], socket[128];
+    char folder[64], socket[108];
     uint64_t empty_bytes; /* resident, before the first request */
 };
 
 bool server_make_folder(struct server *server, char *why);
-/* argv[0] is looked up in PATH. Waits until the socket is there. */
+/* argv[0] is looked up in PATH. Waits until it listens. */
 bool server_start(struct server *server, char *const *argv, char *why);
 /* Call it when the server has answered once. */
 void server_is_empty(struct server *server);
