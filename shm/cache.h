@@ -316,6 +316,7 @@ struct lr_change {
     uint64_t version;
     uint64_t deadline_ms; /* host clock of this host; UINT64_MAX never */
     uint32_t flags;
+    uint64_t *hint; /* NULL, or out: when APPLIED, the feed position just behind the hint that it left; 0: none */
 };
 /* Idempotent and commutative; of one version the later deadline stays. Result: enum lr_apply_result, or EBUSY (nothing
  * done: try again), ERETIRED, EINVALID. */
@@ -353,6 +354,9 @@ int lr_feed_read(struct lr_cache *cache, uint32_t stripe, uint64_t *position, st
 bool lr_feed_take_rescan(struct lr_cache *cache, uint32_t stripe);
 /* Sleeps until some stripe has a new hint, at most timeout_ms. Spurious returns are normal. One caller at a time. */
 void lr_bell_wait(struct lr_cache *cache, unsigned timeout_ms);
+/* From now on changes by this handle do not wake lr_bell_wait. Whoever makes them looks at the feed afterwards: while
+ * one is under way, another's may be overlooked as well. Before the first change by another thread. */
+void lr_bell_mute(struct lr_cache *cache);
 /*
  * Arrival epochs: a new epoch begins in the stripe; returns the old one and the feed position at which it ended: every
  * entry of the old epoch or before has its hint below *head. When all peers have acknowledged up to *head,

@@ -11,8 +11,8 @@
  * is said by tombstones and voids. One that has expired is read as a tombstone, whether or not it was swept: once its
  * hint is acknowledged the sweep leaves none.
  *
- * Entries gather in a batch, all of one stripe; MARK with the next link sequence number closes it. ACK of a mark moves
- * `acked` of that stripe.
+ * Entries gather in a batch; MARK with the next link sequence number closes it, and `sent` has a row for each stripe
+ * that has entries in it. ACK of a mark moves `acked` of those stripes.
  *
  * When the ring has been overwritten before we read it (ELOST), or hints may be missing, or nothing is known about the
  * peer, the stripe is *walked*: position `head` is noted, then every entry is sent that arrived after what the peer has
@@ -144,35 +144,50 @@ static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
     lr_node_acked(peer->node, sent->stripe);
 }
 
+static struct lr_sent *last_sent(struct lr_outflow *out) {
+    return &out->sent[(out->sent_first + out->sent_count - 1) % LR_SENT_ROWS];
+}
+
+static void close_batch(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    uint64_t sequence = ++out->sequence;
+    uint8_t *at = lr_outflow_reserve(peer, 0); /* never fails: every reservation left room for it */
+    out->batch_len += wire_encode_words(at, WIRE_HEADER + 8, WIRE_MARK, 0, &sequence, 1);
+    lr_link_send(peer->link, out->batch, out->batch_len);
+    if (out->sent_count == 0 || last_sent(out)->sequence != sequence) /* lr_outflow_room has left a row for it */
+        out->sent[(out->sent_first + out->sent_count++) % LR_SENT_ROWS] =
+            (struct lr_sent){.kind = LR_SENT_BYTES, .sequence = sequence};
+    last_sent(out)->bytes = (uint32_t)out->batch_len;
+    out->in_flight += out->batch_len;
+    out->batch_len = 0;
+    if (out->batch_cap > LR_WINDOW) { /* one large record does not cost its memory for ever */
+        free(out->batch);
+        out->batch = NULL;
+        out->batch_cap = 0;
+    }
+}
+
 void lr_outflow_mark(struct lr_peer *peer, struct lr_sent sent) {
     struct lr_outflow *out = &peer->out;
-    if (out->batch_len > 0) {
-        uint64_t sequence = ++out->sequence;
-        uint8_t *at = lr_outflow_reserve(peer, 0); /* never fails: every reservation left room for it */
-        out->batch_len += wire_encode_words(at, WIRE_HEADER + 8, WIRE_MARK, 0, &sequence, 1);
-        lr_link_send(peer->link, out->batch, out->batch_len);
-        sent.bytes = (uint32_t)out->batch_len;
-        out->in_flight += sent.bytes;
-        out->batch_len = 0;
-        if (out->batch_cap > LR_WINDOW) { /* one large record does not cost its memory for ever */
-            free(out->batch);
-            out->batch = NULL;
-            out->batch_cap = 0;
-        }
-    } else if (out->sent_count == 0) {
-        sent.bytes = 0;
+    sent.bytes = 0;
+    sent.sequence = out->sequence + (out->batch_len > 0 ? 1 : 0);
+    if (out->sent_count == 0 && out->batch_len == 0) {
         acknowledge(peer, &sent);
         return;
-    } else {
-        sent.bytes = 0;
-        struct lr_sent *last = &out->sent[(out->sent_first + out->sent_count - 1) % LR_SENT_ROWS];
-        if (last->kind == LR_SENT_HINTS && sent.kind == LR_SENT_HINTS && last->stripe == sent.stripe) {
-            last->position = sent.position;
-            return;
-        }
     }
-    sent.sequence = out->sequence;
-    out->sent[(out->sent_first + out->sent_count++) % LR_SENT_ROWS] = sent;
+    struct lr_sent *last = out->sent_count > 0 ? last_sent(out) : NULL;
+    if (last != NULL && last->kind == LR_SENT_HINTS && sent.kind == LR_SENT_HINTS && last->stripe == sent.stripe &&
+        (out->batch_len == 0 || last->sequence == sent.sequence))
+        last->position = sent.position;
+    else
+        out->sent[(out->sent_first + out->sent_count++) % LR_SENT_ROWS] = sent;
+    if (out->batch_len >= LR_BATCH || out->sent_count == LR_SENT_ROWS)
+        lr_outflow_flush(peer);
+}
+
+void lr_outflow_flush(struct lr_peer *peer) {
+    if (peer->out.batch_len > 0 && peer->link != NULL)
+        close_batch(peer);
 }
 
 bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence) {
@@ -266,11 +281,12 @@ bool lr_outflow_compared(struct lr_peer *peer) {
     return true;
 }
 
-/* The entry that a hint names, as it is now. */
-static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
+/* The entry that a hint names, as it is now. What changed since the hint at `position` has one of its own. */
+static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint, uint64_t position) {
     struct lr_node *node = peer->node;
     const struct lr_known *row = known_row(peer, hint->hash);
-    if (row->hash == hint->hash && row->version > hint->version)
+    if (row->hash == hint->hash &&
+        (row->version > hint->version || (row->version == hint->version && row->hint == position + 1)))
         return GIVEN;
     struct lr_entry entry;
     int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, node->entry_cap, &entry);
@@ -307,7 +323,7 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     uint64_t before = cursor->read;
     unsigned done = 0;
     for (; got > 0 && done < (unsigned)got; done++) {
-        enum given given = give_hint(peer, &hints[done]);
+        enum given given = give_hint(peer, &hints[done], cursor->read);
         *full = given != GIVEN;
         if (*full)
             break;
@@ -475,10 +491,8 @@ static void send_synced(struct lr_peer *peer) {
     peer->out.synced_sent = true;
 }
 
-bool lr_outflow_pump(struct lr_peer *peer) {
+static bool pump(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
-    if (peer->link == NULL || !peer->link->timed || out->sent_count == LR_SENT_ROWS)
-        return false;
     send_flush(peer);
     if (out->joining == LR_JOIN_DUE && lr_compare_tell(peer, true))
         out->joining = LR_JOIN_UNDER_WAY;
@@ -503,6 +517,14 @@ bool lr_outflow_pump(struct lr_peer *peer) {
         send_synced(peer);
         return true;
     }
+    return more;
+}
+
+bool lr_outflow_pump(struct lr_peer *peer) {
+    if (peer->link == NULL || !peer->link->timed || peer->out.sent_count == LR_SENT_ROWS)
+        return false;
+    bool more = pump(peer);
+    lr_outflow_flush(peer);
     return more;
 }
 

@@ -78,7 +78,8 @@ struct lr_inflow {
     uint64_t busy_since_ms; /* the next frame cannot be applied since then; 0: it can */
     uint64_t busy_told_ms;
     uint64_t retry_ms;
-    bool paused; /* the network keeps the bytes */
+    uint64_t now_ms, wall_ms; /* when the frames that are being taken came */
+    bool paused;              /* the network keeps the bytes */
 
     /* A settlement that the other side leads (settle.c). */
     uint64_t voids[WIRE_RANGES];
@@ -136,6 +137,7 @@ struct lr_sent { /* a batch on its way: what its acknowledgement will mean */
 struct lr_known { /* the peer has this version of this hash, or it is on its way */
     uint64_t hash, version, deadline_ms;
     uint64_t content; /* two hosts that shared an origin may have drawn one version for two values */
+    uint64_t hint; /* what the peer sent left the hint before this position: there is nothing to read there; 0: none */
 };
 
 struct lr_goal { /* positions that were the heads of all stripes at one moment */
@@ -272,8 +274,13 @@ bool lr_outflow_compared(struct lr_peer *peer);
 bool lr_outflow_room(const struct lr_peer *peer, size_t bytes);
 /* Room for a frame of `bytes` in the batch, or NULL without memory. */
 uint8_t *lr_outflow_reserve(struct lr_peer *peer, size_t bytes);
-/* Sends the batch with its mark. An empty batch only moves the position: at once, or behind what is on its way. */
+/*
+ * What the acknowledgement of all that was given so far will mean. With nothing on its way that is so at once. The
+ * batch stays open for other stripes' entries until it is long enough, or the pump ends.
+ */
 void lr_outflow_mark(struct lr_peer *peer, struct lr_sent sent);
+/* Closes the batch with its mark and sends it. */
+void lr_outflow_flush(struct lr_peer *peer);
 void lr_goal_set(struct lr_peer *peer, struct lr_goal *goal);
 /* Whether everything up to the goal has been sent. */
 bool lr_goal_reached(const struct lr_peer *peer, struct lr_goal *goal);
