@@ -274,6 +274,9 @@ struct lr_scan lr_scan_stripe(uint32_t stripe);
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry);
 /* The entry with this cluster hash: item or tombstone; an expired item as with `traces` above. */
 int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry);
+/* Fetch, for a call soon, the index lines of a hash; then the beginning of the entry that they lead to. */
+void lr_entry_prefetch(const struct lr_cache *cache, uint64_t hash);
+void lr_entry_prefetch_block(const struct lr_cache *cache, uint64_t hash);
 /* Bytes of the largest key and value together. */
 size_t lr_entry_bytes(const struct lr_cache *cache);
 

@@ -35,6 +35,7 @@
 #include <string.h>
 
 #define HINTS_AT_ONCE 64u
+#define FETCH_AHEAD 3u /* hints */
 #define SLICE_HINTS 2048u
 #define SLICE_WALK 512u
 #define BUSY_TRIES 16u
@@ -303,6 +304,14 @@ void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe) {
         cursor->scan = LR_SCAN_NEWER;
 }
 
+/* Most of reading an entry is waiting for memory: the waits overlap. */
+static void fetch_entries(struct lr_peer *peer, const struct lr_hint *hints, int count) {
+    for (int i = 0; i < count; i++) {
+        __builtin_prefetch(known_row(peer, hints[i].hash));
+        lr_entry_prefetch(peer->node->cache, hints[i].hash);
+    }
+}
+
 /* Sends from one stripe's ring. Returns how many hints were looked at; *full: the window is. */
 static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     struct lr_node *node = peer->node;
@@ -322,7 +331,10 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     }
     uint64_t before = cursor->read;
     unsigned done = 0;
+    fetch_entries(peer, hints, got);
     for (; got > 0 && done < (unsigned)got; done++) {
+        if (done + FETCH_AHEAD < (unsigned)got)
+            lr_entry_prefetch_block(node->cache, hints[done + FETCH_AHEAD].hash);
         enum given given = give_hint(peer, &hints[done], cursor->read);
         *full = given != GIVEN;
         if (*full)

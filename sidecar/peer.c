@@ -496,6 +496,22 @@ static void pause_reading(struct lr_link *link, bool pause) {
     link->node->world->reading(link->node->world->self, link->connection, !pause);
 }
 
+/* Most of an apply is waiting for memory. Of the two PUTs behind this frame, the first one's entry and the second one's
+ * index lines are fetched while this one is applied. */
+static void look_ahead(const struct lr_link *link, const struct wire_frame *frame) {
+    const struct lr_cache *cache = link->node->cache;
+    size_t len, bytes;
+    uint32_t key_len;
+    const uint8_t *at = lr_stream_behind(&link->stream, frame, &len);
+    const void *key = wire_peek_key(at, len, &key_len, &bytes);
+    if (key == NULL)
+        return;
+    lr_entry_prefetch_block(cache, lr_cluster_hash(key, key_len));
+    key = bytes < len ? wire_peek_key(at + bytes, len - bytes, &key_len, &bytes) : NULL;
+    if (key != NULL)
+        lr_entry_prefetch(cache, lr_cluster_hash(key, key_len));
+}
+
 /* Takes frames as far as they can be applied now. */
 static void take_frames(struct lr_link *link) {
     bool wait = false;
@@ -510,6 +526,8 @@ static void take_frames(struct lr_link *link) {
             refuse_bytes(link, fault, &frame);
             return;
         }
+        if (frame.type == WIRE_PUT)
+            look_ahead(link, &frame);
         switch (take_frame(link, &frame)) {
         case LR_TAKEN:
             lr_stream_take(&link->stream, &frame);

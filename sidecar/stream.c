@@ -61,6 +61,15 @@ int lr_stream_keep(struct lr_stream *stream) {
     return len > 0 ? lr_stream_push(stream, lent, len) : 0;
 }
 
+const uint8_t *lr_stream_behind(const struct lr_stream *stream, const struct wire_frame *frame, size_t *len) {
+    if (stream->lent_len > 0) {
+        *len = stream->lent_len - frame->bytes;
+        return stream->lent + frame->bytes;
+    }
+    *len = stream->end - stream->start - frame->bytes;
+    return stream->bytes + stream->start + frame->bytes;
+}
+
 void lr_stream_take(struct lr_stream *stream, const struct wire_frame *frame) {
     if (stream->lent_len > 0) {
         stream->lent += frame->bytes;

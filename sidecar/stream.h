@@ -37,6 +37,8 @@ int lr_stream_keep(struct lr_stream *stream);
 /* As wire_decode; a frame points into the buffer and stays valid until the next push or keep. It is not taken away yet.
  */
 enum wire_fault lr_stream_peek(const struct lr_stream *stream, uint64_t max_payload, struct wire_frame *out);
+/* The bytes behind the frame that was peeked; *len: how many. */
+const uint8_t *lr_stream_behind(const struct lr_stream *stream, const struct wire_frame *frame, size_t *len);
 /* Takes away the frame that was peeked. */
 void lr_stream_take(struct lr_stream *stream, const struct wire_frame *frame);
 void lr_stream_free(struct lr_stream *stream);

@@ -18,6 +18,7 @@
 
 #define BACKLOG 4096u /* changes that are not acknowledged, beyond which an unpaced writer waits */
 #define BACKLOG_LOOK 256u
+#define NAP_US 100u
 #define METER_RATE 5000u /* changes a second that the meter wants to see */
 #define METER_HINTS 256u
 #define LARGE_KEYS 64u
@@ -78,6 +79,18 @@ static void put_small(struct writer *writer) {
     counts->refused += result != 0;
 }
 
+/* Reading the clock twice is a tenth of a put. */
+static void put_untimed(struct writer *writer) {
+    struct work_counts *counts = cells_of(writer->board);
+    int result = put_stamped(writer->cache, writer->load->first + writer->next, writer->small,
+                             writer->load->value_bytes, writer->next);
+    writer->next = writer->next + 1 == writer->load->items ? 0 : writer->next + 1;
+    if (counts == NULL)
+        return;
+    counts->puts++;
+    counts->refused += result != 0;
+}
+
 static void put_large(struct writer *writer) {
     struct work_counts *counts = cells_of(writer->board);
     int result = put_stamped(writer->cache, LARGE_FIRST + writer->large_done++ % LARGE_KEYS, writer->large, WORK_LARGE,
@@ -119,12 +132,12 @@ static void write_paced(struct writer *writer) {
 static void write_unpaced(struct writer *writer) {
     for (uint64_t done = 0; !stopped(writer->board); done++) {
         struct lr_sidecar_state state;
-        put_small(writer);
+        put_untimed(writer);
         if (done % BACKLOG_LOOK != 0)
             continue;
         lr_sidecar_state(writer->cache, &state);
         while (state.unacked > BACKLOG && !stopped(writer->board)) {
-            usleep(20);
+            usleep(NAP_US);
             lr_sidecar_state(writer->cache, &state);
         }
     }
