@@ -311,6 +311,12 @@ enum lr_apply_result {
 };
 #define LR_NO_EVICT 1u /* apply: only into free room (bootstrap, anti-entropy) */
 
+struct lr_left {
+    bool hint; /* it left one */
+    uint32_t stripe;
+    uint64_t position;
+};
+
 struct lr_change {
     const void *key;
     const void *value;
@@ -319,7 +325,7 @@ struct lr_change {
     uint64_t version;
     uint64_t deadline_ms; /* host clock of this host; UINT64_MAX never */
     uint32_t flags;
-    uint64_t *hint; /* NULL, or out: when APPLIED, the feed position just behind the hint that it left; 0: none */
+    struct lr_left *left; /* NULL, or out: the hint that it left */
 };
 /* Idempotent and commutative; of one version the later deadline stays. Result: enum lr_apply_result, or EBUSY (nothing
  * done: try again), ERETIRED, EINVALID. */

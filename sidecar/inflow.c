@@ -69,12 +69,15 @@ static int apply_put(struct lr_link *link, const struct wire_frame *frame) {
                            .version = put->version,
                            .deadline_ms = change.deadline_ms,
                            .content = lr_outflow_content(change.value, change.value_len, put->user_flags)};
-    change.hint = &row.hint;
+    struct lr_left left = {0};
+    change.left = &left;
     if (put->ttl_left_ms != WIRE_NEVER && is_old_news(node, &row))
         return LR_STALE;
     int result = lr_apply_put(node->cache, &change, (frame->flags & WIRE_FREE_ROOM) != 0 ? LR_NO_EVICT : 0);
     if (result >= 0)
         lr_outflow_know(link->peer, &row);
+    if (left.hint)
+        lr_node_came_from(node, left.stripe, left.position, link->peer->out.link_number);
     return result;
 }
 

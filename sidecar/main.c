@@ -199,7 +199,9 @@ static void on_before_waiting(uv_prepare_t *prepare) {
 }
 
 static void on_bell(uv_async_t *bell) {
-    (void)bell; /* the loop is awake now */
+    struct daemon *daemon = bell->data;
+    if (daemon->node != NULL)
+        lr_node_rung(daemon->node);
 }
 
 static void on_asked(uv_poll_t *asked, int status, int events) {
@@ -326,6 +328,7 @@ static int start_node(struct daemon *daemon) {
                                       .clock_limit_ms = daemon->config.clock_limit_ms,
                                       .tombstone_ms = daemon->config.tombstone_ms,
                                       .pack_least = daemon->config.compress,
+                                      .gather = true,
                                       .relay = daemon->config.relay};
     daemon->node = lr_node_create(daemon->cache, &daemon->tcp.world, &options);
     if (daemon->node == NULL)
@@ -351,7 +354,7 @@ static int start_handles(struct daemon *daemon) {
     uv_timer_init(&daemon->loop, &daemon->tick);
     uv_prepare_init(&daemon->loop, &daemon->before_waiting);
     uv_idle_init(&daemon->loop, &daemon->idle);
-    daemon->tick.data = daemon->before_waiting.data = daemon;
+    daemon->tick.data = daemon->before_waiting.data = daemon->bell.data = daemon;
     uv_timer_start(&daemon->tick, on_tick, 0, TICK_MS);
     uv_prepare_start(&daemon->before_waiting, on_before_waiting);
     int error = uv_async_init(&daemon->loop, &daemon->bell, on_bell);

@@ -282,12 +282,11 @@ bool lr_outflow_compared(struct lr_peer *peer) {
     return true;
 }
 
-/* The entry that a hint names, as it is now. What changed since the hint at `position` has one of its own. */
-static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint, uint64_t position) {
+/* The entry that a hint names, as it is now. What changed since has a hint of its own. */
+static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     struct lr_node *node = peer->node;
     const struct lr_known *row = known_row(peer, hint->hash);
-    if (row->hash == hint->hash &&
-        (row->version > hint->version || (row->version == hint->version && row->hint == position + 1)))
+    if (row->hash == hint->hash && row->version > hint->version)
         return GIVEN;
     struct lr_entry entry;
     int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, node->entry_cap, &entry);
@@ -335,7 +334,8 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     for (; got > 0 && done < (unsigned)got; done++) {
         if (done + FETCH_AHEAD < (unsigned)got)
             lr_entry_prefetch_block(node->cache, hints[done + FETCH_AHEAD].hash);
-        enum given given = give_hint(peer, &hints[done], cursor->read);
+        bool echo = lr_node_source(node, stripe, cursor->read) == out->link_number;
+        enum given given = echo ? GIVEN : give_hint(peer, &hints[done]);
         *full = given != GIVEN;
         if (*full)
             break;
@@ -354,6 +354,8 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
 static bool pump_hints(struct lr_peer *peer, bool *full) {
     struct lr_outflow *out = &peer->out;
     unsigned looked = 0, idle = 0;
+    if (peer->node->gather && !peer->node->rung && !out->behind)
+        return false;
     while (!*full && looked < SLICE_HINTS && idle < peer->node->stripes) {
         unsigned done = pump_stripe(peer, out->next_hints, full);
         idle = done == 0 ? idle + 1 : 0;
@@ -361,6 +363,7 @@ static bool pump_hints(struct lr_peer *peer, bool *full) {
         if (!*full)
             out->next_hints = (out->next_hints + 1) % peer->node->stripes;
     }
+    out->behind = *full || looked >= SLICE_HINTS;
     return looked > 0;
 }
 
@@ -402,6 +405,7 @@ static bool begin_walk(struct lr_peer *peer) {
 static void finish_walk(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
     out->scanning = false;
+    out->behind = true; /* hints of this stripe were left alone */
     out->scans_done++;
     out->cursors[out->scan_stripe].read = out->scan_head;
     lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_WALK,
@@ -533,8 +537,10 @@ static bool pump(struct lr_peer *peer) {
 }
 
 bool lr_outflow_pump(struct lr_peer *peer) {
-    if (peer->link == NULL || !peer->link->timed || peer->out.sent_count == LR_SENT_ROWS)
+    if (peer->link == NULL || !peer->link->timed || peer->out.sent_count == LR_SENT_ROWS) {
+        peer->out.behind = true;
         return false;
+    }
     bool more = pump(peer);
     lr_outflow_flush(peer);
     return more;
@@ -606,12 +612,14 @@ void lr_outflow_restart(struct lr_peer *peer) {
         cursor->unacked_scan = LR_SCAN_NONE;
         cursor->read = cursor->acked;
     }
+    out->link_number = lr_node_next_link(peer->node);
     memset(out->known, 0, LR_KNOWN_ROWS * sizeof *out->known);
     out->sent_first = out->sent_count = 0;
     out->sequence = 0;
     out->in_flight = 0;
     out->batch_len = 0;
     out->scanning = false;
+    out->behind = true;
     out->joining = LR_JOIN_NONE;
     out->sync_reached = out->synced_sent = out->synced = false;
     out->settle_next_ms = 0;

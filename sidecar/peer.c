@@ -549,6 +549,7 @@ static void acknowledge(struct lr_link *link) {
         uint8_t frame[WIRE_HEADER + 16];
         uint64_t words[2] = {link->in.mark, link->in.declined};
         lr_link_send(link, frame, wire_encode_words(frame, sizeof frame, WIRE_ACK, 0, words, 2));
+        lr_node_rung(link->node);
         lr_outflow_pump(link->peer); /* what came in left hints: pass them over while we still know whence it came */
     }
 }

@@ -33,7 +33,7 @@
 #include "stream.h"
 
 #define LR_WINDOW (1u << 20)       /* unacknowledged bytes on a link */
-#define LR_BATCH (32u << 10)       /* a batch is closed beyond this */
+#define LR_BATCH (64u << 10)       /* a batch is closed beyond this */
 #define LR_SENT_ROWS 1024u         /* unacknowledged batches on a link */
 #define LR_KNOWN_ROWS 8192u        /* versions that the peer is known to have */
 #define LR_LIST_MOST (64u << 10)   /* hashes of one interval of a settlement */
@@ -137,7 +137,6 @@ struct lr_sent { /* a batch on its way: what its acknowledgement will mean */
 struct lr_known { /* the peer has this version of this hash, or it is on its way */
     uint64_t hash, version, deadline_ms;
     uint64_t content; /* two hosts that shared an origin may have drawn one version for two values */
-    uint64_t hint; /* what the peer sent left the hint before this position: there is nothing to read there; 0: none */
 };
 
 struct lr_goal { /* positions that were the heads of all stripes at one moment */
@@ -151,6 +150,7 @@ enum lr_joining { LR_JOIN_NONE, LR_JOIN_DUE, LR_JOIN_UNDER_WAY, LR_JOIN_SENT };
 enum lr_settle_state { LR_SETTLE_NONE, LR_SETTLE_COLLECT, LR_SETTLE_LIST, LR_SETTLE_SHIP, LR_SETTLE_WAIT };
 
 struct lr_outflow {
+    uint32_t link_number; /* of the node's links, from 1: what came by this one is not sent back (node.h) */
     struct lr_cursor *cursors;
     struct lr_known *known;
     struct lr_sent *sent; /* ring of LR_SENT_ROWS */
@@ -161,6 +161,7 @@ struct lr_outflow {
     size_t batch_len, batch_cap;
 
     uint32_t next_hints, next_scan; /* round robin over stripes */
+    bool behind;                    /* there were more hints than could be looked at */
     bool scanning;
     bool scan_full;
     unsigned scan_busy; /* times that the entry at the cursor was changing */

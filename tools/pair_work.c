@@ -16,9 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BACKLOG 4096u /* changes that are not acknowledged, beyond which an unpaced writer waits */
 #define BACKLOG_LOOK 256u
-#define NAP_US 100u
+#define BACKLOG_STRIPE 256u /* changes that are not acknowledged, for each stripe, beyond which an unpaced writer waits */
+#define NAP_US 500u
 #define METER_RATE 5000u /* changes a second that the meter wants to see */
 #define METER_HINTS 256u
 #define LARGE_KEYS 64u
@@ -130,13 +130,14 @@ static void write_paced(struct writer *writer) {
 }
 
 static void write_unpaced(struct writer *writer) {
+    const uint64_t backlog = (uint64_t)lr_stripe_count(writer->cache) * BACKLOG_STRIPE;
     for (uint64_t done = 0; !stopped(writer->board); done++) {
         struct lr_sidecar_state state;
         put_untimed(writer);
         if (done % BACKLOG_LOOK != 0)
             continue;
         lr_sidecar_state(writer->cache, &state);
-        while (state.unacked > BACKLOG && !stopped(writer->board)) {
+        while (state.unacked > backlog && !stopped(writer->board)) {
             usleep(NAP_US);
             lr_sidecar_state(writer->cache, &state);
         }
