@@ -77,12 +77,27 @@ static bool knows(struct lr_peer *peer, const struct lr_known *this) {
 
 /* ---- batches ---------------------------------------------------------------------------------------------------- */
 
+/* Large records have a window of their own, so that small ones need not wait until one is acknowledged. */
+static bool is_large(size_t bytes) {
+    return bytes > LR_BATCH;
+}
+
 bool lr_outflow_room(const struct lr_peer *peer, size_t bytes) {
     const struct lr_outflow *out = &peer->out;
     if (out->sent_count == LR_SENT_ROWS)
         return false;
-    uint64_t waiting = out->in_flight + out->batch_len;
+    uint64_t large = out->large_in_flight + out->batch_large, all = out->in_flight + out->batch_len;
+    uint64_t waiting = is_large(bytes) ? large : all - large;
     return waiting == 0 || waiting + bytes <= LR_WINDOW;
+}
+
+/* Bytes of the largest record that may go now. */
+static size_t large_room(const struct lr_peer *peer) {
+    const struct lr_outflow *out = &peer->out;
+    uint64_t large = out->large_in_flight + out->batch_large;
+    if (large == 0)
+        return peer->node->entry_cap;
+    return large + LR_BATCH < LR_WINDOW ? LR_WINDOW - large : LR_BATCH;
 }
 
 uint8_t *lr_outflow_reserve(struct lr_peer *peer, size_t bytes) {
@@ -118,6 +133,7 @@ static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
     struct lr_outflow *out = &peer->out;
     struct lr_cursor *cursor = &out->cursors[sent->stripe];
     out->in_flight -= sent->bytes;
+    out->large_in_flight -= sent->large;
     switch (sent->kind) {
     case LR_SENT_HINTS:
         if (sent->position > cursor->acked)
@@ -159,8 +175,10 @@ static void close_batch(struct lr_peer *peer) {
         out->sent[(out->sent_first + out->sent_count++) % LR_SENT_ROWS] =
             (struct lr_sent){.kind = LR_SENT_BYTES, .sequence = sequence};
     last_sent(out)->bytes = (uint32_t)out->batch_len;
+    last_sent(out)->large = (uint32_t)out->batch_large;
     out->in_flight += out->batch_len;
-    out->batch_len = 0;
+    out->large_in_flight += out->batch_large;
+    out->batch_len = out->batch_large = 0;
     if (out->batch_cap > LR_WINDOW) { /* one large record does not cost its memory for ever */
         free(out->batch);
         out->batch = NULL;
@@ -170,7 +188,7 @@ static void close_batch(struct lr_peer *peer) {
 
 void lr_outflow_mark(struct lr_peer *peer, struct lr_sent sent) {
     struct lr_outflow *out = &peer->out;
-    sent.bytes = 0;
+    sent.bytes = sent.large = 0;
     sent.sequence = out->sequence + (out->batch_len > 0 ? 1 : 0);
     if (out->sent_count == 0 && out->batch_len == 0) {
         acknowledge(peer, &sent);
@@ -206,8 +224,9 @@ bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence) {
 
 /* ---- one entry -------------------------------------------------------------------------------------------------- */
 
-/* NO_ROOM: in the window, in memory, or the entry is changing just now: try again later. */
-enum given { GIVEN, NO_ROOM };
+/* NO_ROOM: in the window, in memory, or the entry is changing just now: try again later. TOO_LARGE: not in the window
+ * of large ones, but smaller ones may go. */
+enum given { GIVEN, NO_ROOM, TOO_LARGE };
 
 /* Appends the entry to the batch, unless the peer has it. NO_ROOM: nothing was done. */
 static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsigned flags) {
@@ -229,10 +248,11 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
     }
     size_t bytes = value ? wire_put_bytes(entry->key_len, len) : WIRE_HEADER + 16;
     if (!lr_outflow_room(peer, bytes))
-        return NO_ROOM;
+        return is_large(bytes) && out->sent_count < LR_SENT_ROWS ? TOO_LARGE : NO_ROOM;
     uint8_t *at = lr_outflow_reserve(peer, bytes);
     if (at == NULL)
         return NO_ROOM;
+    out->batch_large += is_large(bytes) ? bytes : 0;
     if (value) {
         struct wire_put put = {.version = entry->version,
                                .ttl_left_ms = now_left(peer->node, entry->deadline_ms),
@@ -289,9 +309,12 @@ static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     if (row->hash == hint->hash && row->version > hint->version)
         return GIVEN;
     struct lr_entry entry;
-    int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, node->entry_cap, &entry);
+    const size_t cap = large_room(peer); /* what may not go is not copied either */
+    int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, cap, &entry);
     if (result == LARDER_EBUSY)
         return NO_ROOM;
+    if (result == LARDER_ETOO_SMALL)
+        return TOO_LARGE;
     return result == 0 ? give(peer, &entry, 0) : GIVEN; /* gone */
 }
 
@@ -336,8 +359,9 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
             lr_entry_prefetch_block(node->cache, hints[done + FETCH_AHEAD].hash);
         bool echo = lr_node_source(node, stripe, cursor->read) == out->link_number;
         enum given given = echo ? GIVEN : give_hint(peer, &hints[done]);
-        *full = given != GIVEN;
-        if (*full)
+        *full = given == NO_ROOM;
+        out->held_back |= given == TOO_LARGE;
+        if (given != GIVEN)
             break;
         cursor->read++;
         if (out->batch_len >= LR_BATCH)
@@ -356,6 +380,7 @@ static bool pump_hints(struct lr_peer *peer, bool *full) {
     unsigned looked = 0, idle = 0;
     if (peer->node->gather && !peer->node->rung && !out->behind)
         return false;
+    out->held_back = false;
     while (!*full && looked < SLICE_HINTS && idle < peer->node->stripes) {
         unsigned done = pump_stripe(peer, out->next_hints, full);
         idle = done == 0 ? idle + 1 : 0;
@@ -363,7 +388,7 @@ static bool pump_hints(struct lr_peer *peer, bool *full) {
         if (!*full)
             out->next_hints = (out->next_hints + 1) % peer->node->stripes;
     }
-    out->behind = *full || looked >= SLICE_HINTS;
+    out->behind = *full || out->held_back || looked >= SLICE_HINTS;
     return looked > 0;
 }
 
@@ -616,8 +641,8 @@ void lr_outflow_restart(struct lr_peer *peer) {
     memset(out->known, 0, LR_KNOWN_ROWS * sizeof *out->known);
     out->sent_first = out->sent_count = 0;
     out->sequence = 0;
-    out->in_flight = 0;
-    out->batch_len = 0;
+    out->in_flight = out->large_in_flight = 0;
+    out->batch_len = out->batch_large = 0;
     out->scanning = false;
     out->behind = true;
     out->joining = LR_JOIN_NONE;

@@ -23,8 +23,9 @@
  * same incarnation resumes, another one starts from zero.
  *  4. Each direction stands alone: outflow.c sends what is new here and hears ACK, inflow.c applies what comes and
  *     answers ACK. Frames of one direction are applied in the order in which they were sent.
- *  5. Nothing is kept for a slow peer but positions: at most LR_WINDOW bytes (or one record, if that is larger) are on
- *     their way, the rest stays in the segment.
+ *  5. Nothing is kept for a slow peer but positions: at most LR_WINDOW bytes are on their way, and as many of large
+ *     records (or one, if that is larger); the rest stays in the segment. Large ones hold up their stripe, not the
+ * others.
  */
 #ifndef LR_PEER_H
 #define LR_PEER_H
@@ -126,8 +127,8 @@ enum lr_sent_kind { LR_SENT_BYTES, LR_SENT_HINTS, LR_SENT_WALK, LR_SENT_JOINED, 
 
 struct lr_sent { /* a batch on its way: what its acknowledgement will mean */
     uint64_t sequence;
-    uint64_t position; /* HINTS, WALK: of the stripe */
-    uint32_t bytes;
+    uint64_t position;     /* HINTS, WALK: of the stripe */
+    uint32_t bytes, large; /* of all, and of large records */
     uint32_t stripe;
     uint32_t epoch; /* WALK of everything */
     uint8_t kind;
@@ -155,13 +156,15 @@ struct lr_outflow {
     struct lr_known *known;
     struct lr_sent *sent; /* ring of LR_SENT_ROWS */
     uint32_t sent_first, sent_count;
-    uint64_t sequence;  /* of the last mark */
-    uint64_t in_flight; /* bytes of marked, unacknowledged batches */
-    uint8_t *batch;     /* frames that wait for their mark */
+    uint64_t sequence;                     /* of the last mark */
+    uint64_t in_flight;                    /* bytes of marked, unacknowledged batches */
+    uint64_t large_in_flight, batch_large; /* of these, and of the open batch: in large records */
+    uint8_t *batch;                        /* frames that wait for their mark */
     size_t batch_len, batch_cap;
 
     uint32_t next_hints, next_scan; /* round robin over stripes */
     bool behind;                    /* there were more hints than could be looked at */
+    bool held_back;                 /* some of them, since large records are on their way */
     bool scanning;
     bool scan_full;
     unsigned scan_busy; /* times that the entry at the cursor was changing */
