@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define LINK_MS 15000u
+#define NEAR_MS 5000u
 #define DRAIN_MS 20000u
 #define CATCH_UP_MS 60000u
 #define POLL_US 2000u
@@ -173,7 +174,7 @@ static int run_load(struct bench *bench, const struct work_load *load, bool mete
         error = work_start_meter(&bench->work, &bench->pair, load, bench->why);
     if (error != 0)
         return error;
-    work_count(&bench->work, 1, SETTLE_NS, &caught_signal);
+    work_count(&bench->work, 1, bench->options->ns < SETTLE_NS ? bench->options->ns : SETTLE_NS, &caught_signal);
     struct reading from = read_now(bench);
     work_count(&bench->work, 0, bench->options->ns, &caught_signal);
     struct reading to = read_now(bench);
@@ -433,7 +434,7 @@ static void take_pairs(struct bench *bench, enum replication_scenario scenario, 
         char label[32];
         snprintf(label, sizeof label, "pair %u of %u", i + 1, bench->options->pairs);
         tell(bench, replication_scenario_names[scenario], "plain", label);
-        wait_for(bench, is_near, LINK_MS);
+        wait_for(bench, is_near, NEAR_MS);
         memset(board->cells, 0, sizeof board->cells);
         for (unsigned turn = 0; turn < 2; turn++)
             if ((turn + i) % 2 == 0) {
@@ -441,7 +442,7 @@ static void take_pairs(struct bench *bench, enum replication_scenario scenario, 
             } else {
                 count_bad(bench, scenario, flood, &other);
                 note_memory(bench, out);
-                wait_for(bench, is_near, LINK_MS);
+                wait_for(bench, is_near, NEAR_MS);
             }
         usleep(1000); /* a put that has begun to be counted ends */
         note_memory(bench, out);

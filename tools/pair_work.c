@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 #define BACKLOG_LOOK 256u
-#define BACKLOG_STRIPE 256u /* changes that are not acknowledged, for each stripe, beyond which an unpaced writer waits */
+#define BACKLOG_STRIPE                                                                                                 \
+    256u /* changes that are not acknowledged, for each stripe, beyond which an unpaced writer waits */
 #define NAP_US 500u
 #define METER_RATE 5000u /* changes a second that the meter wants to see */
 #define METER_HINTS 256u
