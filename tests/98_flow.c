@@ -37,11 +37,19 @@ static void what_came_and_was_changed_is_sent_back(void) {
     CU_ASSERT(sim_settle(sim, 5000));
     for (unsigned round = 0; round < 20; round++) {
         CU_ASSERT_EQUAL(sim_put(&sim->hosts[round % 2], 1, round % 2 != 0 ? "odd" : "even", 0), 0);
-        sim_run(sim, SIM_STEP_MS * (1 + round % 3));
+        CU_ASSERT(sim_settle(sim, 5000));
     }
-    CU_ASSERT(sim_settle(sim, 5000));
     CU_ASSERT(sim_get(&sim->hosts[0], 1, text) != 0 && strcmp(text, "odd") == 0);
     CU_ASSERT(sim_digests_equal(sim));
+    /* A touch keeps the version. */
+    struct lr_item item;
+    CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 2, "touched", 60000), 0);
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_acting = &sim->hosts[1];
+    CU_ASSERT_EQUAL(lr_touch(sim->hosts[1].cache, "key 2", 5, 3600000), 0);
+    CU_ASSERT(sim_settle(sim, 5000));
+    CU_ASSERT_EQUAL(lr_get(sim->hosts[0].cache, "key 2", 5, text, sizeof text, &item, 0), 0);
+    CU_ASSERT(item.deadline_ms > lr_now_ms(sim->hosts[0].cache) + 3000000);
     sim_destroy(sim);
 }
 
