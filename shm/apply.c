@@ -39,13 +39,21 @@ static int decline(struct lr_view *view, const struct lr_key *key, uint64_t vers
     return LR_DECLINED;
 }
 
+static void emit(struct lr_view *view, uint64_t hash, uint64_t version, struct lr_left *left) {
+    const uint64_t before = lr_load(&view->stripe->ring_head);
+    lr_feed_emit(view, hash, version);
+    if (left != NULL)
+        *left = (struct lr_left){
+            .hint = lr_load(&view->stripe->ring_head) != before, .stripe = view->number, .position = before};
+}
+
 /* The same version is here already. */
 static int apply_equal(struct lr_view *view, const struct lr_key *key, const struct lr_found *found,
-                       uint64_t deadline_ms) {
+                       uint64_t deadline_ms, struct lr_left *left) {
     if (!(found->head.parts & SM_PART_EXPIRY) || lr_head_deadline(view->data, &found->head) >= deadline_ms)
         return LR_STALE;
     lr_entry_extend(view, found, deadline_ms);
-    lr_feed_emit(view, key->hash, found->head.version);
+    emit(view, key->hash, found->head.version, left);
     return LR_APPLIED;
 }
 
@@ -73,7 +81,7 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
         if (found.head.tombstone)
             return LR_STALE;
         if (!wins_tie(view, &found.head, change))
-            return apply_equal(view, key, &found, change->deadline_ms);
+            return apply_equal(view, key, &found, change->deadline_ms, change->left);
     }
     if (is_absent(view, &found) && change->version <= floor)
         return LR_DECLINED;
@@ -86,7 +94,7 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
         return LR_STALE;
     if (error != 0)
         return decline(view, key, change->version);
-    lr_feed_emit(view, key->hash, change->version);
+    emit(view, key->hash, change->version, change->left);
     return LR_APPLIED;
 }
 

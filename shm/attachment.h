@@ -87,7 +87,9 @@ struct lr_cache {
     uint64_t live_dev, live_ino;
     uint64_t segment_dev, segment_ino;
 
-    uint64_t bell_seen;         /* sum of all ring heads when lr_bell_wait last returned */
+    uint64_t bell_seen;         /* sum of all ring heads, less those of our own, when lr_bell_wait last returned */
+    bool bell_mute;             /* our own changes wake nobody: lr_bell_mute */
+    _Atomic uint64_t own_hints; /* then: how many we have written */
     _Atomic uint64_t driven_ms; /* 0: host clock */
     char path[4096];            /* of the segment; "unix:" and the socket's when kept; "" for an image */
     char who[32];

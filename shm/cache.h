@@ -274,6 +274,9 @@ struct lr_scan lr_scan_stripe(uint32_t stripe);
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry);
 /* The entry with this cluster hash: item or tombstone; an expired item as with `traces` above. */
 int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry);
+/* Fetch, for a call soon, the index lines of a hash; then the beginning of the entry that they lead to. */
+void lr_entry_prefetch(const struct lr_cache *cache, uint64_t hash);
+void lr_entry_prefetch_block(const struct lr_cache *cache, uint64_t hash);
 /* Bytes of the largest key and value together. */
 size_t lr_entry_bytes(const struct lr_cache *cache);
 
@@ -308,6 +311,12 @@ enum lr_apply_result {
 };
 #define LR_NO_EVICT 1u /* apply: only into free room (bootstrap, anti-entropy) */
 
+struct lr_left {
+    bool hint; /* it left one */
+    uint32_t stripe;
+    uint64_t position;
+};
+
 struct lr_change {
     const void *key;
     const void *value;
@@ -316,6 +325,7 @@ struct lr_change {
     uint64_t version;
     uint64_t deadline_ms; /* host clock of this host; UINT64_MAX never */
     uint32_t flags;
+    struct lr_left *left; /* NULL, or out: the hint that it left */
 };
 /* Idempotent and commutative; of one version the later deadline stays. Result: enum lr_apply_result, or EBUSY (nothing
  * done: try again), ERETIRED, EINVALID. */
@@ -353,6 +363,9 @@ int lr_feed_read(struct lr_cache *cache, uint32_t stripe, uint64_t *position, st
 bool lr_feed_take_rescan(struct lr_cache *cache, uint32_t stripe);
 /* Sleeps until some stripe has a new hint, at most timeout_ms. Spurious returns are normal. One caller at a time. */
 void lr_bell_wait(struct lr_cache *cache, unsigned timeout_ms);
+/* From now on changes by this handle do not wake lr_bell_wait. Whoever makes them looks at the feed afterwards: while
+ * one is under way, another's may be overlooked as well. Before the first change by another thread. */
+void lr_bell_mute(struct lr_cache *cache);
 /*
  * Arrival epochs: a new epoch begins in the stripe; returns the old one and the feed position at which it ended: every
  * entry of the old epoch or before has its hint below *head. When all peers have acknowledged up to *head,

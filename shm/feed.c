@@ -26,9 +26,11 @@ void lr_feed_emit(struct lr_view *view, uint64_t hash, uint64_t version) {
     struct sm_hint *hint = &stripe->ring[head & (cache->geometry.ring_len - 1u)];
     lr_store(&hint->hash, hash);
     lr_store(&hint->version, version);
+    if (cache->bell_mute)
+        atomic_fetch_add_explicit(&cache->own_hints, 1, memory_order_relaxed);
     /* ORDER(feed) publish: the hint's words, and the item's publication before it. */
     atomic_store_explicit(&stripe->ring_head, head + 1, memory_order_release);
-    view->ring_bell = true;
+    view->ring_bell = !cache->bell_mute;
 }
 
 void lr_bell_ring(struct lr_cache *cache) {
@@ -41,11 +43,16 @@ void lr_bell_ring(struct lr_cache *cache) {
     syscall(SYS_futex, (uint32_t *)(void *)&cache->header->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
+/* Of what others wrote. A hint of our own that is just being written may hide one of theirs: see lr_bell_mute. */
 static uint64_t sum_heads(const struct lr_cache *cache) {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < cache->geometry.stripe_count; i++)
         sum += lr_feed_head(cache, i);
-    return sum;
+    return sum - atomic_load_explicit(&cache->own_hints, memory_order_relaxed);
+}
+
+void lr_bell_mute(struct lr_cache *cache) {
+    cache->bell_mute = true;
 }
 
 void lr_bell_wait(struct lr_cache *cache, unsigned timeout_ms) {

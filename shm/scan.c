@@ -166,3 +166,38 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
     }
     return LARDER_EBUSY;
 }
+
+/* ---- ahead of time ---------------------------------------------------------------------------------------------- */
+
+struct two {
+    sm_u64 *bucket[2];
+};
+
+/* While the index grows one of the two may be the wrong one. */
+static struct two buckets_of(const struct lr_view *view, uint64_t place) {
+    const uint32_t first = lr_placing(place);
+    const uint32_t buckets = lr_buckets(view);
+    return (struct two){{lr_bucket_at(view, lr_bucket_of(first, buckets)),
+                         lr_bucket_at(view, lr_bucket_of(lr_second(first), buckets))}};
+}
+
+void lr_entry_prefetch(const struct lr_cache *cache, uint64_t hash) {
+    const uint64_t place = lr_place(cache, hash);
+    const struct lr_view view = lr_view_of((struct lr_cache *)(uintptr_t)cache, lr_place_stripe(cache, place));
+    const struct two both = buckets_of(&view, place);
+    __builtin_prefetch((const void *)both.bucket[0]);
+    __builtin_prefetch((const void *)both.bucket[1]);
+}
+
+void lr_entry_prefetch_block(const struct lr_cache *cache, uint64_t hash) {
+    const uint64_t place = lr_place(cache, hash), tag = lr_place_tag(place);
+    const struct lr_view view = lr_view_of((struct lr_cache *)(uintptr_t)cache, lr_place_stripe(cache, place));
+    const struct two both = buckets_of(&view, place);
+    for (unsigned i = 0; i < 2 * SM_BUCKET_SLOTS; i++) {
+        const uint64_t word = lr_load(&both.bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS]);
+        if ((word & SM_SLOT_TAG_MASK) == tag && !lr_slot_is_empty(word)) {
+            __builtin_prefetch(view.data + lr_slot_off(word));
+            __builtin_prefetch(view.data + lr_slot_off(word) + 64);
+        }
+    }
+}

@@ -21,12 +21,12 @@
 #define BUSY_TELL_MS 3000u
 
 bool lr_inflow_believes(struct lr_link *link, uint64_t version, const char *what) {
-    uint64_t limit = lr_node_wall(link->node) + link->node->clock_limit_ms;
+    uint64_t limit = link->in.wall_ms + link->node->clock_limit_ms;
     if (version == 0 || lr_version_unix_ms(version) <= limit)
         return true;
     char text[WIRE_MAX_TEXT + 1];
     snprintf(text, sizeof text, "%s is %llu ms ahead of %.24s's wall clock, limit %llu ms", what,
-             (unsigned long long)(lr_version_unix_ms(version) - lr_node_wall(link->node)), link->node->name,
+             (unsigned long long)(lr_version_unix_ms(version) - link->in.wall_ms), link->node->name,
              (unsigned long long)link->node->clock_limit_ms);
     lr_log(LR_ERROR, "link refused: %s local=%s remote=%s", text, link->node->listen, link->remote);
     lr_link_close(link, WIRE_BYE_CLOCK, text);
@@ -69,11 +69,15 @@ static int apply_put(struct lr_link *link, const struct wire_frame *frame) {
                            .version = put->version,
                            .deadline_ms = change.deadline_ms,
                            .content = lr_outflow_content(change.value, change.value_len, put->user_flags)};
+    struct lr_left left = {0};
+    change.left = &left;
     if (put->ttl_left_ms != WIRE_NEVER && is_old_news(node, &row))
         return LR_STALE;
     int result = lr_apply_put(node->cache, &change, (frame->flags & WIRE_FREE_ROOM) != 0 ? LR_NO_EVICT : 0);
     if (result >= 0)
         lr_outflow_know(link->peer, &row);
+    if (left.hint)
+        lr_node_came_from(node, left.stripe, left.position, link->peer->out.link_number);
     return result;
 }
 
@@ -120,7 +124,7 @@ static void count(struct lr_link *link, const struct wire_frame *frame, int resu
     if (frame->type == WIRE_FLUSH || (frame->flags & WIRE_SCAN) != 0 || result != LR_APPLIED)
         return;
     uint64_t drawn = lr_version_unix_ms(frame->type == WIRE_PUT ? frame->as.put.version : frame->as.entry.version);
-    uint64_t now = lr_node_wall(link->node);
+    const uint64_t now = link->in.wall_ms;
     lr_lag_add(&link->node->lag, now > drawn ? (now - drawn) * 1000 : 0);
 }
 
@@ -130,7 +134,7 @@ enum lr_taken lr_inflow_take(struct lr_link *link, const struct wire_frame *fram
                                                    : frame->as.entry.version;
     if (!lr_inflow_believes(link, version, "a version"))
         return LR_TAKE_REFUSED;
-    uint64_t now = lr_node_now(link->node);
+    const uint64_t now = link->in.now_ms;
     if (link->in.busy_since_ms != 0 && now < link->in.retry_ms)
         return LR_TAKE_LATER;
     int result = apply(link, frame);

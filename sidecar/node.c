@@ -16,6 +16,7 @@
 #define SWEEP_BUCKETS 512u
 #define SWEEP_AGAIN 8u /* a stripe where something was found is swept on at once, so often */
 #define AGE_EVERY_MS 30000u
+#define SOURCES 1024u /* hints of a stripe of which it is known whence they came: a ring's worth */
 
 /* An epoch that the last larderd closed, and that was not acknowledged, is ours to finish. A stripe that never had one
  * gets its first here, so that what comes from now on counts as not yet shipped. */
@@ -43,12 +44,15 @@ struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *wo
     node->tombstone_ms = options->tombstone_ms;
     node->pack_least = options->pack_least;
     node->relay = options->relay;
+    node->gather = options->gather;
     node->stripes = lr_stripe_count(cache);
     node->entry_cap = lr_entry_bytes(cache);
     node->entry = malloc(node->entry_cap);
     node->pack = lr_pack_create(node->entry_cap);
     node->epochs = calloc(node->stripes, sizeof *node->epochs);
-    if (node->entry == NULL || node->pack == NULL || node->epochs == NULL) {
+    node->source_len = SOURCES;
+    node->sources = calloc((size_t)node->stripes * node->source_len, sizeof *node->sources);
+    if (node->entry == NULL || node->pack == NULL || node->epochs == NULL || node->sources == NULL) {
         lr_node_destroy(node);
         return NULL;
     }
@@ -81,6 +85,7 @@ void lr_node_destroy(struct lr_node *node) {
     free(node->entry);
     lr_pack_free(node->pack);
     free(node->epochs);
+    free(node->sources);
     free(node->drain_heads);
     free(node);
 }
@@ -220,8 +225,13 @@ static bool due(uint64_t now, uint64_t *last, uint64_t every) {
     return true;
 }
 
+void lr_node_rung(struct lr_node *node) {
+    node->rung = true;
+}
+
 void lr_node_tick(struct lr_node *node) {
     uint64_t now = lr_node_now(node);
+    node->rung = true;
     for (struct lr_link *link = node->links; link != NULL; link = link->next)
         lr_link_tick(link);
     for (unsigned i = 0; i < node->peer_count; i++) {
@@ -258,8 +268,14 @@ bool lr_node_work(struct lr_node *node) {
     }
     for (unsigned i = 0; i < node->peer_count; i++)
         more |= lr_outflow_pump(node->peers[i]);
+    node->rung = false;
     sweep_links(node);
     return more;
+}
+
+uint32_t lr_node_next_link(struct lr_node *node) {
+    node->link_number = node->link_number % 0xffffffu + 1;
+    return node->link_number;
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */

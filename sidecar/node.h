@@ -11,6 +11,10 @@
  *  - arrival epochs: a stripe's epoch is closed (lr_epoch_begin), and when every peer has acknowledged up to the feed
  *    position at which it ended, the segment is told (lr_epoch_acked). The next one is not closed before that: the 14
  *    bits of a block's stamp tell old from new only while the two are close.
+ *
+ * What a peer sends leaves a hint here, which must not lead to its being sent back. So of the newest hints of each
+ * stripe the node remembers whence they came: {position: 40 bits, number of the link: 24}. An entry that has been
+ * overwritten costs a frame at most.
  */
 #ifndef LR_NODE_H
 #define LR_NODE_H
@@ -29,6 +33,7 @@ struct lr_node_options {
     uint64_t clock_limit_ms; /* largest difference of wall clocks */
     uint64_t tombstone_ms;   /* least life of a tombstone */
     uint64_t pack_least;     /* values of so many bytes are compressed; 0: none */
+    bool gather;             /* the outside says when to look for changes (lr_node_rung), not every lr_node_work does */
     bool relay;              /* some peers are no peers of each other: pass on what one of them has forgotten */
 };
 
@@ -49,12 +54,15 @@ struct lr_node {
     uint64_t clock_limit_ms, tombstone_ms, pack_least;
     uint32_t stripes;
     struct lr_stripe_epoch *epochs;
+    uint64_t *sources; /* source_len for each stripe */
+    uint32_t source_len, link_number;
     struct lr_peer *peers[LR_MAX_PEERS];
     unsigned peer_count;
     struct lr_link *links;
     uint8_t *entry; /* where scans and reads put one entry */
     size_t entry_cap;
-    bool relay;
+    bool relay, gather;
+    bool rung; /* there may be new hints */
     struct lr_pack *pack;
     struct lr_lag lag;
     uint64_t refused; /* incoming connections turned away */
@@ -87,6 +95,11 @@ int lr_node_add_peer(struct lr_node *node, const char *address);
 void lr_node_remove_peer(struct lr_node *node, const char *address);
 void lr_node_tick(struct lr_node *node);
 bool lr_node_work(struct lr_node *node);
+/*
+ * There may be new changes. A node that gathers looks for them only then, after it has applied some itself, and at
+ * every tick: acknowledgements alone would have it send changes one by one, as soon as the one before has arrived.
+ */
+void lr_node_rung(struct lr_node *node);
 /* Peers in state LIVE. */
 unsigned lr_node_live(const struct lr_node *node);
 /* From now on only what is already in the segment is sent. */
@@ -96,6 +109,24 @@ uint64_t lr_node_left(const struct lr_node *node, bool linked_only);
 
 /* For its siblings: feed position up to which `stripe` is to be sent now. */
 uint64_t lr_node_head(const struct lr_node *node, uint32_t stripe);
+/* Numbers of links repeat after 2^24. */
+uint32_t lr_node_next_link(struct lr_node *node);
+
+static inline uint64_t *lr_node_source_row(const struct lr_node *node, uint32_t stripe, uint64_t position) {
+    return &node->sources[(uint64_t)stripe * node->source_len + (position & (node->source_len - 1u))];
+}
+
+/* The hint at `position` stands for what came by that link. */
+static inline void lr_node_came_from(struct lr_node *node, uint32_t stripe, uint64_t position, uint32_t link_number) {
+    *lr_node_source_row(node, stripe, position) = position << 24 | link_number;
+}
+
+/* The number of the link; 0: it did not come by one, or that is forgotten. */
+static inline uint32_t lr_node_source(const struct lr_node *node, uint32_t stripe, uint64_t position) {
+    const uint64_t row = *lr_node_source_row(node, stripe, position);
+    return row >> 24 == (position & UINT64_C(0xffffffffff)) ? (uint32_t)(row & 0xffffffu) : 0;
+}
+
 /* A peer's position in `stripe` has risen. */
 void lr_node_acked(struct lr_node *node, uint32_t stripe);
 

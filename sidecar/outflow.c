@@ -11,8 +11,8 @@
  * is said by tombstones and voids. One that has expired is read as a tombstone, whether or not it was swept: once its
  * hint is acknowledged the sweep leaves none.
  *
- * Entries gather in a batch, all of one stripe; MARK with the next link sequence number closes it. ACK of a mark moves
- * `acked` of that stripe.
+ * Entries gather in a batch; MARK with the next link sequence number closes it, and `sent` has a row for each stripe
+ * that has entries in it. ACK of a mark moves `acked` of those stripes.
  *
  * When the ring has been overwritten before we read it (ELOST), or hints may be missing, or nothing is known about the
  * peer, the stripe is *walked*: position `head` is noted, then every entry is sent that arrived after what the peer has
@@ -35,6 +35,7 @@
 #include <string.h>
 
 #define HINTS_AT_ONCE 64u
+#define FETCH_AHEAD 3u /* hints */
 #define SLICE_HINTS 2048u
 #define SLICE_WALK 512u
 #define BUSY_TRIES 16u
@@ -76,12 +77,27 @@ static bool knows(struct lr_peer *peer, const struct lr_known *this) {
 
 /* ---- batches ---------------------------------------------------------------------------------------------------- */
 
+/* Large records have a window of their own, so that small ones need not wait until one is acknowledged. */
+static bool is_large(size_t bytes) {
+    return bytes > LR_BATCH;
+}
+
 bool lr_outflow_room(const struct lr_peer *peer, size_t bytes) {
     const struct lr_outflow *out = &peer->out;
     if (out->sent_count == LR_SENT_ROWS)
         return false;
-    uint64_t waiting = out->in_flight + out->batch_len;
+    uint64_t large = out->large_in_flight + out->batch_large, all = out->in_flight + out->batch_len;
+    uint64_t waiting = is_large(bytes) ? large : all - large;
     return waiting == 0 || waiting + bytes <= LR_WINDOW;
+}
+
+/* Bytes of the largest record that may go now. */
+static size_t large_room(const struct lr_peer *peer) {
+    const struct lr_outflow *out = &peer->out;
+    uint64_t large = out->large_in_flight + out->batch_large;
+    if (large == 0)
+        return peer->node->entry_cap;
+    return large + LR_BATCH < LR_WINDOW ? LR_WINDOW - large : LR_BATCH;
 }
 
 uint8_t *lr_outflow_reserve(struct lr_peer *peer, size_t bytes) {
@@ -117,6 +133,7 @@ static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
     struct lr_outflow *out = &peer->out;
     struct lr_cursor *cursor = &out->cursors[sent->stripe];
     out->in_flight -= sent->bytes;
+    out->large_in_flight -= sent->large;
     switch (sent->kind) {
     case LR_SENT_HINTS:
         if (sent->position > cursor->acked)
@@ -144,35 +161,52 @@ static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
     lr_node_acked(peer->node, sent->stripe);
 }
 
+static struct lr_sent *last_sent(struct lr_outflow *out) {
+    return &out->sent[(out->sent_first + out->sent_count - 1) % LR_SENT_ROWS];
+}
+
+static void close_batch(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    uint64_t sequence = ++out->sequence;
+    uint8_t *at = lr_outflow_reserve(peer, 0); /* never fails: every reservation left room for it */
+    out->batch_len += wire_encode_words(at, WIRE_HEADER + 8, WIRE_MARK, 0, &sequence, 1);
+    lr_link_send(peer->link, out->batch, out->batch_len);
+    if (out->sent_count == 0 || last_sent(out)->sequence != sequence) /* lr_outflow_room has left a row for it */
+        out->sent[(out->sent_first + out->sent_count++) % LR_SENT_ROWS] =
+            (struct lr_sent){.kind = LR_SENT_BYTES, .sequence = sequence};
+    last_sent(out)->bytes = (uint32_t)out->batch_len;
+    last_sent(out)->large = (uint32_t)out->batch_large;
+    out->in_flight += out->batch_len;
+    out->large_in_flight += out->batch_large;
+    out->batch_len = out->batch_large = 0;
+    if (out->batch_cap > LR_WINDOW) { /* one large record does not cost its memory for ever */
+        free(out->batch);
+        out->batch = NULL;
+        out->batch_cap = 0;
+    }
+}
+
 void lr_outflow_mark(struct lr_peer *peer, struct lr_sent sent) {
     struct lr_outflow *out = &peer->out;
-    if (out->batch_len > 0) {
-        uint64_t sequence = ++out->sequence;
-        uint8_t *at = lr_outflow_reserve(peer, 0); /* never fails: every reservation left room for it */
-        out->batch_len += wire_encode_words(at, WIRE_HEADER + 8, WIRE_MARK, 0, &sequence, 1);
-        lr_link_send(peer->link, out->batch, out->batch_len);
-        sent.bytes = (uint32_t)out->batch_len;
-        out->in_flight += sent.bytes;
-        out->batch_len = 0;
-        if (out->batch_cap > LR_WINDOW) { /* one large record does not cost its memory for ever */
-            free(out->batch);
-            out->batch = NULL;
-            out->batch_cap = 0;
-        }
-    } else if (out->sent_count == 0) {
-        sent.bytes = 0;
+    sent.bytes = sent.large = 0;
+    sent.sequence = out->sequence + (out->batch_len > 0 ? 1 : 0);
+    if (out->sent_count == 0 && out->batch_len == 0) {
         acknowledge(peer, &sent);
         return;
-    } else {
-        sent.bytes = 0;
-        struct lr_sent *last = &out->sent[(out->sent_first + out->sent_count - 1) % LR_SENT_ROWS];
-        if (last->kind == LR_SENT_HINTS && sent.kind == LR_SENT_HINTS && last->stripe == sent.stripe) {
-            last->position = sent.position;
-            return;
-        }
     }
-    sent.sequence = out->sequence;
-    out->sent[(out->sent_first + out->sent_count++) % LR_SENT_ROWS] = sent;
+    struct lr_sent *last = out->sent_count > 0 ? last_sent(out) : NULL;
+    if (last != NULL && last->kind == LR_SENT_HINTS && sent.kind == LR_SENT_HINTS && last->stripe == sent.stripe &&
+        (out->batch_len == 0 || last->sequence == sent.sequence))
+        last->position = sent.position;
+    else
+        out->sent[(out->sent_first + out->sent_count++) % LR_SENT_ROWS] = sent;
+    if (out->batch_len >= LR_BATCH || out->sent_count == LR_SENT_ROWS)
+        lr_outflow_flush(peer);
+}
+
+void lr_outflow_flush(struct lr_peer *peer) {
+    if (peer->out.batch_len > 0 && peer->link != NULL)
+        close_batch(peer);
 }
 
 bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence) {
@@ -190,8 +224,9 @@ bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence) {
 
 /* ---- one entry -------------------------------------------------------------------------------------------------- */
 
-/* NO_ROOM: in the window, in memory, or the entry is changing just now: try again later. */
-enum given { GIVEN, NO_ROOM };
+/* NO_ROOM: in the window, in memory, or the entry is changing just now: try again later. TOO_LARGE: not in the window
+ * of large ones, but smaller ones may go. */
+enum given { GIVEN, NO_ROOM, TOO_LARGE };
 
 /* Appends the entry to the batch, unless the peer has it. NO_ROOM: nothing was done. */
 static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsigned flags) {
@@ -213,10 +248,11 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
     }
     size_t bytes = value ? wire_put_bytes(entry->key_len, len) : WIRE_HEADER + 16;
     if (!lr_outflow_room(peer, bytes))
-        return NO_ROOM;
+        return is_large(bytes) && out->sent_count < LR_SENT_ROWS ? TOO_LARGE : NO_ROOM;
     uint8_t *at = lr_outflow_reserve(peer, bytes);
     if (at == NULL)
         return NO_ROOM;
+    out->batch_large += is_large(bytes) ? bytes : 0;
     if (value) {
         struct wire_put put = {.version = entry->version,
                                .ttl_left_ms = now_left(peer->node, entry->deadline_ms),
@@ -266,16 +302,19 @@ bool lr_outflow_compared(struct lr_peer *peer) {
     return true;
 }
 
-/* The entry that a hint names, as it is now. */
+/* The entry that a hint names, as it is now. What changed since has a hint of its own. */
 static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     struct lr_node *node = peer->node;
     const struct lr_known *row = known_row(peer, hint->hash);
     if (row->hash == hint->hash && row->version > hint->version)
         return GIVEN;
     struct lr_entry entry;
-    int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, node->entry_cap, &entry);
+    const size_t cap = large_room(peer); /* what may not go is not copied either */
+    int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, cap, &entry);
     if (result == LARDER_EBUSY)
         return NO_ROOM;
+    if (result == LARDER_ETOO_SMALL)
+        return TOO_LARGE;
     return result == 0 ? give(peer, &entry, 0) : GIVEN; /* gone */
 }
 
@@ -285,6 +324,14 @@ void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe) {
     struct lr_cursor *cursor = &peer->out.cursors[stripe];
     if (cursor->scan == LR_SCAN_NONE)
         cursor->scan = LR_SCAN_NEWER;
+}
+
+/* Most of reading an entry is waiting for memory: the waits overlap. */
+static void fetch_entries(struct lr_peer *peer, const struct lr_hint *hints, int count) {
+    for (int i = 0; i < count; i++) {
+        __builtin_prefetch(known_row(peer, hints[i].hash));
+        lr_entry_prefetch(peer->node->cache, hints[i].hash);
+    }
 }
 
 /* Sends from one stripe's ring. Returns how many hints were looked at; *full: the window is. */
@@ -306,10 +353,15 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     }
     uint64_t before = cursor->read;
     unsigned done = 0;
+    fetch_entries(peer, hints, got);
     for (; got > 0 && done < (unsigned)got; done++) {
-        enum given given = give_hint(peer, &hints[done]);
-        *full = given != GIVEN;
-        if (*full)
+        if (done + FETCH_AHEAD < (unsigned)got)
+            lr_entry_prefetch_block(node->cache, hints[done + FETCH_AHEAD].hash);
+        bool echo = lr_node_source(node, stripe, cursor->read) == out->link_number;
+        enum given given = echo ? GIVEN : give_hint(peer, &hints[done]);
+        *full = given == NO_ROOM;
+        out->held_back |= given == TOO_LARGE;
+        if (given != GIVEN)
             break;
         cursor->read++;
         if (out->batch_len >= LR_BATCH)
@@ -326,6 +378,9 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
 static bool pump_hints(struct lr_peer *peer, bool *full) {
     struct lr_outflow *out = &peer->out;
     unsigned looked = 0, idle = 0;
+    if (peer->node->gather && !peer->node->rung && !out->behind)
+        return false;
+    out->held_back = false;
     while (!*full && looked < SLICE_HINTS && idle < peer->node->stripes) {
         unsigned done = pump_stripe(peer, out->next_hints, full);
         idle = done == 0 ? idle + 1 : 0;
@@ -333,6 +388,7 @@ static bool pump_hints(struct lr_peer *peer, bool *full) {
         if (!*full)
             out->next_hints = (out->next_hints + 1) % peer->node->stripes;
     }
+    out->behind = *full || out->held_back || looked >= SLICE_HINTS;
     return looked > 0;
 }
 
@@ -374,6 +430,7 @@ static bool begin_walk(struct lr_peer *peer) {
 static void finish_walk(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
     out->scanning = false;
+    out->behind = true; /* hints of this stripe were left alone */
     out->scans_done++;
     out->cursors[out->scan_stripe].read = out->scan_head;
     lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_WALK,
@@ -475,10 +532,8 @@ static void send_synced(struct lr_peer *peer) {
     peer->out.synced_sent = true;
 }
 
-bool lr_outflow_pump(struct lr_peer *peer) {
+static bool pump(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
-    if (peer->link == NULL || !peer->link->timed || out->sent_count == LR_SENT_ROWS)
-        return false;
     send_flush(peer);
     if (out->joining == LR_JOIN_DUE && lr_compare_tell(peer, true))
         out->joining = LR_JOIN_UNDER_WAY;
@@ -503,6 +558,16 @@ bool lr_outflow_pump(struct lr_peer *peer) {
         send_synced(peer);
         return true;
     }
+    return more;
+}
+
+bool lr_outflow_pump(struct lr_peer *peer) {
+    if (peer->link == NULL || !peer->link->timed || peer->out.sent_count == LR_SENT_ROWS) {
+        peer->out.behind = true;
+        return false;
+    }
+    bool more = pump(peer);
+    lr_outflow_flush(peer);
     return more;
 }
 
@@ -572,12 +637,14 @@ void lr_outflow_restart(struct lr_peer *peer) {
         cursor->unacked_scan = LR_SCAN_NONE;
         cursor->read = cursor->acked;
     }
+    out->link_number = lr_node_next_link(peer->node);
     memset(out->known, 0, LR_KNOWN_ROWS * sizeof *out->known);
     out->sent_first = out->sent_count = 0;
     out->sequence = 0;
-    out->in_flight = 0;
-    out->batch_len = 0;
+    out->in_flight = out->large_in_flight = 0;
+    out->batch_len = out->batch_large = 0;
     out->scanning = false;
+    out->behind = true;
     out->joining = LR_JOIN_NONE;
     out->sync_reached = out->synced_sent = out->synced = false;
     out->settle_next_ms = 0;

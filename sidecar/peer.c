@@ -496,8 +496,27 @@ static void pause_reading(struct lr_link *link, bool pause) {
     link->node->world->reading(link->node->world->self, link->connection, !pause);
 }
 
-void lr_link_work(struct lr_link *link) {
+/* Most of an apply is waiting for memory. Of the two PUTs behind this frame, the first one's entry and the second one's
+ * index lines are fetched while this one is applied. */
+static void look_ahead(const struct lr_link *link, const struct wire_frame *frame) {
+    const struct lr_cache *cache = link->node->cache;
+    size_t len, bytes;
+    uint32_t key_len;
+    const uint8_t *at = lr_stream_behind(&link->stream, frame, &len);
+    const void *key = wire_peek_key(at, len, &key_len, &bytes);
+    if (key == NULL)
+        return;
+    lr_entry_prefetch_block(cache, lr_cluster_hash(key, key_len));
+    key = bytes < len ? wire_peek_key(at + bytes, len - bytes, &key_len, &bytes) : NULL;
+    if (key != NULL)
+        lr_entry_prefetch(cache, lr_cluster_hash(key, key_len));
+}
+
+/* Takes frames as far as they can be applied now. */
+static void take_frames(struct lr_link *link) {
     bool wait = false;
+    link->in.now_ms = lr_node_now(link->node);
+    link->in.wall_ms = lr_node_wall(link->node);
     while (!link->closed && !link->in.settling && !wait) {
         struct wire_frame frame;
         enum wire_fault fault = lr_stream_peek(&link->stream, link->max_payload, &frame);
@@ -507,6 +526,8 @@ void lr_link_work(struct lr_link *link) {
             refuse_bytes(link, fault, &frame);
             return;
         }
+        if (frame.type == WIRE_PUT)
+            look_ahead(link, &frame);
         switch (take_frame(link, &frame)) {
         case LR_TAKEN:
             lr_stream_take(&link->stream, &frame);
@@ -518,28 +539,61 @@ void lr_link_work(struct lr_link *link) {
             return;
         }
     }
-    if (link->closed)
-        return;
-    pause_reading(link, wait || link->in.settling);
-    if (link->in.acked != link->in.mark) {
+    if (!link->closed)
+        pause_reading(link, wait || link->in.settling);
+}
+
+static void acknowledge(struct lr_link *link) {
+    if (!link->closed && link->in.acked != link->in.mark) {
         link->in.acked = link->in.mark;
         uint8_t frame[WIRE_HEADER + 16];
         uint64_t words[2] = {link->in.mark, link->in.declined};
         lr_link_send(link, frame, wire_encode_words(frame, sizeof frame, WIRE_ACK, 0, words, 2));
+        lr_node_rung(link->node);
         lr_outflow_pump(link->peer); /* what came in left hints: pass them over while we still know whence it came */
     }
 }
 
+void lr_link_work(struct lr_link *link) {
+    take_frames(link);
+    acknowledge(link);
+}
+
+/* Appends what makes the first frame whole, or all there is. False, with the link closed: without memory. */
+static bool complete(struct lr_link *link, const uint8_t **bytes, size_t *len) {
+    size_t missing = 1;
+    while (*len > 0 && missing > 0) {
+        missing = link->in.paused ? *len : lr_stream_missing(&link->stream, link->max_payload);
+        size_t piece = missing < *len ? missing : *len;
+        if (lr_stream_push(&link->stream, *bytes, piece) != 0) {
+            refuse(link, WIRE_BYE_FAILED, LR_ERROR, "out of memory");
+            return false;
+        }
+        *bytes += piece;
+        *len -= piece;
+    }
+    return true;
+}
+
 void lr_link_received(struct lr_link *link, const void *bytes, size_t len) {
+    const uint8_t *rest = bytes;
     if (link->closed)
         return;
     link->heard_ms = lr_node_now(link->node);
-    if (lr_stream_push(&link->stream, bytes, len) != 0) {
-        refuse(link, WIRE_BYE_FAILED, LR_ERROR, "out of memory");
+    if (!lr_stream_is_empty(&link->stream) && !complete(link, &rest, &len))
         return;
+    if (!link->in.paused && !lr_stream_is_empty(&link->stream))
+        take_frames(link);
+    if (link->closed)
+        return;
+    const bool direct = !link->in.paused && lr_stream_is_empty(&link->stream);
+    if (direct) {
+        lr_stream_lend(&link->stream, rest, len);
+        take_frames(link);
     }
-    if (!link->in.paused)
-        lr_link_work(link);
+    if (!link->closed && (direct ? lr_stream_keep(&link->stream) : lr_stream_push(&link->stream, rest, len)) != 0)
+        refuse(link, WIRE_BYE_FAILED, LR_ERROR, "out of memory");
+    acknowledge(link);
 }
 
 /* ---- time ---------------------------------------------------------------------------------------------------- */

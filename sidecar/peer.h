@@ -23,8 +23,9 @@
  * same incarnation resumes, another one starts from zero.
  *  4. Each direction stands alone: outflow.c sends what is new here and hears ACK, inflow.c applies what comes and
  *     answers ACK. Frames of one direction are applied in the order in which they were sent.
- *  5. Nothing is kept for a slow peer but positions: at most LR_WINDOW bytes (or one record, if that is larger) are on
- *     their way, the rest stays in the segment.
+ *  5. Nothing is kept for a slow peer but positions: at most LR_WINDOW bytes are on their way, and as many of large
+ *     records (or one, if that is larger); the rest stays in the segment. Large ones hold up their stripe, not the
+ * others.
  */
 #ifndef LR_PEER_H
 #define LR_PEER_H
@@ -33,7 +34,7 @@
 #include "stream.h"
 
 #define LR_WINDOW (1u << 20)       /* unacknowledged bytes on a link */
-#define LR_BATCH (32u << 10)       /* a batch is closed beyond this */
+#define LR_BATCH (64u << 10)       /* a batch is closed beyond this */
 #define LR_SENT_ROWS 1024u         /* unacknowledged batches on a link */
 #define LR_KNOWN_ROWS 8192u        /* versions that the peer is known to have */
 #define LR_LIST_MOST (64u << 10)   /* hashes of one interval of a settlement */
@@ -78,7 +79,8 @@ struct lr_inflow {
     uint64_t busy_since_ms; /* the next frame cannot be applied since then; 0: it can */
     uint64_t busy_told_ms;
     uint64_t retry_ms;
-    bool paused; /* the network keeps the bytes */
+    uint64_t now_ms, wall_ms; /* when the frames that are being taken came */
+    bool paused;              /* the network keeps the bytes */
 
     /* A settlement that the other side leads (settle.c). */
     uint64_t voids[WIRE_RANGES];
@@ -125,8 +127,8 @@ enum lr_sent_kind { LR_SENT_BYTES, LR_SENT_HINTS, LR_SENT_WALK, LR_SENT_JOINED, 
 
 struct lr_sent { /* a batch on its way: what its acknowledgement will mean */
     uint64_t sequence;
-    uint64_t position; /* HINTS, WALK: of the stripe */
-    uint32_t bytes;
+    uint64_t position;     /* HINTS, WALK: of the stripe */
+    uint32_t bytes, large; /* of all, and of large records */
     uint32_t stripe;
     uint32_t epoch; /* WALK of everything */
     uint8_t kind;
@@ -149,16 +151,20 @@ enum lr_joining { LR_JOIN_NONE, LR_JOIN_DUE, LR_JOIN_UNDER_WAY, LR_JOIN_SENT };
 enum lr_settle_state { LR_SETTLE_NONE, LR_SETTLE_COLLECT, LR_SETTLE_LIST, LR_SETTLE_SHIP, LR_SETTLE_WAIT };
 
 struct lr_outflow {
+    uint32_t link_number; /* of the node's links, from 1: what came by this one is not sent back (node.h) */
     struct lr_cursor *cursors;
     struct lr_known *known;
     struct lr_sent *sent; /* ring of LR_SENT_ROWS */
     uint32_t sent_first, sent_count;
-    uint64_t sequence;  /* of the last mark */
-    uint64_t in_flight; /* bytes of marked, unacknowledged batches */
-    uint8_t *batch;     /* frames that wait for their mark */
+    uint64_t sequence;                     /* of the last mark */
+    uint64_t in_flight;                    /* bytes of marked, unacknowledged batches */
+    uint64_t large_in_flight, batch_large; /* of these, and of the open batch: in large records */
+    uint8_t *batch;                        /* frames that wait for their mark */
     size_t batch_len, batch_cap;
 
     uint32_t next_hints, next_scan; /* round robin over stripes */
+    bool behind;                    /* there were more hints than could be looked at */
+    bool held_back;                 /* some of them, since large records are on their way */
     bool scanning;
     bool scan_full;
     unsigned scan_busy; /* times that the entry at the cursor was changing */
@@ -272,8 +278,13 @@ bool lr_outflow_compared(struct lr_peer *peer);
 bool lr_outflow_room(const struct lr_peer *peer, size_t bytes);
 /* Room for a frame of `bytes` in the batch, or NULL without memory. */
 uint8_t *lr_outflow_reserve(struct lr_peer *peer, size_t bytes);
-/* Sends the batch with its mark. An empty batch only moves the position: at once, or behind what is on its way. */
+/*
+ * What the acknowledgement of all that was given so far will mean. With nothing on its way that is so at once. The
+ * batch stays open for other stripes' entries until it is long enough, or the pump ends.
+ */
 void lr_outflow_mark(struct lr_peer *peer, struct lr_sent sent);
+/* Closes the batch with its mark and sends it. */
+void lr_outflow_flush(struct lr_peer *peer);
 void lr_goal_set(struct lr_peer *peer, struct lr_goal *goal);
 /* Whether everything up to the goal has been sent. */
 bool lr_goal_reached(const struct lr_peer *peer, struct lr_goal *goal);

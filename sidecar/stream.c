@@ -33,12 +33,49 @@ int lr_stream_push(struct lr_stream *stream, const void *bytes, size_t len) {
 
 enum wire_fault lr_stream_peek(const struct lr_stream *stream, uint64_t max_payload, struct wire_frame *out) {
     size_t need;
-    if (stream->end == stream->start)
+    if (stream->lent_len > 0)
+        return wire_decode(stream->lent, stream->lent_len, max_payload, out, &need);
+    if (lr_stream_is_empty(stream))
         return WIRE_FAULT_MORE;
     return wire_decode(stream->bytes + stream->start, stream->end - stream->start, max_payload, out, &need);
 }
 
+size_t lr_stream_missing(const struct lr_stream *stream, uint64_t max_payload) {
+    struct wire_frame frame;
+    size_t need = 0, have = stream->end - stream->start;
+    if (wire_decode(stream->bytes + stream->start, have, max_payload, &frame, &need) != WIRE_FAULT_MORE)
+        return 0;
+    return need - have;
+}
+
+void lr_stream_lend(struct lr_stream *stream, const void *bytes, size_t len) {
+    stream->lent = bytes;
+    stream->lent_len = len;
+}
+
+int lr_stream_keep(struct lr_stream *stream) {
+    const uint8_t *lent = stream->lent;
+    size_t len = stream->lent_len;
+    stream->lent = NULL;
+    stream->lent_len = 0;
+    return len > 0 ? lr_stream_push(stream, lent, len) : 0;
+}
+
+const uint8_t *lr_stream_behind(const struct lr_stream *stream, const struct wire_frame *frame, size_t *len) {
+    if (stream->lent_len > 0) {
+        *len = stream->lent_len - frame->bytes;
+        return stream->lent + frame->bytes;
+    }
+    *len = stream->end - stream->start - frame->bytes;
+    return stream->bytes + stream->start + frame->bytes;
+}
+
 void lr_stream_take(struct lr_stream *stream, const struct wire_frame *frame) {
+    if (stream->lent_len > 0) {
+        stream->lent += frame->bytes;
+        stream->lent_len -= frame->bytes;
+        return;
+    }
     stream->start += frame->bytes;
     if (stream->start < stream->end)
         return;

@@ -39,7 +39,7 @@ struct lr_tcp {
     uv_tcp_t listener;
     bool listening;
     uint64_t random_state;
-    char buffer[65536]; /* of every read: it is consumed before the next */
+    char buffer[262144]; /* of every read: it is consumed before the next */
 };
 
 /* Fills tcp->world; the node is set by lr_tcp_listen. */

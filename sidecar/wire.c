@@ -200,6 +200,14 @@ enum wire_fault wire_decode(const uint8_t *bytes, size_t len, uint64_t max_paylo
     return take_payload(bytes + WIRE_HEADER, payload, out);
 }
 
+const void *wire_peek_key(const uint8_t *bytes, size_t len, uint32_t *key_len, size_t *frame_bytes) {
+    if (len < WIRE_HEADER + WIRE_PUT_FIXED || bytes[4] != WIRE_PUT)
+        return NULL;
+    *frame_bytes = WIRE_HEADER + load(bytes, 4);
+    *key_len = (uint32_t)load(bytes + WIRE_HEADER + 20, 4);
+    return *key_len <= len - WIRE_HEADER - WIRE_PUT_FIXED ? bytes + WIRE_HEADER + WIRE_PUT_FIXED : NULL;
+}
+
 uint64_t wire_word_at(const struct wire_frame *frame, uint32_t i) {
     return load(frame->as.rows.rows + (size_t)i * 8, 8);
 }

@@ -197,6 +197,9 @@ struct wire_frame {
  */
 enum wire_fault wire_decode(const uint8_t *bytes, size_t len, uint64_t max_payload, struct wire_frame *out,
                             size_t *need);
+/* The key of the frame at bytes[0, len), if that is a PUT and the key is there; nothing is checked. NULL: it is not.
+ * *frame_bytes: where the next frame begins. */
+const void *wire_peek_key(const uint8_t *bytes, size_t len, uint32_t *key_len, size_t *frame_bytes);
 uint64_t wire_word_at(const struct wire_frame *frame, uint32_t i);
 struct wire_void wire_void_at(const struct wire_frame *frame, uint32_t i);
 

@@ -143,8 +143,11 @@ static void *world_dial(void *self, struct lr_link *link, const char *address) {
 
 void sim_start(struct sim_host *host, const struct lr_node_options *options, bool peers) {
     struct sim *sim = host->sim;
-    struct lr_node_options standard = {
-        .name = host->address, .listen = host->address, .clock_limit_ms = 2000, .tombstone_ms = 500};
+    struct lr_node_options standard = {.name = host->address,
+                                       .listen = host->address,
+                                       .clock_limit_ms = 2000,
+                                       .tombstone_ms = 500,
+                                       .gather = (host - sim->hosts) % 2 != 0}; /* both ways */
     sim_acting = host;
     host->world = (struct lr_world){.self = host,
                                     .now_ms = world_now,

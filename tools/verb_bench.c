@@ -5,6 +5,7 @@
 #include "bench_plot.h"
 #include "bench_scenario.h"
 #include "cli.h"
+#include "replication_print.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -32,8 +33,14 @@ static const struct cli_option option_rows[] = {
     {"compare", 'c', CLI_FLAG, NULL, NULL, NULL,
      "Measures other caches in the same run on the same keys: memcached, Redis, LMDB and APCu, as far as they are "
      "installed; 100,000 items unless --items says otherwise"},
-    {"scenario", 's', CLI_CHOICE, "growth|large|tails|hotkey|stripe|expiry", NULL, NULL,
-     "Measures the worst operations, or what neighbours cost each other, each operation by itself"},
+    {"scenario", 's', CLI_CHOICE, "growth|large|tails|hotkey|stripe|expiry|stall|slow|flood", NULL, NULL,
+     "Measures the worst operations, or what neighbours cost each other, each operation by itself; with --replication "
+     "(stall, slow, flood, large): what a bad peer costs, or large values"},
+    {"replication", 'r', CLI_FLAG, NULL, NULL, NULL,
+     "Measures two hosts over loopback, and Redis beside them: --ops lag,sustained,catch_up,redis or some of these; "
+     "250,000 items unless --items says otherwise"},
+    {"duration", 'd', CLI_DURATION, "TIME", "ms, s", "5s", "With --replication: of each measurement"},
+    {"pairs", 0, CLI_NUMBER, "N", NULL, "10", "With --replication and a scenario: of intervals that are compared"},
     {"plot", 0, CLI_TEXT, "FILE.svg", NULL, NULL, "Also draws the figures"},
     {NULL, 0, CLI_FLAG, NULL, NULL, NULL, NULL},
 };
@@ -112,7 +119,7 @@ static int read_options(const struct cli *cli, struct request *out) {
         return cli_usage(cli, "option --processes is %" PRIu64 ", but must be 1 to %u", processes, BENCH_MAX_PROCESSES);
     common->processes = (unsigned)processes;
     int exit_code = read_sizes(cli, out);
-    return exit_code != 0 ? exit_code : read_ops(cli, common);
+    return exit_code != 0 || cli_given(cli, "replication") ? exit_code : read_ops(cli, common);
 }
 
 static uint64_t items_of(const struct cli *cli, const struct request *request, uint64_t value_bytes) {
@@ -334,8 +341,10 @@ static int scenario_verb(struct cli *cli, const struct request *request) {
     const char *name = cli_text(cli, "scenario");
     char why[LR_WHY_BYTES] = "";
     unsigned number = 0;
-    while (number + 1 < SCENARIO_COUNT && strcmp(name, scenario_names[number]) != 0)
+    while (number < SCENARIO_COUNT && strcmp(name, scenario_names[number]) != 0)
         number++;
+    if (number == SCENARIO_COUNT)
+        return cli_usage(cli, "option --scenario is \"%s\", which needs --replication", name);
     int error = scenario_run((enum scenario)number, &scene, &result, why);
     if (result.interrupted != 0) {
         signal(result.interrupted, SIG_DFL);
@@ -349,11 +358,99 @@ static int scenario_verb(struct cli *cli, const struct request *request) {
     return CLI_YES;
 }
 
+/* ---- replication ------------------------------------------------------------------------------------------------ */
+
+static int read_parts(const struct cli *cli, struct replication_options *out) {
+    char word[32];
+    const char *list = cli_text(cli, "ops");
+    if (list == NULL)
+        out->parts = (1u << REPLICATION_PARTS_COUNT) - 1u;
+    while (list != NULL) {
+        unsigned part = 0;
+        list = next_word(list, word, sizeof word);
+        while (part < REPLICATION_PARTS_COUNT && strcmp(word, replication_part_names[part]) != 0)
+            part++;
+        if (part == REPLICATION_PARTS_COUNT)
+            return cli_usage(cli, "option --ops has \"%s\", which is no part of --replication", word);
+        out->parts |= 1u << part;
+    }
+    return 0;
+}
+
+static int read_replication(const struct cli *cli, const struct request *request, struct replication_options *out) {
+    *out = (struct replication_options){.items = cli_given(cli, "items") ? request->common.items : 250000,
+                                        .ns = cli_number(cli, "duration") * UINT64_C(1000000),
+                                        .pairs = (unsigned)cli_number(cli, "pairs"),
+                                        .value_len = request->size[0],
+                                        .progress = request->common.progress};
+    if (request->sizes > 1 || request->common.processes > 1 || request->common.zipf > 0 || cli_given(cli, "compare") ||
+        cli_given(cli, "percentiles") || cli_given(cli, "plot"))
+        return cli_usage(cli, "--replication takes one --value-size and one process, and neither --zipf, --compare, "
+                              "--percentiles nor --plot");
+    if (out->value_len < 8 || out->value_len > 4096)
+        return cli_usage(cli, "option --value-size is %" PRIu64 " bytes, but with --replication must be 8 to 4096",
+                         out->value_len);
+    if (out->ns < UINT64_C(10000000) || out->ns > UINT64_C(60000000000))
+        return cli_usage(cli, "option --duration is \"%s\", but must be 10 ms to 60 s", cli_text(cli, "duration"));
+    if (out->pairs < 1 || cli_number(cli, "pairs") > REPLICATION_PAIRS)
+        return cli_usage(cli, "option --pairs is \"%s\", but must be 1 to %u", cli_text(cli, "pairs"),
+                         REPLICATION_PAIRS);
+    return read_parts(cli, out);
+}
+
+static void raise_again(int number) {
+    if (number == 0)
+        return;
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static int replication_scenario_verb(struct cli *cli, const struct replication_options *options) {
+    static struct replication_scene scene;
+    const char *name = cli_text(cli, "scenario");
+    char why[LR_WHY_BYTES] = "";
+    unsigned number = 0;
+    while (number < REPLICATION_SCENARIO_COUNT && strcmp(name, replication_scenario_names[number]) != 0)
+        number++;
+    if (number == REPLICATION_SCENARIO_COUNT)
+        return cli_usage(cli, "option --scenario is \"%s\", but with --replication must be stall, slow, flood or large",
+                         name);
+    int error = replication_scenario((enum replication_scenario)number, options, &scene, why);
+    raise_again(scene.interrupted);
+    if (error != 0)
+        return cli_fail(cli, error, "%s", why[0] != '\0' ? why : lr_error_text(error));
+    if (cli->json)
+        return cli_print_json(replication_scene_json(name, options, &scene));
+    replication_print_scene(name, options, &scene);
+    return CLI_YES;
+}
+
+static int replication_verb(struct cli *cli, const struct request *request) {
+    static struct replication_result result;
+    struct replication_options options;
+    char why[LR_WHY_BYTES] = "";
+    int exit_code = read_replication(cli, request, &options);
+    if (exit_code != 0)
+        return exit_code;
+    if (cli_given(cli, "scenario"))
+        return replication_scenario_verb(cli, &options);
+    int error = replication_run(&options, &result, why);
+    raise_again(result.interrupted);
+    if (error != 0)
+        return cli_fail(cli, error, "%s", why[0] != '\0' ? why : lr_error_text(error));
+    if (cli->json)
+        return cli_print_json(replication_json(&options, &result));
+    replication_print(&options, &result);
+    return CLI_YES;
+}
+
 static int bench_verb(struct cli *cli) {
     static struct request request;
     static struct run runs[MAX_SIZES];
     char why[LR_WHY_BYTES] = "";
     int exit_code = read_options(cli, &request);
+    if (exit_code == 0 && cli_given(cli, "replication"))
+        return replication_verb(cli, &request);
     if (exit_code == 0 && cli_given(cli, "scenario"))
         return scenario_verb(cli, &request);
     if (exit_code == 0 && cli_given(cli, "compare"))

@@ -39,6 +39,7 @@ static void start(struct net_run *run, unsigned host) {
                                       .listen = at->address,
                                       .clock_limit_ms = NET_CLOCK_LIMIT_MS,
                                       .tombstone_ms = run->plan.tombstone_ms,
+                                      .gather = host % 2 != 0, /* both ways */
                                       .relay = run->plan.relays};
     net_log(run, "host %u: its daemon starts", host);
     sim_start(at, &options, false);

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How changes flow: what came is not sent back, large values do not hold up small ones, bytes are read where they lie;
+ * and `larder bench --replication`, which measures it. No time is judged here.
+ */
+#include "simnet.h"
+
+#include "bench_replication.h"
+#include "stream.h"
+#include "stripe.h"
+
+#include <jansson.h>
+#include <string.h>
+
+/* ---- a link ----------------------------------------------------------------------------------------------------- */
+
+/* More of them than known versions are kept, and the way back lags. */
+static void what_came_is_not_sent_back(void) {
+    struct sim *sim = sim_create("no echo", 2, UINT64_C(16) << 20);
+    CU_ASSERT(sim_settle(sim, 5000));
+    for (unsigned key = 0; key < 3 * LR_KNOWN_ROWS; key++) {
+        CU_ASSERT_FATAL(sim_put(&sim->hosts[0], key, "value", 0) == 0);
+        if (key % 512 == 0)
+            sim_run(sim, SIM_STEP_MS);
+    }
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(sim_digests_equal(sim));
+    CU_ASSERT(sim->hosts[0].node->peers[0]->out.entries_sent >= 3 * LR_KNOWN_ROWS);
+    CU_ASSERT_EQUAL(sim->hosts[1].node->peers[0]->out.entries_sent, 0);
+    sim_destroy(sim);
+}
+
+/* What is changed here after it came is a change like any other. */
+static void what_came_and_was_changed_is_sent_back(void) {
+    struct sim *sim = sim_create("no echo, but an answer", 2, UINT64_C(1) << 20);
+    char text[64];
+    CU_ASSERT(sim_settle(sim, 5000));
+    for (unsigned round = 0; round < 20; round++) {
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[round % 2], 1, round % 2 != 0 ? "odd" : "even", 0), 0);
+        CU_ASSERT(sim_settle(sim, 5000));
+    }
+    CU_ASSERT(sim_get(&sim->hosts[0], 1, text) != 0 && strcmp(text, "odd") == 0);
+    CU_ASSERT(sim_digests_equal(sim));
+    /* A touch keeps the version. */
+    struct lr_item item;
+    CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 2, "touched", 60000), 0);
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_acting = &sim->hosts[1];
+    CU_ASSERT_EQUAL(lr_touch(sim->hosts[1].cache, "key 2", 5, 3600000), 0);
+    CU_ASSERT(sim_settle(sim, 5000));
+    CU_ASSERT_EQUAL(lr_get(sim->hosts[0].cache, "key 2", 5, text, sizeof text, &item, 0), 0);
+    CU_ASSERT(item.deadline_ms > lr_now_ms(sim->hosts[0].cache) + 3000000);
+    sim_destroy(sim);
+}
+
+/* Puts `len` bytes under the next number whose key is, or is not, in this stripe. */
+static void put_in(struct sim_host *host, unsigned *number, uint32_t stripe, bool in, size_t len) {
+    static char value[1 << 20];
+    char name[24];
+    struct lr_put put = {.key = name, .value = value, .value_len = len};
+    do {
+        put.key_len = (size_t)snprintf(name, sizeof name, "key %u", (*number)++);
+    } while ((lr_place_stripe(host->cache, lr_place(host->cache, lr_cluster_hash(name, put.key_len))) == stripe) != in);
+    CU_ASSERT_EQUAL(lr_put(host->cache, &put), 0);
+}
+
+static void large_values_do_not_hold_up_small_ones(void) {
+    struct sim *sim = sim_create("large and small", 2, UINT64_C(16) << 20);
+    struct sim_host *host = &sim->hosts[0];
+    CU_ASSERT(sim_settle(sim, 5000));
+    CU_ASSERT_FATAL(lr_stripe_count(host->cache) > 1);
+    struct lr_peer *peer = host->node->peers[0];
+    const uint64_t before = peer->out.entries_sent;
+    const uint32_t first = peer->out.next_hints; /* whose turn it is */
+    unsigned number = 0;
+    sim_acting = host;
+    for (unsigned i = 0; i < 3; i++)
+        put_in(host, &number, first, true, 900000);
+    for (unsigned i = 0; i < 50; i++)
+        put_in(host, &number, first, false, 100);
+    lr_node_rung(host->node);
+    lr_outflow_pump(peer);
+    CU_ASSERT_EQUAL(peer->out.entries_sent - before, 1 + 50);
+    CU_ASSERT(peer->out.in_flight < 2 * LR_WINDOW);
+    CU_ASSERT(sim_settle(sim, 20000)); /* and the large ones follow, one by one */
+    CU_ASSERT(sim_digests_equal(sim));
+    CU_ASSERT_EQUAL(peer->out.entries_sent - before, 3 + 50);
+    sim_destroy(sim);
+}
+
+/* However pieces are cut, lent or pushed: the same frames. */
+static void frames_are_the_same_wherever_they_are_read(void) {
+    struct fixture_random random = fixture_seed("lent bytes");
+    static uint8_t bytes[200000];
+    size_t len = 0;
+    unsigned frames = 0;
+    static uint64_t words[WIRE_MAX_HASHES];
+    for (; len < sizeof bytes - sizeof words - WIRE_HEADER; frames++) {
+        words[0] = frames;
+        len += wire_encode_words(bytes + len, sizeof bytes - len, WIRE_LIST, 0, words,
+                                 1 + (uint32_t)fixture_below(&random, fixture_below(&random, 8) == 0 ? 4000 : 20));
+    }
+    for (unsigned round = 0; round < 60; round++) {
+        struct lr_stream stream = {0};
+        unsigned got = 0;
+        for (size_t at = 0, piece; at < len; at += piece) {
+            struct wire_frame frame;
+            piece = 1 + fixture_below(&random, round % 2 != 0 ? 40 : 40000);
+            piece = piece < len - at ? piece : len - at;
+            const bool lent = lr_stream_is_empty(&stream);
+            if (lent)
+                lr_stream_lend(&stream, bytes + at, piece);
+            else
+                CU_ASSERT_FATAL(lr_stream_push(&stream, bytes + at, piece) == 0);
+            while (lr_stream_peek(&stream, WIRE_MAX_PAYLOAD, &frame) == WIRE_FAULT_OK) {
+                CU_ASSERT_FATAL(wire_word_at(&frame, 0) == got);
+                size_t behind;
+                lr_stream_behind(&stream, &frame, &behind);
+                CU_ASSERT(behind < len);
+                lr_stream_take(&stream, &frame);
+                got++;
+            }
+            CU_ASSERT_FATAL(!lent || lr_stream_keep(&stream) == 0);
+        }
+        CU_ASSERT_EQUAL(got, frames);
+        CU_ASSERT(lr_stream_is_empty(&stream));
+        lr_stream_free(&stream);
+    }
+}
+
+/* ---- the bell --------------------------------------------------------------------------------------------------- */
+
+static void one_put(struct lr_cache *cache, const char *key) {
+    struct lr_put put = {.key = key, .key_len = strlen(key), .value = "v", .value_len = 1};
+    CU_ASSERT_EQUAL(lr_put(cache, &put), 0);
+}
+
+/* The bell's sleeper has woken at once, or slept its time out: told by the futex word, which a ring changes. */
+static void a_muted_handle_rings_no_bell(void) {
+    struct fixture f;
+    fixture_create(&f, 1 << 20);
+    lr_set_replicating(f.one, true);
+    lr_bell_mute(f.one);
+    lr_bell_wait(f.one, 1);
+    uint32_t rung = atomic_load(&f.one->header->bell);
+    atomic_store(&f.one->header->bell_waiting, 1);
+    one_put(f.one, "ours");
+    CU_ASSERT_EQUAL(atomic_load(&f.one->header->bell), rung);
+    CU_ASSERT_EQUAL(atomic_load(&f.one->header->bell_waiting), 1);
+    one_put(f.two, "theirs");
+    CU_ASSERT_EQUAL(atomic_load(&f.one->header->bell), rung + 1);
+    fixture_destroy(&f);
+}
+
+/* ---- larder bench --replication --------------------------------------------------------------------------------- */
+
+static char output[1 << 20];
+
+static json_t *bench(int *status, const char *before, const char *arguments) {
+    char command[2000];
+    snprintf(command, sizeof command, "%s '%s' bench --replication %s --json", before, fixture_program("larder"),
+             arguments);
+    *status = fixture_run(command, output, sizeof output);
+    json_t *object = json_loads(output, 0, NULL);
+    if (object == NULL)
+        printf("\n%s\n", output);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(object);
+    return object;
+}
+
+static double real(const json_t *object, const char *field) {
+    CU_ASSERT_PTR_NOT_NULL(json_object_get(object, field));
+    return json_number_value(json_object_get(object, field));
+}
+
+static const char *text(const json_t *object, const char *field) {
+    const char *value = json_string_value(json_object_get(object, field));
+    return value != NULL ? value : "";
+}
+
+static void lags_are_plausible(const json_t *row) {
+    CU_ASSERT(real(row, "samples") > 0);
+    CU_ASSERT(real(row, "lag_p50_us") > 0 && real(row, "lag_p50_us") <= real(row, "lag_p99_us"));
+    CU_ASSERT(real(row, "lag_p99_us") <= real(row, "lag_p999_us") &&
+              real(row, "lag_p999_us") <= real(row, "lag_max_us"));
+    CU_ASSERT(real(row, "looks_p50_us") >= 90); /* it cannot look more often than it sleeps */
+}
+
+static void loads_are_plausible(const json_t *row) {
+    const json_t *cpu = json_object_get(row, "cpu");
+    const double item = real(row, "value_bytes") + 16;
+    CU_ASSERT(real(row, "changes_per_s") > 0 && real(row, "cpu_ns_per_change") > 0);
+    CU_ASSERT(real(cpu, "writer") > 0 && real(cpu, "first") > 0 && real(cpu, "second") > 0);
+    CU_ASSERT(real(cpu, "busy") > 0 && real(cpu, "busy") <= 1);
+    /* All of an entry travels, but for what is compressed: half of each value is. Nothing travels twice over. */
+    const bool packed = strcmp(text(row, "links"), "lz4") == 0;
+    CU_ASSERT(real(row, "wire_bytes_per_change") > item * (packed ? 0.3 : 0.8));
+    CU_ASSERT(!packed || real(row, "wire_bytes_per_change") < item);
+}
+
+static void the_bench_reports_all_its_parts(void) {
+    int status;
+    size_t i;
+    const json_t *row;
+    json_t *object = bench(&status, "", "--items 2000 --duration 100ms");
+    CU_ASSERT_EQUAL(status, 0);
+    CU_ASSERT_EQUAL(json_array_size(json_object_get(object, "lag")), 6);
+    json_array_foreach(json_object_get(object, "lag"), i, row) {
+        lags_are_plausible(row);
+        loads_are_plausible(row);
+    }
+    CU_ASSERT_EQUAL(json_array_size(json_object_get(object, "sustained")), 8);
+    json_array_foreach(json_object_get(object, "sustained"), i, row) {
+        loads_are_plausible(row);
+    }
+    CU_ASSERT_EQUAL(json_array_size(json_object_get(object, "catch_up")), 6);
+    json_array_foreach(json_object_get(object, "catch_up"), i, row) {
+        CU_ASSERT_EQUAL(real(row, "missing"), 0);
+        CU_ASSERT_EQUAL(real(row, "bytes"), 2000 * 1040);
+        CU_ASSERT(real(row, "seconds") > 0 && real(row, "flowing_seconds") <= real(row, "seconds") + 0.01);
+    }
+    const json_t *redis = json_object_get(object, "redis");
+    if (json_object_get(redis, "absent") != NULL) {
+        CU_ASSERT_STRING_EQUAL(text(redis, "packages"), "redis-server");
+        fixture_skip("the_bench_reports_all_its_parts", "redis-server is not installed (tools/setup peers)");
+    } else {
+        CU_ASSERT(real(redis, "writes") > 0 && real(redis, "changes_per_cpu_s") > 0 && real(redis, "larder_times") > 0);
+    }
+    json_decref(object);
+}
+
+static void the_bench_says_what_redis_it_lacks(void) {
+    int status;
+    json_t *object = bench(&status, "PATH=/nonexistent", "--items 2000 --duration 20ms --ops redis");
+    const json_t *redis = json_object_get(object, "redis");
+    CU_ASSERT_EQUAL(status, 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text(redis, "absent"), "redis-server"));
+    CU_ASSERT_STRING_EQUAL(text(redis, "packages"), "redis-server");
+    json_decref(object);
+}
+
+static void each_bad_peer_is_measured_in_pairs(void) {
+    static const char *const names[] = {"stall", "slow", "flood"};
+    for (size_t i = 0; i < 3; i++) {
+        char arguments[100];
+        int status;
+        size_t k;
+        const json_t *pair;
+        snprintf(arguments, sizeof arguments, "--items 2000 --duration 100ms --pairs 2 --scenario %s", names[i]);
+        json_t *object = bench(&status, "", arguments);
+        CU_ASSERT_EQUAL(status, 0);
+        CU_ASSERT_STRING_EQUAL(text(object, "scenario"), names[i]);
+        CU_ASSERT_EQUAL(json_array_size(json_object_get(object, "pairs")), 2);
+        json_array_foreach(json_object_get(object, "pairs"), k, pair) {
+            CU_ASSERT(real(pair, "healthy_p99_ns") > 0 && real(pair, "bad_p99_ns") > 0);
+        }
+        CU_ASSERT(real(object, "ratio") > 0);
+        CU_ASSERT(real(object, "memory_bytes") < 16e6); /* bounded, whatever the peer does */
+        json_decref(object);
+    }
+}
+
+static void large_values_are_measured_beside_small_ones(void) {
+    int status;
+    size_t i;
+    const json_t *row;
+    json_t *object = bench(&status, "", "--items 2000 --duration 200ms --scenario large");
+    CU_ASSERT_EQUAL(status, 0);
+    CU_ASSERT(real(object, "large_per_s") > 0);
+    CU_ASSERT_EQUAL(json_array_size(json_object_get(object, "rows")), 2);
+    json_array_foreach(json_object_get(object, "rows"), i, row) {
+        lags_are_plausible(row);
+    }
+    json_decref(object);
+}
+
+static void what_cannot_be_measured_is_refused(void) {
+    static const char *const cases[][2] = {{"--ops lag,speed", "speed"},   {"--value-size 4", "8 to 4096"},
+                                           {"--duration 2h", "60 s"},      {"--pairs 0 --scenario stall", "--pairs"},
+                                           {"--scenario growth", "stall"}, {"--processes 2", "one process"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int status;
+        json_t *object = bench(&status, "", cases[i][0]);
+        CU_ASSERT_EQUAL(status, 2);
+        CU_ASSERT_PTR_NOT_NULL(strstr(output, cases[i][1]));
+        json_decref(object);
+    }
+}
+
+/* Segments, folders and daemons go with the run, also when it is interrupted. */
+static void nothing_is_left_of_an_interrupted_bench(void) {
+    char command[2000];
+    snprintf(command, sizeof command,
+             "'%s' bench --replication --items 20000 --ops lag >/dev/null & run=$!; "
+             "for i in $(seq 500); do ls /dev/shm/larder.bench.$run.*second+control 2>/dev/null && break; sleep 0.02; "
+             "done >/dev/null; kill $run; { wait $run; } 2>/dev/null; ls -d /dev/shm/*bench.$run.* 2>/dev/null; "
+             "pgrep -f -- \"--name bench.$run[.]\"; true",
+             fixture_program("larder"));
+    CU_ASSERT_EQUAL(fixture_run(command, output, sizeof output), 0);
+    CU_ASSERT_STRING_EQUAL(output, "");
+}
+
+void larder_suite_98_flow(void) {
+    CU_pSuite suite = CU_add_suite("98_flow: how changes flow, and the bench that measures it", NULL, NULL);
+    CU_ADD_TEST(suite, what_came_is_not_sent_back);
+    CU_ADD_TEST(suite, what_came_and_was_changed_is_sent_back);
+    CU_ADD_TEST(suite, large_values_do_not_hold_up_small_ones);
+    CU_ADD_TEST(suite, frames_are_the_same_wherever_they_are_read);
+    CU_ADD_TEST(suite, a_muted_handle_rings_no_bell);
+    CU_ADD_TEST(suite, the_bench_reports_all_its_parts);
+    CU_ADD_TEST(suite, the_bench_says_what_redis_it_lacks);
+    CU_ADD_TEST(suite, each_bad_peer_is_measured_in_pairs);
+    CU_ADD_TEST(suite, large_values_are_measured_beside_small_ones);
+    CU_ADD_TEST(suite, what_cannot_be_measured_is_refused);
+    CU_ADD_TEST(suite, nothing_is_left_of_an_interrupted_bench);
+}
