@@ -83,9 +83,13 @@ HOT void match(uint64_t place, struct aim *aim) {
     aim->mask = lr_bucket_tagged(aim->bucket[0], tag) | lr_bucket_tagged(aim->bucket[1], tag) << SM_BUCKET_SLOTS;
 }
 
+/* Chosen by arithmetic: a branch would be guessed wrong every other time, an index would send the addresses through
+ * memory. */
 HOT sm_u64 *candidate(const struct aim *aim) {
-    unsigned i = (unsigned)__builtin_ctz(aim->mask);
-    return (sm_u64 *)&aim->bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS];
+    const unsigned i = (unsigned)__builtin_ctz(aim->mask);
+    const uintptr_t first = (uintptr_t)aim->bucket[0], second = (uintptr_t)aim->bucket[1];
+    const uintptr_t bucket = first ^ ((first ^ second) & (0 - (uintptr_t)(i / SM_BUCKET_SLOTS)));
+    return (sm_u64 *)(void *)(bucket + i % SM_BUCKET_SLOTS * sizeof(sm_u64));
 }
 
 /* ---- the straight way, and all others ------------------------------------------------------------------------- */
@@ -95,52 +99,58 @@ HOT sm_u64 *candidate(const struct aim *aim) {
      (UINT64_C(0xffff) << SM_BLOCK_KEY_SHIFT))
 #define IDENTITY_MASK ((UINT64_C(0xffffffff) << 32) | UINT64_C(0xff))
 
-/* What most gets need, and no more: the first candidate is a live item with this key. LOOK_HIT: to be read and then
- * confirmed by settled(). LOOK_AGAIN: anything else; look_up() will tell. */
-HOT enum look glance(const struct lr_view *view, const struct lr_key *key, const struct aim *aim,
-                     struct look_up *look) {
-    if (aim->mask == 0) {
-        /* A word that went from the bucket that was read last to the one that was read first has changed the count. */
-        atomic_thread_fence(memory_order_acquire);
-        bool whole = lr_load(&view->stripe->split) == aim->split && (aim->split & SM_SPLITTING) == 0;
-        return LIKELY(whole) ? LOOK_MISS : LOOK_AGAIN;
-    }
-    sm_u64 *slot = candidate(aim);
-    /* ORDER(entry) observe: the block's bytes. */
-    const uint64_t word = atomic_load_explicit(slot, memory_order_acquire), off = lr_slot_off(word);
+/* No tag fits: is that certain? */
+HOT enum look glance_absent(const struct lr_view *view, const struct aim *aim) {
+    /* A word that went from the bucket that was read last to the one that was read first has changed the count. */
+    atomic_thread_fence(memory_order_acquire);
+    bool whole = lr_load(&view->stripe->split) == aim->split && (aim->split & SM_SPLITTING) == 0;
+    return LIKELY(whole) ? LOOK_MISS : LOOK_AGAIN;
+}
+
+/* The header of the block at `off`, whatever it may be. False: there is none there. */
+HOT bool glance(const struct lr_view *view, uint64_t off, struct lr_head *head) {
     const uint64_t limit = view->cache->geometry.stripe_bytes - SM_BUCKET_BYTES;
     if (!LIKELY(off - SM_BUCKET_BYTES <= limit - sizeof(struct sm_block)))
-        return LOOK_AGAIN;
-    struct lr_head *head = &look->head;
+        return false;
     struct sm_block *block = lr_block_at(view->data, off);
     /* Most items lie across two lines or three: the others come along with the header's. */
     __builtin_prefetch((uint8_t *)block + SM_LINE);
     __builtin_prefetch((uint8_t *)block + 2 * SM_LINE);
+    head->off = off;
     head->word = lr_load(&block->word);
     head->identity = lr_load(&block->identity);
     head->version = lr_load(&block->version);
-    atomic_thread_fence(memory_order_acquire);
+    head->parts = (unsigned)(head->word >> SM_BLOCK_PARTS_SHIFT) & (SM_PART_EXPIRY | SM_PART_FLAGS);
+    return true;
+}
+
+/*
+ * What most gets need, and no more: is the block, whose header was glanced at, a live item with this key? Else
+ * look_up() will tell what it is. `held`: a hazard of ours holds the block, so nobody changes what is read here.
+ * Otherwise the slot is looked at a second time, and true is to be confirmed by settled() when all is read.
+ * `parts` is head->parts: for the compiler, which leaves out what items without any do not have.
+ */
+HOT bool recognise(const struct lr_view *view, const struct lr_key *key, unsigned parts, bool held,
+                   struct look_up *look) {
+    struct lr_head *head = &look->head;
     const uint64_t shape =
         ((uint64_t)SM_BLOCK_LIVE << SM_BLOCK_STATE_SHIFT) | ((uint64_t)(key->len - 1) << SM_BLOCK_KEY_SHIFT);
     const uint64_t identity =
-        ((uint64_t)lr_placing(key->place) << 32) | ((word & SM_SLOT_INC_MASK) >> SM_SLOT_INC_SHIFT);
-    uint64_t odd = ((head->word ^ shape) & SHAPE_MASK) | ((head->identity ^ identity) & IDENTITY_MASK) |
-                   ((lr_load(slot) ^ word) & ~SM_SLOT_SOFT) | (word & SM_SLOT_DEAD);
+        ((uint64_t)lr_placing(key->place) << 32) | ((look->word & SM_SLOT_INC_MASK) >> SM_SLOT_INC_SHIFT);
+    uint64_t odd = ((head->word ^ shape) & SHAPE_MASK) | ((head->identity ^ identity) & IDENTITY_MASK);
+    atomic_thread_fence(memory_order_acquire);
+    if (!held)
+        odd |= ((lr_load(look->slot) ^ look->word) & ~SM_SLOT_SOFT) | (look->word & SM_SLOT_DEAD);
     const uint64_t size = lr_block_size(head->word);
-    head->off = off;
     head->size = (uint32_t)size;
-    head->parts = (unsigned)(head->word >> SM_BLOCK_PARTS_SHIFT) & 3u;
+    head->parts = parts;
     head->tombstone = false;
     head->key_len = (uint32_t)key->len;
-    head->key_at =
-        (uint32_t)sizeof(struct sm_block) + (head->parts & SM_PART_EXPIRY) * 8u + (head->parts & SM_PART_FLAGS) * 2u;
+    head->key_at = (uint32_t)sizeof(struct sm_block) + (parts & SM_PART_EXPIRY) * 8u + (parts & SM_PART_FLAGS) * 2u;
     const uint64_t used = head->key_at + key->len + ((head->word >> SM_BLOCK_PAD_SHIFT) & 7u);
     head->value_len = (uint32_t)(size - used);
-    if (!LIKELY(odd == 0 && used <= size && size <= limit + SM_BUCKET_BYTES - off))
-        return LOOK_AGAIN;
-    look->slot = slot;
-    look->word = word;
-    return LIKELY(lr_bytes_equal((uint8_t *)block + head->key_at, key->bytes, key->len)) ? LOOK_HIT : LOOK_AGAIN;
+    return LIKELY(odd == 0 && used <= size && size <= view->cache->geometry.stripe_bytes - head->off) &&
+           LIKELY(lr_bytes_equal(view->data + head->off + head->key_at, key->bytes, key->len));
 }
 
 bool lr_reader_is_damage(const struct lr_view *view, sm_u64 *slot, uint64_t word) {
@@ -314,15 +324,30 @@ COLD static int read_again(struct lr_cache *cache, const void *bytes, size_t len
     return read_locked(cache, &key, buf, cap, item);
 }
 
+/* The block that the key's first candidate names. False: that did not suffice. */
+HOT bool read_block(const struct lr_view *view, const struct lr_key *key, struct look_up *look, void *buf, size_t cap,
+                    struct lr_item *item, unsigned flags, int *result) {
+    if (!LIKELY(glance(view, lr_slot_off(look->word), &look->head)))
+        return false;
+    if (LIKELY(look->head.parts == 0))
+        return recognise(view, key, 0, false, look) && take(view, look, buf, cap, item, flags, result);
+    return recognise(view, key, look->head.parts, false, look) && take(view, look, buf, cap, item, flags, result);
+}
+
 HOT int read_where(const struct lr_view *view, const struct lr_key *key, const struct aim *aim, void *buf, size_t cap,
                    struct lr_item *item, unsigned flags) {
     struct look_up look;
     int result;
-    enum look outcome = glance(view, key, aim, &look);
-    if (outcome == LOOK_MISS)
-        return LARDER_ENOT_FOUND;
-    if (LIKELY(outcome == LOOK_HIT && take(view, &look, buf, cap, item, flags, &result)))
-        return result;
+    if (aim->mask == 0) {
+        if (LIKELY(glance_absent(view, aim) == LOOK_MISS))
+            return LARDER_ENOT_FOUND;
+    } else {
+        look.slot = candidate(aim);
+        /* ORDER(entry) observe: the block's bytes. */
+        look.word = atomic_load_explicit(look.slot, memory_order_acquire);
+        if (LIKELY(read_block(view, key, &look, buf, cap, item, flags, &result)))
+            return result;
+    }
     return read_again(view->cache, key->bytes, key->len, buf, cap, item, flags);
 }
 
@@ -507,49 +532,60 @@ static void free_hazard(struct lr_cache *cache, uint32_t hazard) {
     atomic_store_explicit(&cache->me->hazards[hazard], 0, memory_order_release);
 }
 
-/* With the block in our hazard: makes sure that whoever takes the word out from now on sees that. False: it changed,
- * or does not stand still (LR_WORD_TRIES). */
-HOT bool fasten(sm_u64 *slot, uint64_t seen) {
+/* With the block in our hazard: makes sure that whoever takes the word out from now on sees that. `seen` becomes the
+ * word as it is now. False: it is another one, or does not stand still (LR_WORD_TRIES). */
+HOT bool fasten(sm_u64 *slot, uint64_t *seen) {
     /* ORDER(hazard) publish: our hazard, claimed by a locked instruction, before we look whether the word still stands
      * there with the flag that makes writers look for hazards. */
     uint64_t word = atomic_load_explicit(slot, memory_order_seq_cst);
     for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
-        if (!same_word(word, seen) || (word & SM_SLOT_MOVED))
+        if (!LIKELY(same_word(word, *seen) && (word & SM_SLOT_MOVED) == 0))
             return false;
-        if (word & SM_SLOT_PINNED)
+        if (LIKELY(word & SM_SLOT_PINNED) ||
+            atomic_compare_exchange_strong_explicit(slot, &word, word | SM_SLOT_PINNED, memory_order_seq_cst,
+                                                    memory_order_seq_cst)) {
+            *seen = word;
             return true;
-        if (atomic_compare_exchange_strong_explicit(slot, &word, word | SM_SLOT_PINNED, memory_order_seq_cst,
-                                                    memory_order_seq_cst))
-            return true;
+        }
     }
     return false;
 }
 
-/* The block is held: it may stay so, if it is not too much. */
-HOT int keep_pinned(const struct lr_view *view, const struct look_up *look, struct lr_pin *pin) {
+/* By the stripe's number, as the hot path tells nobody where its view is. */
+COLD static bool fits(struct lr_cache *cache, uint32_t stripe, uint32_t hazard) {
+    const struct lr_view view = lr_view_of(cache, stripe);
+    return lr_hazard_fits(&view, hazard);
+}
+
+/* The block is held, `named` by the hazard: it may stay so, if it is not too much. */
+HOT int keep_pinned(const struct lr_view *view, const struct look_up *look, uint32_t hazard, uint64_t named,
+                    struct lr_pin *pin) {
     struct lr_cache *cache = view->cache;
     const uint64_t size = (uint64_t)look->head.size / SM_GRANULE << SM_HAZARD_PLACE_BITS;
-    atomic_store_explicit(&cache->me->hazards[pin->hazard], size | lr_hazard_of(cache, view->data, look->head.off),
-                          memory_order_release);
-    if (!LIKELY(lr_hazard_is_small(cache, pin->hazard, look->head.size)) && !lr_hazard_fits(view, pin->hazard)) {
-        free_hazard(cache, pin->hazard);
+    atomic_store_explicit(&cache->me->hazards[hazard], size | named, memory_order_release);
+    if (!LIKELY(lr_hazard_is_small(cache, hazard, look->head.size)) && !fits(cache, view->number, hazard)) {
+        free_hazard(cache, hazard);
         return LARDER_ENO_PINS;
     }
     fill_item(view, &look->head, &pin->item);
     pin->value = view->data + look->head.off + look->head.key_at + look->head.key_len;
     pin->generation = cache->generation;
+    pin->hazard = hazard;
     use(view, look);
     return 0;
 }
 
 static int pin_found(const struct lr_view *view, const struct look_up *look, struct lr_pin *pin) {
     struct lr_cache *cache = view->cache;
-    if (!claim_hazard(cache, lr_hazard_of(cache, view->data, look->head.off), &pin->hazard))
+    const uint64_t named = lr_hazard_of(cache, view->data, look->head.off);
+    uint64_t word = look->word;
+    uint32_t hazard;
+    if (!claim_hazard(cache, named, &hazard))
         return LARDER_ENO_PINS;
     /* The header was read before: it may be that of an earlier filling under the same word. */
-    if (fasten(look->slot, look->word) && settled(view, look))
-        return keep_pinned(view, look, pin);
-    free_hazard(cache, pin->hazard);
+    if (fasten(look->slot, &word) && settled(view, look))
+        return keep_pinned(view, look, hazard, named, pin);
+    free_hazard(cache, hazard);
     return LARDER_EBUSY;
 }
 
@@ -591,14 +627,23 @@ COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len,
     return pin_locked(cache, &key, pin);
 }
 
-/* A block is held, and looked at only now. Whatever it is, it stays as it is: no further proof is needed. */
-HOT int pin_held(const struct lr_view *view, const struct lr_key *key, const struct aim *aim, uint64_t word,
-                 struct lr_pin *pin) {
-    struct look_up look;
-    if (LIKELY(glance(view, key, aim, &look) == LOOK_HIT && same_word(look.word, word) && !is_absent(view, &look.head)))
-        return keep_pinned(view, &look, pin);
-    free_hazard(view->cache, pin->hazard);
-    return LARDER_EBUSY;
+HOT bool keep_recognised(const struct lr_view *view, const struct lr_key *key, unsigned parts, struct look_up *look,
+                         uint32_t hazard, uint64_t named, struct lr_pin *pin, int *result) {
+    if (!LIKELY(recognise(view, key, parts, true, look) && !is_absent(view, &look->head)))
+        return false;
+    *result = keep_pinned(view, look, hazard, named, pin);
+    return true;
+}
+
+/* The block that the key's first candidate names is held, so what is read of it needs no further proof. False: that
+ * did not suffice. */
+HOT bool pin_block(const struct lr_view *view, const struct lr_key *key, struct look_up *look, uint32_t hazard,
+                   uint64_t named, struct lr_pin *pin, int *result) {
+    if (!LIKELY(glance(view, lr_slot_off(look->word), &look->head)))
+        return false;
+    if (LIKELY(look->head.parts == 0))
+        return keep_recognised(view, key, 0, look, hazard, named, pin, result);
+    return keep_recognised(view, key, look->head.parts, look, hazard, named, pin, result);
 }
 
 /*
@@ -608,24 +653,25 @@ HOT int pin_held(const struct lr_view *view, const struct lr_key *key, const str
  * another key's was held for a moment, which harms nobody.
  */
 HOT int pin_key(struct lr_cache *cache, const void *bytes, size_t len, struct lr_pin *pin) {
-    struct lr_key key = lr_key_of(cache, bytes, len);
-    struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
+    const struct lr_key key = lr_key_of(cache, bytes, len);
+    const struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key.place));
     struct aim aim;
     struct look_up look;
+    uint32_t hazard;
+    int result;
     if (!LIKELY(aim_at(&view, key.place, &aim)))
         return LARDER_ENOT_FOUND;
     match(key.place, &aim);
     if (aim.mask == 0)
-        return glance(&view, &key, &aim, &look) == LOOK_MISS ? LARDER_ENOT_FOUND : pin_again(cache, bytes, len, pin);
-    sm_u64 *slot = candidate(&aim);
-    const uint64_t word = lr_load(slot);
-    __builtin_prefetch(view.data + lr_slot_off(word));
-    if (LIKELY((word & SM_SLOT_DEAD) == 0 && lr_slot_off(word) != 0 &&
-               claim_hazard(cache, lr_hazard_of(cache, view.data, lr_slot_off(word)), &pin->hazard))) {
-        if (!LIKELY(fasten(slot, word)))
-            free_hazard(cache, pin->hazard);
-        else if (LIKELY(pin_held(&view, &key, &aim, word, pin) == 0))
-            return 0;
+        return glance_absent(&view, &aim) == LOOK_MISS ? LARDER_ENOT_FOUND : pin_again(cache, bytes, len, pin);
+    look.slot = candidate(&aim);
+    look.word = lr_load(look.slot);
+    const uint64_t off = lr_slot_off(look.word), named = lr_hazard_of(cache, view.data, off);
+    __builtin_prefetch(view.data + off);
+    if (LIKELY((look.word & SM_SLOT_DEAD) == 0 && off != 0 && claim_hazard(cache, named, &hazard))) {
+        if (LIKELY(fasten(look.slot, &look.word) && pin_block(&view, &key, &look, hazard, named, pin, &result)))
+            return result;
+        free_hazard(cache, hazard);
     }
     return pin_again(cache, bytes, len, pin);
 }

@@ -130,7 +130,8 @@ static void each_scenario_counts_its_slow_operations(void) {
     static const struct {
         const char *name;
         size_t rows;
-    } scenarios[] = {{"growth", 1}, {"tails", 4}, {"hotkey", 4}, {"stripe", 3}, {"expiry", 4}};
+    } scenarios[] = {{"growth", 1}, {"tails", 4}, {"hotkey", 4}, {"stripe", 3},
+                     {"expiry", 4}, {"pins", 2},  {"startup", 2}};
     for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
         char arguments[64];
         int status;
@@ -145,7 +146,8 @@ static void each_scenario_counts_its_slow_operations(void) {
             CU_ASSERT(real(row, "count") > 0 && real(row, "mean_ns") > 0);
             CU_ASSERT(real(row, "p50_ns") <= real(row, "p9999_ns") && real(row, "p9999_ns") <= real(row, "max_ns"));
             CU_ASSERT_EQUAL(real(row, "slow") > 0, real(row, "max_ns") >= 1e6);
-            CU_ASSERT(real(row, "switched") <= real(row, "slow"));
+            CU_ASSERT(real(row, "switched") <= real(row, "slow") && real(row, "away") <= real(row, "slow"));
+            CU_ASSERT(real(row, "p9999_own_ns") <= real(row, "p9999_ns"));
         }
         json_decref(object);
     }

@@ -3,7 +3,7 @@
  * What does `larder bench` time? One row for each operation: what the engine does, and what the floor does beside it.
  *
  *   op            the engine does                                    the floor does
- *   get_copy      lr_get                                             look-up, copy
+ *   get_copy      lr_get, read 8 bytes of the copy                   look-up, copy, the same
  *   get_pinned    lr_pin, read 8 bytes, lr_unpin                     look-up, read 8 bytes in place
  *   get_many      lr_get_many, 16 keys at a time                     the same with prefetching, 16 at a time
  *   get_many_4, get_many_64                                          the same, 4 and 64 at a time

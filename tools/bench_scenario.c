@@ -36,6 +36,12 @@
 #define STRIPE_KEYS 64u
 #define LIFE_MS 1000u /* of the items of expiry, on a clock that stands but when it is told */
 #define MIN_SEGMENT (UINT64_C(16) << 20)
+#define LOOK_EVERY_NS 50000u /* between two looks at the processor's clock */
+#define PIN_PAIRS 128u       /* a small value beside a large one, in PIN_SEGMENT bytes of PIN_STRIPES stripes */
+#define PIN_SMALL 64u
+#define PIN_SEGMENT (UINT64_C(256) << 20)
+#define PIN_STRIPES 4u
+#define STARTUPS 3u
 
 const char *const scenario_names[SCENARIO_COUNT] = {
 #define X(name) #name,
@@ -57,10 +63,16 @@ struct scene {
     uint8_t *value, *copy;
     uint8_t keys[2][STRIPE_KEYS][KEY_BYTES]; /* stripe: of the first stripe, of another */
     uint64_t fresh;                          /* next new key */
+    uint64_t sink;                           /* keeps reads from being optimised away */
     _Atomic uint32_t *task;                  /* of the neighbour, shared */
     pid_t neighbour;
     char name[65];
 };
+
+/* Of a segment in which half as many items again do not fit. */
+static uint64_t bytes_of(const struct scenario_options *options) {
+    return options->items * (options->value_bytes + 52u) + (1u << 20);
+}
 
 /* ---- one operation ---------------------------------------------------------------------------------------------- */
 
@@ -124,6 +136,26 @@ static bool get_first(struct scene *scene) {
     return get_from(scene, scene->keys[0][draw_below(&scene->draw, STRIPE_KEYS)]);
 }
 
+static bool pin_one(struct scene *scene, uint64_t item) {
+    struct value_key key = value_key(item);
+    struct lr_pin pin;
+    uint64_t word;
+    if (lr_pin(scene->cache, key.bytes, KEY_BYTES, &pin) != 0)
+        return false;
+    memcpy(&word, pin.value, sizeof word);
+    scene->sink += word;
+    lr_unpin(scene->cache, &pin);
+    return true;
+}
+
+static bool pin_small(struct scene *scene) {
+    return pin_one(scene, draw_below(&scene->draw, PIN_PAIRS));
+}
+
+static bool pin_large(struct scene *scene) {
+    return pin_one(scene, PIN_PAIRS + draw_below(&scene->draw, PIN_PAIRS));
+}
+
 /* ---- the neighbour ---------------------------------------------------------------------------------------------- */
 
 static void do_task(struct scene *scene, uint32_t task) {
@@ -184,6 +216,8 @@ static int start_neighbour(struct scene *scene, char *why) {
 }
 
 static void tell(struct scene *scene, enum task task) {
+    if (scene->neighbour == 0)
+        return;
     atomic_store(scene->task, task);
     usleep(SETTLE_US);
 }
@@ -197,16 +231,34 @@ static void remember_signal(int number) {
 }
 
 struct measured {
-    struct histogram each;
+    struct histogram each, own; /* own: slow ones without the time away */
     double means[ROUNDS];
     unsigned rounds;
-    uint64_t slow, switched;
+    uint64_t slow, switched, away;
     double steal_ms;
 };
 
-static long switches(void) {
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_nivcsw : 0;
+/* What tells time away from time at work. */
+struct look {
+    uint64_t processor_ns;
+    long forced, willing; /* switches of context */
+};
+
+static struct look look_now(void) {
+    struct timespec processor = {0};
+    struct rusage usage = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &processor);
+    getrusage(RUSAGE_SELF, &usage);
+    return (struct look){.processor_ns =
+                             (uint64_t)processor.tv_sec * UINT64_C(1000000000) + (uint64_t)processor.tv_nsec,
+                         .forced = usage.ru_nivcsw,
+                         .willing = usage.ru_nvcsw};
+}
+
+/* An operation of `ns` that ended now has not used more of its processor than the process has since `before`. */
+static uint64_t own_time(uint64_t ns, const struct look *before, const struct look *now) {
+    const uint64_t busy = now->processor_ns - before->processor_ns;
+    return now->willing == before->willing && busy < ns ? busy : ns;
 }
 
 static double steal_ms(void) {
@@ -220,25 +272,30 @@ static double steal_ms(void) {
     return (double)steal * 1000.0 / (double)sysconf(_SC_CLK_TCK);
 }
 
-/* `count` operations, each timed. A slow one is attributed by what has happened since some operations before it. */
+/* `count` operations, each timed. */
 static void measure(struct scene *scene, operation *work, uint64_t count, struct measured *out) {
     const double stolen = steal_ms();
-    long seen = switches();
-    uint64_t sum = 0;
+    struct look seen = look_now();
+    uint64_t sum = 0, unseen = 0;
     for (uint64_t i = 0; i < count && caught_signal == 0; i++) {
         uint64_t before = ticks_now(&scene->ticks);
         work(scene);
-        uint64_t ns = ticks_to_ns(&scene->ticks, ticks_now(&scene->ticks) - before);
+        uint64_t ns = ticks_to_ns(&scene->ticks, ticks_now(&scene->ticks) - before), own = ns;
         histogram_add(&out->each, ns);
         sum += ns;
-        if (ns < SLOW_NS && i % 256 != 0)
-            continue;
-        long now = switches();
-        if (ns >= SLOW_NS) {
-            out->slow++;
-            out->switched += now != seen;
+        unseen += ns;
+        if (unseen >= LOOK_EVERY_NS) {
+            const struct look now = look_now();
+            if (ns >= SLOW_NS) {
+                own = own_time(ns, &seen, &now);
+                out->slow++;
+                out->switched += now.forced != seen.forced;
+                out->away += own < SLOW_NS;
+            }
+            seen = now;
+            unseen = 0;
         }
-        seen = now;
+        histogram_add(&out->own, own);
     }
     if (out->rounds < ROUNDS)
         out->means[out->rounds++] = (double)sum / (double)count;
@@ -257,6 +314,8 @@ static void report(struct scene *scene, const char *label, struct measured *meas
                                  .mean_ns = measured->means[measured->rounds / 2],
                                  .slow = measured->slow,
                                  .switched = measured->switched,
+                                 .away = measured->away,
+                                 .own_p9999_ns = histogram_at(&measured->own, 0.9999),
                                  .steal_ms = measured->steal_ms};
     snprintf(row->label, sizeof row->label, "%s", label);
     for (unsigned i = 0; i < SCENARIO_SHARES; i++)
@@ -396,35 +455,100 @@ static void run_expiry(struct scene *scene) {
         report(scene, labels[i], &measured[i]);
 }
 
+/* Small and large values by turns, so that a small one lies where a large one ends. */
+static void run_pins(struct scene *scene) {
+    for (uint64_t item = 0; item < PIN_PAIRS; item++) {
+        const struct value_key small = value_key(item), large = value_key(PIN_PAIRS + item);
+        put(scene, small.bytes, PIN_SMALL);
+        put(scene, large.bytes, LARGE_BYTES);
+    }
+    take_turns(scene,
+               (const struct turn[]){{"pins of 64 bytes", pin_small, TASK_IDLE},
+                                     {"pins of 1 MiB beside them", pin_large, TASK_IDLE}},
+               2);
+}
+
+static bool create_and_destroy(struct scene *scene) {
+    struct lr_options options = lr_options_default();
+    struct lr_cache *cache;
+    options.name = scene->name;
+    options.size = bytes_of(scene->options);
+    if (lr_cache_create(&options, &cache, NULL) != 0)
+        return false;
+    lr_cache_detach(cache);
+    return lr_cache_destroy(&options, NULL) == 0;
+}
+
+static bool write_fresh(struct scene *scene) {
+    const size_t bytes = (size_t)bytes_of(scene->options);
+    uint8_t *fresh = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED)
+        return false;
+    madvise(fresh, bytes, MADV_HUGEPAGE);
+    memset(fresh, 1, bytes);
+    return munmap(fresh, bytes) == 0;
+}
+
+static void run_startup(struct scene *scene) {
+    static struct measured segment, plain;
+    memset(&segment, 0, sizeof segment);
+    memset(&plain, 0, sizeof plain);
+    for (unsigned i = 0; i < STARTUPS; i++) {
+        measure(scene, create_and_destroy, 1, &segment);
+        measure(scene, write_fresh, 1, &plain);
+    }
+    report(scene, "create and destroy a segment", &segment);
+    report(scene, "as much fresh plain memory written", &plain);
+}
+
+static bool has_neighbour(enum scenario scenario) {
+    return scenario == SCENARIO_tails || scenario == SCENARIO_hotkey || scenario == SCENARIO_stripe;
+}
+
+static bool has_floor(enum scenario scenario) {
+    return scenario == SCENARIO_large || scenario == SCENARIO_tails || scenario == SCENARIO_hotkey;
+}
+
+static int create_segment(struct scene *scene, enum scenario scenario, char *why) {
+    struct lr_options create = lr_options_default();
+    create.name = scene->name;
+    create.size = scenario == SCENARIO_large ? 256u << 20 : bytes_of(scene->options);
+    if (scenario == SCENARIO_hotkey || scenario == SCENARIO_stripe) /* several stripes */
+        create.size = create.size < MIN_SEGMENT ? MIN_SEGMENT : create.size;
+    if (scenario == SCENARIO_pins) {
+        create.size = PIN_SEGMENT;
+        create.stripes = PIN_STRIPES;
+        create.policy = LR_POLICY_clock; /* one region: what is put in turns lies side by side */
+    }
+    create.who = "bench";
+    create.prefault = true;
+    return scenario == SCENARIO_startup ? 0 : lr_cache_create(&create, &scene->cache, why);
+}
+
 static int begin(struct scene *scene, enum scenario scenario, char *why) {
     const struct scenario_options *options = scene->options;
-    struct lr_options create = lr_options_default();
     uint64_t bytes = options->value_bytes > LARGE_BYTES ? options->value_bytes : LARGE_BYTES;
     scene->ticks = ticks_calibrate();
     scene->draw = draw_seeded(1);
     scene->value = malloc(bytes);
     scene->copy = malloc(bytes);
     if (scene->value == NULL || scene->copy == NULL ||
-        floor_create(&scene->floor, scenario == SCENARIO_large ? 256 : options->items, KEY_BYTES,
-                     scenario == SCENARIO_large ? LARGE_BYTES : options->value_bytes) != 0) {
+        floor_create(&scene->floor,
+                     scenario == SCENARIO_large ? 256
+                     : has_floor(scenario)      ? options->items
+                                                : 1,
+                     KEY_BYTES, scenario == SCENARIO_large ? LARGE_BYTES : options->value_bytes) != 0) {
         snprintf(why, LR_WHY_BYTES, "no memory for the floor's table");
         return LARDER_ENO_MEMORY;
     }
     value_write(scene->value, bytes, 1, 1, 1);
     memset(scene->floor.items, 1, scene->floor.item_bytes);
-    create.name = scene->name;
-    create.size = scenario == SCENARIO_large ? 256u << 20 : options->items * (options->value_bytes + 52u) + (1u << 20);
-    if (scenario == SCENARIO_hotkey || scenario == SCENARIO_stripe) /* several stripes */
-        create.size = create.size < MIN_SEGMENT ? MIN_SEGMENT : create.size;
-    create.who = "bench";
-    create.prefault = true;
-    int error = lr_cache_create(&create, &scene->cache, why);
+    int error = create_segment(scene, scenario, why);
     if (error != 0)
         return error;
     if (scenario == SCENARIO_hotkey || scenario == SCENARIO_stripe)
         find_stripe_keys(scene);
-    const bool alone = scenario == SCENARIO_growth || scenario == SCENARIO_large || scenario == SCENARIO_expiry;
-    return alone ? 0 : start_neighbour(scene, why);
+    return has_neighbour(scenario) ? start_neighbour(scene, why) : 0;
 }
 
 static void end(struct scene *scene) {

@@ -2,16 +2,21 @@
 /*
  * What do the worst operations cost, and what do neighbours cost each other?
  *
- *   growth  puts of new keys, from an empty segment until it is full, feed on: the index grows all along
- *   large   puts of 1 MiB that evict, feed on; and the same bytes copied in plain memory
- *   tails   gets while another process puts at full speed into the full segment; and the floor's beside it
- *   hotkey  gets of one key by two processes, and by one alone; and the floor's
- *   stripe  gets from one stripe while another process hammers that stripe, and while it hammers another one
- *   expiry  puts of new keys, and gets, before and right after all items have expired at the same instant
+ *   growth    puts of new keys, from an empty segment until it is full, feed on: the index grows all along
+ *   large     puts of 1 MiB that evict, feed on; beside it, the same bytes copied in plain memory
+ *   tails     gets while another process puts at full speed into the full segment; beside it, the floor's under the
+ *             same neighbour
+ *   hotkey    gets of one key by two processes, against one process alone; beside it, the floor's
+ *   stripe    gets from one stripe while another process hammers that stripe, or another one
+ *   pins      pins of values of 64 bytes and of 1 MiB that lie side by side, so that both meet as many lines and pages
+ *   expiry    puts of new keys, and gets, before and right after all items have expired at the same instant
+ *   startup   creating a segment, against writing to as much memory of one's own for the first time
  *
  * Every operation is timed by itself (ticks.h; some nanoseconds of each are the clock's). Those of a millisecond or
- * more are counted, and of them those during which this process lost its processor against its will (getrusage); what
- * the hypervisor took from all processors meanwhile is in /proc/stat as steal.
+ * more are counted and attributed. The process looks at its processor time every 50 us, and after each slow
+ * one: what it has used since the last look bounds what the slow one has used. Below a millisecond, the operation was
+ * `away`: without a processor. Where it slept of its own will, all its time counts. `switched` are those with an
+ * involuntary switch (getrusage); what the hypervisor took from all processors meanwhile is in /proc/stat as steal.
  */
 #ifndef LARDER_BENCH_SCENARIO_H
 #define LARDER_BENCH_SCENARIO_H
@@ -22,7 +27,7 @@
 #include <stdint.h>
 
 /* X(name) */
-#define SCENARIOS(X) X(growth) X(large) X(tails) X(hotkey) X(stripe) X(expiry)
+#define SCENARIOS(X) X(growth) X(large) X(tails) X(hotkey) X(stripe) X(expiry) X(pins) X(startup)
 
 enum scenario {
 #define X(name) SCENARIO_##name,
@@ -43,6 +48,8 @@ struct scenario_row {
     double at[SCENARIO_SHARES]; /* percentiles and the longest, ns */
     uint64_t slow;              /* of a millisecond or more */
     uint64_t switched;          /* of these: with an involuntary switch of context */
+    uint64_t away;              /* of these: below a millisecond but for the time without a processor */
+    double own_p9999_ns;        /* of all, slow ones without that time */
     double steal_ms;            /* of all processors, meanwhile */
 };
 

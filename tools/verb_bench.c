@@ -33,7 +33,7 @@ static const struct cli_option option_rows[] = {
     {"compare", 'c', CLI_FLAG, NULL, NULL, NULL,
      "Measures other caches in the same run on the same keys: memcached, Redis, LMDB and APCu, as far as they are "
      "installed; 100,000 items unless --items says otherwise"},
-    {"scenario", 's', CLI_CHOICE, "growth|large|tails|hotkey|stripe|expiry|stall|slow|flood", NULL, NULL,
+    {"scenario", 's', CLI_CHOICE, "growth|large|tails|hotkey|stripe|expiry|pins|startup|stall|slow|flood", NULL, NULL,
      "Measures the worst operations, or what neighbours cost each other, each operation by itself; with --replication "
      "(stall, slow, flood, large): what a bad peer costs, or large values"},
     {"replication", 'r', CLI_FLAG, NULL, NULL, NULL,
@@ -305,18 +305,20 @@ static void print_scenario(const char *name, const struct scenario_options *scen
     char count[CLI_FORMAT_BYTES];
     printf("%s: %s items of 16-byte keys and %" PRIu64 "-byte values; nanoseconds of single operations\n\n", name,
            cli_format_count(count, scene->items), scene->value_bytes);
-    printf("%-34s %8s %9s %9s %9s %9s %10s %6s %8s %8s\n", "", "mean", "p50", "p99", "p99.9", "p99.99", "max", ">=1ms",
-           "switched", "steal ms");
+    printf("%-34s %8s %9s %9s %9s %9s %10s %6s %8s %5s %9s %8s\n", "", "mean", "p50", "p99", "p99.9", "p99.99", "max",
+           ">=1ms", "switched", "away", "p99.99own", "steal ms");
     for (unsigned i = 0; i < result->rows; i++) {
         const struct scenario_row *row = &result->row[i];
         printf("%-34s %8.1f", row->label, row->mean_ns);
         for (unsigned k = 0; k < SCENARIO_SHARES; k++)
             printf(" %*.0f", k + 1 == SCENARIO_SHARES ? 10 : 9, row->at[k]);
-        printf(" %6" PRIu64 " %8" PRIu64 " %8.0f\n", row->slow, row->switched, row->steal_ms);
+        printf(" %6" PRIu64 " %8" PRIu64 " %5" PRIu64 " %9.0f %8.0f\n", row->slow, row->switched, row->away,
+               row->own_p9999_ns, row->steal_ms);
     }
-    printf("\nOf those that took a millisecond or more, \"switched\" lost the processor against their will; steal is "
-           "what the "
-           "hypervisor took\nfrom all processors meanwhile.\n");
+    printf(
+        "\nOf those that took a millisecond or more, \"switched\" lost the processor against their will, and \"away\" "
+        "took less than\na millisecond of it; p99.99own leaves that time out. Steal is what the hypervisor took from "
+        "all processors meanwhile.\n");
 }
 
 static json_t *scenario_as_json(const char *name, const struct scenario_options *scene,
@@ -324,9 +326,10 @@ static json_t *scenario_as_json(const char *name, const struct scenario_options 
     json_t *rows = json_array();
     for (unsigned i = 0; i < result->rows; i++) {
         const struct scenario_row *row = &result->row[i];
-        json_t *object = json_pack("{s:s, s:I, s:f, s:I, s:I, s:f}", "label", row->label, "count",
-                                   (json_int_t)row->count, "mean_ns", row->mean_ns, "slow", (json_int_t)row->slow,
-                                   "switched", (json_int_t)row->switched, "steal_ms", row->steal_ms);
+        json_t *object =
+            json_pack("{s:s, s:I, s:f, s:I, s:I, s:I, s:f, s:f}", "label", row->label, "count", (json_int_t)row->count,
+                      "mean_ns", row->mean_ns, "slow", (json_int_t)row->slow, "switched", (json_int_t)row->switched,
+                      "away", (json_int_t)row->away, "p9999_own_ns", row->own_p9999_ns, "steal_ms", row->steal_ms);
         for (unsigned k = 0; k < SCENARIO_SHARES; k++)
             json_object_set_new(object, scenario_share_names[k], json_real(row->at[k]));
         json_array_append_new(rows, object);
@@ -499,12 +502,10 @@ const struct verb verb_bench = {
         "With several processes all work at once on one segment, each with a floor table of its own. Scaling is the "
         "throughput of all, over that of one alone in the same rounds times their number: 1 is perfect.\n\n"
         "A scenario asks what single operations cost at worst: growth puts new keys into an empty segment until it "
-        "evicts; "
-        "large puts 1 MiB values that evict; tails gets while another process puts at full speed; hotkey gets one key "
-        "in "
-        "two processes; stripe gets from the stripe that another process writes to; expiry puts and gets right after "
-        "all items "
-        "have expired at once.\n\n"
+        "evicts; large puts 1 MiB values that evict; tails gets while another process puts at full speed; hotkey gets "
+        "one key in two processes; stripe gets from the stripe that another process writes to; expiry puts and gets "
+        "right after all items have expired at once; pins pins values of 64 "
+        "bytes and of 1 MiB that lie side by side; startup creates a segment for so many items.\n\n"
         "Memory: about items x (value + 60) bytes for the segment, and as much for each process. The segment is sized "
         "so "
         "that nothing is evicted, but for put_evict, which has one of its own.",
@@ -516,7 +517,8 @@ const struct verb verb_bench = {
         "operations, with some nanoseconds for reading the clock; of batches for get_many. With --compare: results; "
         "peers: an array of peer, op, ns, times_larder (its ns / Larder's), failed; absent: an array of peer, why, "
         "packages. With --scenario: scenario and rows, an array of label, count, mean_ns, p50_ns, p99_ns, p999_ns, "
-        "p9999_ns, max_ns, slow (operations of a millisecond or more), switched (of these), steal_ms.",
+        "p9999_ns, max_ns, slow (operations of a millisecond or more), switched and away (of these), p9999_own_ns, "
+        "steal_ms.",
     .examples = "larder bench\n"
                 "larder bench --items 8000000 --processes 2\n"
                 "larder bench --items 100000 --value-size 1K --zipf 0.99 --json\n"

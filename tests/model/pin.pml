@@ -131,7 +131,7 @@ fastened:
 #endif
             if
             :: early ->
-                identity = mem[INC(BLOCK(w))]; /* pin_held */
+                identity = mem[INC(BLOCK(w))]; /* pin_block */
                 again = mem[SLOT];
                 if
                 :: !SAME(again, w) -> goto drop
