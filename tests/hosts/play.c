@@ -13,8 +13,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-#define REST_MS 60000u
-#define RUN_S 400u /* of one run, before it is given up */
+#define REST_MS 120000u
+#define RUN_S 900u /* of one run, before it is given up */
 
 bool hosts_logging;
 
