@@ -115,6 +115,7 @@ struct lr_options {
     enum lr_favor favor;   /* create */
     mode_t mode;           /* create: 0 is 0600. Never writable by others */
     gid_t group;           /* create: (gid_t)-1 leaves the process's */
+    bool replicating;      /* create: as lr_set_replicating, before anybody can attach */
     uid_t owner;           /* attach: an owner accepted beside oneself and root; (uid_t)-1 none */
     bool read_only;        /* attach: PROT_READ, no slot, no pins, no marks */
     bool prefault;         /* touch all pages now */

@@ -250,7 +250,7 @@ static void collapse(const struct lr_cache *cache) {
     }
 }
 
-static int lay_out(struct lr_cache *cache, char *why) {
+static int lay_out(struct lr_cache *cache, bool replicating, char *why) {
     uint32_t origin;
     if (fill_random(&origin, sizeof origin) != 0)
         return lr_error_explain(LARDER_ESYSTEM, why, "no random numbers: %s", strerror(errno));
@@ -260,6 +260,7 @@ static int lay_out(struct lr_cache *cache, char *why) {
     atomic_store_explicit(&header->lag_p50_us, UINT64_MAX, memory_order_relaxed);
     atomic_store_explicit(&header->lag_p99_us, UINT64_MAX, memory_order_relaxed);
     lr_set_origin(cache, origin);
+    atomic_store_explicit(&header->replicating, replicating, memory_order_relaxed);
     for (uint32_t stripe = 0; stripe < cache->geometry.stripe_count; stripe++)
         lr_geometry_lay_stripe(&cache->geometry, lr_stripe_at(cache, stripe));
     return 0;
@@ -271,7 +272,7 @@ static int build_segment(struct lr_cache *cache, const struct lr_options *option
     if (error == 0)
         error = map_segment(cache, fd, why);
     if (error == 0)
-        error = lay_out(cache, why);
+        error = lay_out(cache, options->replicating, why);
     if (error != 0)
         return error;
     collapse(cache);
@@ -333,7 +334,7 @@ static int build_kept(struct lr_cache *cache, const struct lr_options *options, 
     if (error == 0)
         error = map_segment(cache, fd, why);
     if (error == 0)
-        error = lay_out(cache, why);
+        error = lay_out(cache, options->replicating, why);
     if (error != 0)
         return error;
     cache->segment_dev = file.st_dev;

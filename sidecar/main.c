@@ -295,6 +295,8 @@ static struct lr_options segment_options(const struct lr_config *config) {
     options.favor = (enum lr_favor)config->favor;
     options.mode = config->mode;
     options.group = config->group;
+    /* A delete that comes before us must not be forgotten: a peer may hold what it was to delete. */
+    options.replicating = config->peer_count > 0 || config->discover[0] != '\0';
     options.wait_ms = LOCK_WAIT_MS;
     options.who = "larderd";
     return options;

@@ -181,6 +181,29 @@ static void expect(int status, int wanted, const char *text) {
     CU_ASSERT(status == wanted && strstr(out, text) != NULL);
 }
 
+/* Processes may find a new segment before larderd has come to its peers: here it never does. */
+static void a_segment_that_larderd_makes_keeps_tombstones_from_its_first_moment(void) {
+    static const char *const peers_by[] = {"--peer 127.0.0.1:9", "--discover localhost:9", "--tombstone-s 9"};
+    for (unsigned i = 0; i < 3; i++) {
+        char name[65], command[1024];
+        struct lr_cache *cache = NULL;
+        struct lr_options options = lr_options_default();
+        fixture_name(name);
+        options.name = name;
+        set_up(1);
+        host_configure(&hosts[0], "");
+        host_start(&hosts[0]); /* has the address that the other one wants */
+        snprintf(command, sizeof command, "%s --name %s --size 1M --listen %s %s", fixture_program("larderd"), name,
+                 hosts[0].address, peers_by[i]);
+        CU_ASSERT_EQUAL(fixture_run(command, out, sizeof out), 1);
+        CU_ASSERT_EQUAL_FATAL(lr_cache_attach(&options, &cache, NULL), 0);
+        CU_ASSERT_EQUAL(lr_replicating(cache), i < 2);
+        lr_cache_detach(cache);
+        lr_cache_destroy(&options, NULL);
+        tear_down(1);
+    }
+}
+
 static void peers_are_added_and_removed_under_way_and_no_change_is_lost(void) {
     char key[32], lines[128];
     set_up(3);
@@ -477,6 +500,7 @@ void larder_suite_96_peers(void) {
     CU_ADD_TEST(suite, who_spoke_last_about_an_address_is_heard);
     CU_ADD_TEST(suite, an_address_that_is_found_no_more_goes_at_the_third_answer);
     CU_ADD_TEST(suite, too_many_peers_are_refused_and_the_others_stay);
+    CU_ADD_TEST(suite, a_segment_that_larderd_makes_keeps_tombstones_from_its_first_moment);
     CU_ADD_TEST(suite, peers_are_added_and_removed_under_way_and_no_change_is_lost);
     CU_ADD_TEST(suite, a_list_of_peers_says_how_it_stands_in_words_and_json);
     CU_ADD_TEST(suite, only_the_user_and_root_may_change_peers);

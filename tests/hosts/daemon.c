@@ -20,7 +20,8 @@
 #include <sys/wait.h>
 
 #define PORT 7411u
-#define PATIENCE_MS 10000u
+#define PATIENCE_MS 60000u /* much, for a machine that is busy with other things */
+#define ANSWER_S 5
 #define ARGUMENTS_MOST 64u
 #define TELL_BYTES 3000u
 #define MEMORY_BASE (UINT64_C(8) << 20) /* what a daemon may have of its own, and for each peer: a window, tables */
@@ -191,7 +192,7 @@ void hosts_daemon_stop(struct hosts_run *run, unsigned number, bool stopped) {
 static bool exchange_lines(const struct hosts_host *host, const char *line, char *answer, size_t cap) {
     struct lr_options options = lr_options_default();
     struct sockaddr_un address;
-    struct timeval patience = {.tv_usec = 500000};
+    struct timeval patience = {.tv_sec = ANSWER_S};
     size_t len = 0;
     answer[0] = '\0';
     options.name = host->name;

@@ -13,8 +13,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-#define REST_MS 60000u
-#define RUN_S 400u /* of one run, before it is given up */
+#define REST_MS 120000u
+#define RUN_S 900u /* of one run, before it is given up */
 
 bool hosts_logging;
 
@@ -107,7 +107,8 @@ static void kill_daemon(struct hosts_run *run, unsigned host) {
 static void end_daemon(struct hosts_run *run, unsigned host) {
     bool again = hosts_percent(run, 60);
     struct hosts_answer answer;
-    bool ready = hosts_daemon_ask(run, host, &answer); /* else the signal may come before it can be heard */
+    bool ready = !run->hosts[host].stopped &&
+                 hosts_daemon_ask(run, host, &answer); /* else the signal may come before it can be heard */
     int status = hosts_daemon_end(run, host, SIGTERM);
     if (status != 0 && (ready || status != -SIGTERM))
         hosts_fail(run->board, "host %u: its larderd was to end, and did so with status %d", host, status);
@@ -255,7 +256,7 @@ static void expect_alone(struct hosts_run *run, unsigned away) {
 
 static unsigned partition(struct hosts_run *run) {
     static struct hosts_snapshot before;
-    unsigned changes = 10 + (unsigned)hosts_below(run, 20);
+    unsigned changes = 5 + (unsigned)hosts_below(run, 10);
     for (unsigned key = 0; key < 2 * run->plan.keys; key++) {
         act_somewhere(run);
         if (key % 16 == 0)
