@@ -329,7 +329,7 @@ HOT bool read_block(const struct lr_view *view, const struct lr_key *key, struct
                     struct lr_item *item, unsigned flags, int *result) {
     if (!LIKELY(glance(view, lr_slot_off(look->word), &look->head)))
         return false;
-    if (LIKELY(look->head.parts == 0))
+    if (look->head.parts == 0)
         return recognise(view, key, 0, false, look) && take(view, look, buf, cap, item, flags, result);
     return recognise(view, key, look->head.parts, false, look) && take(view, look, buf, cap, item, flags, result);
 }
@@ -641,7 +641,7 @@ HOT bool pin_block(const struct lr_view *view, const struct lr_key *key, struct 
                    uint64_t named, struct lr_pin *pin, int *result) {
     if (!LIKELY(glance(view, lr_slot_off(look->word), &look->head)))
         return false;
-    if (LIKELY(look->head.parts == 0))
+    if (look->head.parts == 0)
         return keep_recognised(view, key, 0, look, hazard, named, pin, result);
     return keep_recognised(view, key, look->head.parts, look, hazard, named, pin, result);
 }

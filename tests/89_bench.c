@@ -130,7 +130,7 @@ static void each_scenario_counts_its_slow_operations(void) {
     static const struct {
         const char *name;
         size_t rows;
-    } scenarios[] = {{"growth", 1}, {"tails", 4}, {"hotkey", 4}, {"stripe", 3},
+    } scenarios[] = {{"growth", 1}, {"tails", 4}, {"hotkey", 4}, {"stripe", 4},
                      {"expiry", 4}, {"pins", 2},  {"startup", 2}};
     for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
         char arguments[64];

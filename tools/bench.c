@@ -39,6 +39,7 @@
 #define WARM_UP 16u              /* rounds before them that do not count */
 #define ENOUGH_ROUNDS 9u         /* undisturbed ones, that the others be left out */
 #define AHEAD_NS UINT64_C(60000) /* from the last arrival to the start of a phase */
+#define PATIENCE_MS 10000u       /* with a stripe whose holder is kept from its processor */
 
 /* The last two time each operation: only where percentiles are wanted. */
 enum phase { ENGINE_ALONE, FLOOR_ALONE, ENGINE_ALL, FLOOR_ALL, ENGINE_EACH, FLOOR_EACH, PHASES };
@@ -200,6 +201,7 @@ static int attach(struct worker *worker, const char *name) {
     options.name = name;
     options.who = "bench worker";
     options.prefault = true;
+    options.wait_ms = PATIENCE_MS;
     int error = lr_cache_attach(&options, &worker->load.cache, worker->page->why);
     return error == 0 ? 0 : fail(worker, error, "cannot attach");
 }

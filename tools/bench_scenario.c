@@ -41,7 +41,6 @@
 #define PIN_SMALL 64u
 #define PIN_SEGMENT (UINT64_C(256) << 20)
 #define PIN_STRIPES 4u
-#define STARTUPS 3u
 
 const char *const scenario_names[SCENARIO_COUNT] = {
 #define X(name) #name,
@@ -51,7 +50,7 @@ const char *const scenario_names[SCENARIO_COUNT] = {
 const char *const scenario_share_names[SCENARIO_SHARES] = {"p50_ns", "p99_ns", "p999_ns", "p9999_ns", "max_ns"};
 static const double shares[SCENARIO_SHARES] = {0.5, 0.99, 0.999, 0.9999, 1.0};
 
-enum task { TASK_IDLE, TASK_PUT_NEW, TASK_PUT_FIRST, TASK_PUT_SECOND, TASK_GET_HOT, TASK_FLOOR_HOT };
+enum task { TASK_IDLE, TASK_PUT_NEW, TASK_PUT_SAME, TASK_PUT_BESIDE, TASK_PUT_ELSEWHERE, TASK_GET_HOT, TASK_FLOOR_HOT };
 
 struct scene {
     const struct scenario_options *options;
@@ -61,7 +60,7 @@ struct scene {
     struct ticks ticks;
     struct draw draw;
     uint8_t *value, *copy;
-    uint8_t keys[2][STRIPE_KEYS][KEY_BYTES]; /* stripe: of the first stripe, of another */
+    uint8_t keys[3][STRIPE_KEYS][KEY_BYTES]; /* stripe: two sets of one stripe, and one of another */
     uint64_t fresh;                          /* next new key */
     uint64_t sink;                           /* keeps reads from being optimised away */
     _Atomic uint32_t *task;                  /* of the neighbour, shared */
@@ -167,9 +166,10 @@ static void do_task(struct scene *scene, uint32_t task) {
         case TASK_PUT_NEW:
             put_new(scene);
             break;
-        case TASK_PUT_FIRST:
-        case TASK_PUT_SECOND:
-            put(scene, scene->keys[task == TASK_PUT_SECOND][i % STRIPE_KEYS], scene->options->value_bytes);
+        case TASK_PUT_SAME:
+        case TASK_PUT_BESIDE:
+        case TASK_PUT_ELSEWHERE:
+            put(scene, scene->keys[task - TASK_PUT_SAME][i % STRIPE_KEYS], scene->options->value_bytes);
             break;
         case TASK_GET_HOT:
             get_hot(scene);
@@ -345,11 +345,12 @@ static void take_turns(struct scene *scene, const struct turn *turns, unsigned c
 
 /* ---- the scenarios ---------------------------------------------------------------------------------------------- */
 
-static void load(struct scene *scene) {
+static void load(struct scene *scene, bool floor) {
     for (uint64_t item = 0; item < scene->options->items && caught_signal == 0; item++) {
         struct value_key key = value_key(item);
         put(scene, key.bytes, scene->options->value_bytes);
-        floor_insert(&scene->floor, key.bytes, KEY_BYTES, scene->value, scene->options->value_bytes);
+        if (floor)
+            floor_insert(&scene->floor, key.bytes, KEY_BYTES, scene->value, scene->options->value_bytes);
     }
     scene->fresh = scene->options->items;
     floor_settle(&scene->floor);
@@ -380,7 +381,7 @@ static void run_large(struct scene *scene) {
 }
 
 static void run_tails(struct scene *scene) {
-    load(scene);
+    load(scene, true);
     take_turns(scene,
                (const struct turn[]){{"gets, a writer beside", get_random, TASK_PUT_NEW},
                                      {"floor, the same writer beside", floor_random, TASK_PUT_NEW},
@@ -389,23 +390,21 @@ static void run_tails(struct scene *scene) {
                4);
 }
 
-/* Keys of the stripe of key 0, and of that of another key. */
+/* Two sets of keys of the stripe of key 0, and one of another stripe's. */
 static void find_stripe_keys(struct scene *scene) {
-    unsigned found[2] = {0, 0};
-    uint32_t stripe[2] = {UINT32_MAX, UINT32_MAX};
-    for (uint64_t item = 0; item < 1000000 && (found[0] < STRIPE_KEYS || found[1] < STRIPE_KEYS); item++) {
-        struct value_key key = value_key(item);
-        struct lr_key hashed = lr_key_of(scene->cache, key.bytes, KEY_BYTES);
-        uint32_t its = lr_place_stripe(scene->cache, hashed.place);
-        if (stripe[0] == UINT32_MAX)
-            stripe[0] = its;
-        else if (stripe[1] == UINT32_MAX && its != stripe[0])
-            stripe[1] = its;
-        for (unsigned which = 0; which < 2; which++)
-            if (its == stripe[which] && found[which] < STRIPE_KEYS)
-                memcpy(scene->keys[which][found[which]++], key.bytes, KEY_BYTES);
+    unsigned found[3] = {0, 0, 0};
+    uint32_t first = UINT32_MAX, other = UINT32_MAX;
+    for (uint64_t item = 0; item < 1000000 && found[0] + found[1] + found[2] < 3 * STRIPE_KEYS; item++) {
+        const struct value_key key = value_key(item);
+        const struct lr_key hashed = lr_key_of(scene->cache, key.bytes, KEY_BYTES);
+        const uint32_t its = lr_place_stripe(scene->cache, hashed.place);
+        first = first == UINT32_MAX ? its : first;
+        other = other == UINT32_MAX && its != first ? its : other;
+        const unsigned set = its == first ? (found[0] > found[1]) : 2;
+        if ((its == first || its == other) && found[set] < STRIPE_KEYS)
+            memcpy(scene->keys[set][found[set]++], key.bytes, KEY_BYTES);
     }
-    for (unsigned i = 0; i < 2 * STRIPE_KEYS; i++)
+    for (unsigned i = 0; i < 3 * STRIPE_KEYS; i++)
         put(scene, scene->keys[i / STRIPE_KEYS][i % STRIPE_KEYS], scene->options->value_bytes);
 }
 
@@ -422,10 +421,11 @@ static void run_hotkey(struct scene *scene) {
 
 static void run_stripe(struct scene *scene) {
     take_turns(scene,
-               (const struct turn[]){{"gets, a writer on the same stripe", get_first, TASK_PUT_FIRST},
-                                     {"gets, a writer on another stripe", get_first, TASK_PUT_SECOND},
+               (const struct turn[]){{"gets, a writer on the same keys", get_first, TASK_PUT_SAME},
+                                     {"gets, a writer on the same stripe", get_first, TASK_PUT_BESIDE},
+                                     {"gets, a writer on another stripe", get_first, TASK_PUT_ELSEWHERE},
                                      {"gets, alone", get_first, TASK_IDLE}},
-               3);
+               4);
 }
 
 static void run_expiry(struct scene *scene) {
@@ -493,10 +493,8 @@ static void run_startup(struct scene *scene) {
     static struct measured segment, plain;
     memset(&segment, 0, sizeof segment);
     memset(&plain, 0, sizeof plain);
-    for (unsigned i = 0; i < STARTUPS; i++) {
-        measure(scene, create_and_destroy, 1, &segment);
-        measure(scene, write_fresh, 1, &plain);
-    }
+    measure(scene, create_and_destroy, 1, &segment);
+    measure(scene, write_fresh, 1, &plain);
     report(scene, "create and destroy a segment", &segment);
     report(scene, "as much fresh plain memory written", &plain);
 }
@@ -546,6 +544,8 @@ static int begin(struct scene *scene, enum scenario scenario, char *why) {
     int error = create_segment(scene, scenario, why);
     if (error != 0)
         return error;
+    if (scenario == SCENARIO_stripe) /* so that keys stand in lines of their own */
+        load(scene, false);
     if (scenario == SCENARIO_hotkey || scenario == SCENARIO_stripe)
         find_stripe_keys(scene);
     return has_neighbour(scenario) ? start_neighbour(scene, why) : 0;

@@ -7,10 +7,10 @@
  *   tails     gets while another process puts at full speed into the full segment; beside it, the floor's under the
  *             same neighbour
  *   hotkey    gets of one key by two processes, against one process alone; beside it, the floor's
- *   stripe    gets from one stripe while another process hammers that stripe, or another one
+ *   stripe    gets of some keys while another process puts the same keys, others of their stripe, or of another stripe
  *   pins      pins of values of 64 bytes and of 1 MiB that lie side by side, so that both meet as many lines and pages
  *   expiry    puts of new keys, and gets, before and right after all items have expired at the same instant
- *   startup   creating a segment, against writing to as much memory of one's own for the first time
+ *   startup   creating a segment, once, against writing to as much memory of one's own for the first time
  *
  * Every operation is timed by itself (ticks.h; some nanoseconds of each are the clock's). Those of a millisecond or
  * more are counted and attributed. The process looks at its processor time every 50 us, and after each slow
