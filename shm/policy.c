@@ -13,14 +13,12 @@
  *      |                    |                                      |
  *      +-- R2 came back, R3 small, R4 large, R5 room to spare -----+------> main
  *
- * A put of a new key, rules in this order; z is its block's size, mean that of the stripe's items, usual
- * about the same (usual_size):
+ * A put of a new key, rules in this order; z is its block's size, mean that of the stripe's items:
  *  R1 its ghost says P: probation's share grows by three items; a young ghost of M: it shrinks by one.
- *  R2 any ghost, z <= 2 usual: main.
+ *  R2 any ghost, z <= 2 mean: main.
  *  R3 z <= mean / 2: main, with count 1. Small ones cost little, and waiting for a second read costs their hits.
- *  R4 z > 8 usual, or more than half of probation: main, and on the list of large items.
- *  R5 probation is full and main has more than 3 % of the arena free: main. Nothing goes while there is room. Three in
- *     four also where 5 % of the arena or more lie free in pieces: main's hand gathers them as it goes.
+ *  R4 z > 8 mean, or more than half of probation: main, and on the list of large items.
+ *  R5 probation is full and main has more than 3 % of the arena free: main. Nothing goes while there is room.
  *  R6 else probation.
  * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
  *
@@ -42,10 +40,6 @@
 #define SPARE_SHARE 3u /* R5, per cent */
 #define GROW_ITEMS 3u  /* R1 */
 #define MEAN_OF_NONE 300u
-#define LOG_BITS 8u
-#define LATELY_SHIFT 2u    /* a quarter */
-#define RECENT_SHIFT 7u    /* the mean is over some 2^7 puts */
-#define SCATTERED_SHARE 5u /* R5, per cent */
 
 #define LISTED_LAP_SHIFT 32
 #define LISTED_LAP_MASK UINT64_C(0x7ffff)
@@ -53,27 +47,6 @@
 uint64_t lr_policy_mean(const struct lr_view *view) {
     const uint64_t items = lr_load(&view->stripe->items), mean = items ? lr_load(&view->stripe->item_bytes) / items : 0;
     return mean != 0 && mean <= view->cache->geometry.stripe_bytes ? mean : MEAN_OF_NONE;
-}
-
-/*
- * What counts as usual when a large block is judged: the mean of those that are there, or, if that is more, a quarter
- * of the geometric mean of those put lately. Else a cache full of small items that nobody wants any more would keep out
- * the large ones that took their place. (Not all of it: where both sizes are in use, it is the large ones that miss.)
- */
-static uint64_t usual_size(const struct lr_view *view, uint64_t mean) {
-    const uint64_t lately = lr_load(&view->stripe->recent_log) >> RECENT_SHIFT, whole = lately >> LOG_BITS;
-    if (whole < LATELY_SHIFT || whole >= 32)
-        return mean;
-    const uint64_t size = ((1u << LOG_BITS) | (lately & ((1u << LOG_BITS) - 1))) << (whole - LATELY_SHIFT) >> LOG_BITS;
-    return size > mean ? size : mean;
-}
-
-/* A logarithm to base 2 with LOG_BITS bits behind the point, straight between powers of two, enters the mean. */
-static void note_size(struct lr_view *view, uint64_t size) {
-    const uint64_t whole = 63u - (uint64_t)__builtin_clzll(size);
-    const uint64_t log = whole << LOG_BITS | ((size << LOG_BITS >> whole) & ((1u << LOG_BITS) - 1));
-    const uint64_t sum = lr_load(&view->stripe->recent_log);
-    lr_store(&view->stripe->recent_log, sum != 0 ? sum - (sum >> RECENT_SHIFT) + log : log << RECENT_SHIFT);
 }
 
 static bool favors_bytes(const struct lr_view *view) {
@@ -85,7 +58,6 @@ unsigned lr_policy_threshold(const struct lr_view *view, uint64_t size, uint64_t
         return 1;
     if (size <= mean / 2)
         return 0;
-    mean = usual_size(view, mean);
     const uint64_t means = (size + mean / 2) / mean;
     return means > THRESHOLD_MOST ? THRESHOLD_MOST : means < 1 ? 1 : (unsigned)means;
 }
@@ -213,17 +185,12 @@ static void adapt_share(struct lr_view *view, enum lr_region region, unsigned ne
         lr_store(&view->stripe->share, share > LR_SHARE_LEAST + item ? share - item : LR_SHARE_LEAST);
 }
 
-static bool is_free(const struct lr_view *view, uint64_t per_cent) {
-    const struct lr_span gap = lr_gap_of(view, LR_MAIN);
-    const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
-    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena / 100 * per_cent;
-}
-
-/* Room is there, or, by turns, much lies free in pieces, which main's hand gathers: probation's has its turn too. */
 static bool main_has_room(struct lr_view *view, uint64_t size) {
     struct lr_room room;
-    return (is_free(view, SPARE_SHARE) && lr_arena_find(view, LR_MAIN, size, 0, &room)) ||
-           (is_free(view, SCATTERED_SHARE) && lr_load(&view->stripe->incarnation) % 4 != 0);
+    const struct lr_span gap = lr_gap_of(view, LR_MAIN);
+    const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
+    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena / 100 * SPARE_SHARE &&
+           lr_arena_find(view, LR_MAIN, size, 0, &room);
 }
 
 /* R5. */
@@ -236,19 +203,17 @@ static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t si
     const struct lr_span span = lr_region_of(view, LR_PROBATION);
     const uint64_t mean = lr_policy_mean(view);
     struct lr_plan plan = {.region = LR_MAIN, .fresh = true};
-    note_size(view, size);
-    const uint64_t usual = usual_size(view, mean);
     enum lr_region region;
     unsigned newer = 0;
     if (take_ghost(view, place, &region, &newer)) {
         lr_tally(view, LR_S_ghost_hits, 1);
         adapt_share(view, region, newer, mean);
-        if (size <= COME_BACK_MEANS * usual)
+        if (size <= COME_BACK_MEANS * mean)
             return plan;
     }
     if (lr_policy_threshold(view, size, mean) == 0)
         plan.recency = access ? 1 : 0;
-    else if (size > (span.end - span.start) / 2 || (size > LARGE_MEANS * usual && !favors_bytes(view)))
+    else if (size > (span.end - span.start) / 2 || (size > LARGE_MEANS * mean && !favors_bytes(view)))
         plan.large = true;
     else if (!only_main_has_room(view, size))
         plan.region = LR_PROBATION;

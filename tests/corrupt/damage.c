@@ -120,7 +120,6 @@ void damage_restore(struct victim *v) {
     X(share)                                                                                                           \
     X(probation_laps)                                                                                                  \
     X(patience_ms)                                                                                                     \
-    X(recent_log)                                                                                                      \
     X(look_left_bytes)                                                                                                 \
     X(look_again_ms)                                                                                                   \
     X(large)                                                                                                           \
