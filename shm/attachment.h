@@ -19,12 +19,14 @@
 
 struct lr_geometry {
     uint64_t segment_bytes, cache_bytes, stripe_bytes, control_bytes, control_off, data_off, max_block, hash_seed;
+    uint64_t kept_bytes; /* of a stripe, for `least_buckets`: index for good */
     uint64_t incarnation[2];
     uint64_t created_ms;
     uint32_t stripe_count, participants, ring_len, policy, favor;
-    uint32_t most_buckets; /* of a stripe, by its size */
-    uint32_t ghost_group;  /* 2^this many buckets, then a line of ghosts; LR_GHOSTLESS: none */
-    uint32_t recency_max;  /* highest recency count that the policy uses */
+    uint32_t most_buckets;  /* of a stripe, by its size */
+    uint32_t least_buckets; /* to which its index shrinks */
+    uint32_t ghost_group;   /* 2^this many buckets, then a line of ghosts; LR_GHOSTLESS: none */
+    uint32_t recency_max;   /* highest recency count that the policy uses */
     char name[SM_NAME_BYTES + 1];
 };
 

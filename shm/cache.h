@@ -68,6 +68,7 @@ enum lr_counter {
     X(ghost_hits, "puts", "puts of keys that had gone not long before")                                                \
     X(laps, "laps", "times the hand went round")                                                                       \
     X(splits, "buckets", "hash buckets added")                                                                         \
+    X(merges, "buckets", "hash buckets taken away")                                                                    \
     X(overruns, "times", "rescans because the feed ring was overrun or a holder died")                                 \
     X(unshipped_evictions, "items", "items that went before every peer had them")                                      \
     X(voids_raised, "times", "times a range's void rose for want of a tombstone")
@@ -258,19 +259,19 @@ struct lr_scan {
     bool traces; /* set by the caller: expired items too, each as a tombstone of what was older */
     uint32_t stripe;
     uint32_t last_stripe; /* inclusive */
-    uint64_t bucket;      /* cursor: private, as is all that follows */
-    uint32_t slot;
-    uint32_t restarts; /* of the present stripe */
-    uint64_t moves;
+    uint32_t restarts;    /* of the present stripe: what was seen of it comes again */
+    uint64_t position;    /* cursor: private, as is all that follows */
+    uint64_t split, merges, moves;
+    uint32_t bucket, slot;
 };
 /* A scan over all stripes, or one. */
 struct lr_scan lr_scan_all(const struct lr_cache *cache);
 struct lr_scan lr_scan_stripe(uint32_t stripe);
 /*
  * Next entry, copied into buf (lr_entry_bytes() always suffices). Takes no lock, moves no recency mark. Entries that
- * stay throughout are seen at least once; an entry may be seen twice while the index grows. Expired, flushed and dead
- * entries are left out. 0: entry filled. ENOT_FOUND: the scan is over. ETOO_SMALL: buffer; the cursor has not moved.
- * EBUSY: this one slot kept changing, it was skipped.
+ * stay throughout are seen at least once; an entry may be seen twice while the index grows or shrinks. Expired, flushed
+ * and dead entries are left out. 0: entry filled. ENOT_FOUND: the scan is over. ETOO_SMALL: buffer; the cursor has not
+ * moved. EBUSY: this one slot kept changing, it was skipped.
  */
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry);
 /* The entry with this cluster hash: item or tombstone; an expired item as with `traces` above. */

@@ -4,12 +4,12 @@
  *
  *   0         border                divide                        stripe_bytes
  *   |  index  |      probation      |             main            |
- *             -> rises only         <-> follows probation's share
+ *             <-> with the index    <-> follows probation's share
  *
  * Nothing is copied for the divide: a block's region is on which side of it the block lies. It rises over main's first
  * blocks, which are probation's from then on, counts kept; it falls when probation's gap touches it, and the gap's tail
  * becomes main's. The border rises over blocks that were cleared, which is why index memory comes from probation, the
- * region that is emptied most often.
+ * region that is emptied most often. It falls when the index has shrunk: what no bucket uses is free room.
  *
  * Rules that always hold, also between any two instructions: those of arena.c, and divide >= border.
  */
@@ -238,4 +238,17 @@ bool lr_border_raise(struct lr_view *view, uint64_t bytes) {
     if (at > target)
         lr_arena_free(view, target, at - target);
     return true;
+}
+
+void lr_border_lower(struct lr_view *view, uint64_t bytes) {
+    const uint64_t border = lr_load(&view->stripe->border_off), target = border - bytes;
+    view->hand_moved = true;
+    /* ORDER(reuse) publish: the split word, without the buckets that were here, before any store into their bytes. */
+    atomic_thread_fence(memory_order_release);
+    lr_store(&lr_block_at(view->data, target)->word, bytes / SM_GRANULE);
+    LR_CRASH_POINT("border falls, before");
+    /* COMMIT POINT: before, the bytes are index memory that no bucket uses; after, a hole at the arena's start. */
+    atomic_store_explicit(&view->stripe->border_off, target, memory_order_release);
+    LR_CRASH_POINT("border falls, after");
+    lr_arena_free(view, target, bytes);
 }

@@ -170,12 +170,12 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
     view->hand_moved = false;
     /* First of all, since making way for the index may evict: what is stored below must not be what goes. */
     view->keep_all = how == LR_ROOM_FREE;
-    lr_index_grow(view);
+    const uint64_t size = lr_entry_size(making);
+    lr_index_fit(view, size);
     if (old->slot == NULL)
         lr_index_prepare(view, making->key->place);
     if (view->hand_moved)
         *old = lr_index_find(view, making->key);
-    const uint64_t size = lr_entry_size(making);
     const struct lr_plan plan = lr_policy_plan(view, old, making, size);
     int error = lr_policy_room(view, &plan, size, old->slot ? old->head.off : 0, how, &room);
     if (error != 0)

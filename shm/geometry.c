@@ -34,6 +34,7 @@
 #define STRIPES_AIM 64u
 #define BUCKET_SHARE UINT64_C(32768) /* bytes of a stripe for each bucket that it starts with */
 #define BUCKETS_MIN UINT64_C(64)
+#define KEPT_SHARE 32u /* of a stripe: index that it keeps */
 #define RING_MIN 1024u
 #define RING_TOTAL 16384u
 static_assert(SM_MAX_STRIPE / SM_GRANULE <= SM_BLOCK_SIZE_MASK, "a block's size field holds any run of a stripe");
@@ -52,6 +53,15 @@ static uint32_t choose_stripes(uint64_t size) {
     while (stripes < SM_MAX_STRIPES && (size + stripes - 1) / stripes > SM_MAX_STRIPE)
         stripes *= 2;
     return stripes;
+}
+
+/* What is index for good: as much as a new stripe has, and as many whole groups as fit into KEPT_SHARE. */
+static void keep_index(struct lr_geometry *geometry) {
+    uint64_t buckets = lr_geometry_buckets(geometry);
+    while (lr_index_bytes(geometry, buckets + 8) <= geometry->stripe_bytes / KEPT_SHARE)
+        buckets += 8;
+    geometry->least_buckets = (uint32_t)buckets;
+    geometry->kept_bytes = lr_index_bytes(geometry, buckets);
 }
 
 int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr_geometry *out, char *why) {
@@ -91,6 +101,7 @@ int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr
     uint64_t lines = out->stripe_bytes / SM_BUCKET_BYTES;
     out->most_buckets = (uint32_t)(policy == LR_POLICY_s3 ? lines / 9 * 8 : lines);
     out->recency_max = policy == LR_POLICY_none ? 0 : policy == LR_POLICY_lfu ? 255 : 3;
+    keep_index(out);
     return 0;
 }
 

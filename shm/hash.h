@@ -81,6 +81,37 @@ static inline uint32_t lr_split_partner(uint32_t buckets) {
     return buckets - (UINT32_C(0x80000000) >> __builtin_clz(buckets));
 }
 
+/*
+ * Walks go by bucket numbers whose bits are reversed, which is the order of the (reversed) hashes: each bucket has an
+ * interval of [0, 2^32), a split halves it, a merge joins two that are neighbours (the idea of SCAN in Redis, P.
+ * Noordhuis, 2012). So a position between two buckets stays one, whatever becomes of the index.
+ */
+static inline uint32_t lr_reversed(uint32_t bits) {
+    bits = __builtin_bswap32(bits);
+    bits = (bits >> 4 & 0x0f0f0f0fu) | (bits & 0x0f0f0f0fu) << 4;
+    bits = (bits >> 2 & 0x33333333u) | (bits & 0x33333333u) << 2;
+    return (bits >> 1 & 0x55555555u) | (bits & 0x55555555u) << 1;
+}
+
+/* The bucket at a position of the walk. */
+static inline uint32_t lr_walk_bucket(uint64_t position, uint32_t buckets) {
+    return lr_bucket_of(lr_reversed((uint32_t)position), buckets);
+}
+
+/* Where the interval of the bucket ends. */
+static inline uint64_t lr_walk_end(uint32_t bucket, uint32_t buckets) {
+    const unsigned level = 31u - (unsigned)__builtin_clz(buckets);
+    const bool halved = bucket >> level != 0 || bucket + (UINT64_C(1) << level) < buckets;
+    return lr_reversed(bucket) + (UINT64_C(1) << 32 >> (level + halved));
+}
+
+/* Whether a walk comes to bucket `a` before it comes to `b`: of the reversed numbers, the lowest bit in which they
+ * differ decides. */
+static inline bool lr_walk_before(uint32_t a, uint32_t b) {
+    const uint32_t differ = a ^ b;
+    return (b & differ & (0u - differ)) != 0;
+}
+
 /* What an entry adds to the sum of its range. */
 static inline uint64_t lr_range_term(uint64_t hash, uint64_t version) {
     return lr_mix(hash + version * UINT64_C(0x9e3779b97f4a7c15));

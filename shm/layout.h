@@ -27,7 +27,8 @@
  *  3. From `border` to `stripe_bytes` blocks and the gaps tile the arena completely. A block's first word holds its
  * size. No block crosses `divide`; each region's gap lies in it. Only policy s3 has two regions: elsewhere all is main.
  *  4. Bins, sums, counts are derived: repair recomputes them (repair.c), check compares them (check.c).
- *  5. Index memory is never anything else: the border only rises, the bucket count only grows.
+ *  5. The first of the index, `kept_bytes` by the plan (geometry.c), is never anything else: readers store there
+ * without a look. What lies behind it may become arena again, when its buckets are empty (index.c).
  *  6. Constants of the header are copied at attach (geometry.c) and never read from the segment again.
  *
  * Fields are grouped by who writes them; each group has its own cache lines.
@@ -41,7 +42,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 4u
+#define SM_LAYOUT_VERSION 5u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -191,7 +192,7 @@ static_assert(offsetof(struct sm_participant, hazards) == 128, "byte map");
 #define SM_LOCK_OWNER_MASK (~(SM_LOCK_WAITERS | SM_LOCK_RECOVER))
 
 /* Split word: {moves : 31, splitting : 1, buckets : 32}: bucket count of the index, whether the split that makes bucket
- * number `buckets` is under way, words moved. */
+ * number `buckets` (or the merge that takes it away) is under way, words moved. */
 #define SM_SPLITTING (UINT64_C(1) << 32)
 #define SM_MOVES_ONE (UINT64_C(1) << 33)
 
@@ -222,10 +223,11 @@ struct sm_stripe {
     sm_u64 stalled_owner;    /* 32: that owner's lock word */
     uint8_t pad0[24];
 
-    /* The readers' line: read by every get, written when the index grows. */
+    /* The readers' line: read by every get, written when the index grows or shrinks. */
     sm_u64 split;      /* 64 */
-    sm_u64 moves_down; /* 72: words moved to a bucket with a lower number: a walk that missed one starts over */
-    uint8_t pad1[48];
+    sm_u64 moves_down; /* 72: words moved to a bucket that walks visit earlier: who missed one starts over */
+    sm_u64 merges;     /* 80: begun: a walk looks again where words may have come in behind it */
+    uint8_t pad1[40];
 
     /* The holder's lines. */
     sm_u64 gap[SM_REGIONS]; /* 128: of main, of probation */

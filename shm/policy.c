@@ -108,6 +108,15 @@ void lr_policy_split(struct lr_view *view, uint32_t partner, uint32_t fresh) {
         lr_store(lr_ghosts_at(view, fresh), lr_load(lr_ghosts_at(view, partner)));
 }
 
+/* The two newest of either. */
+void lr_policy_merge(struct lr_view *view, uint32_t partner, uint32_t last) {
+    if (!lr_has_probation(view->cache))
+        return;
+    const uint64_t two = (UINT64_C(1) << 2 * SM_GHOST_BITS) - 1;
+    sm_u64 *into = lr_ghosts_at(view, partner);
+    lr_store(into, (lr_load(into) & two) | (lr_load(lr_ghosts_at(view, last)) & two) << 2 * SM_GHOST_BITS);
+}
+
 /* ---- the list of large items -------------------------------------------------------------------------------- */
 
 static uint64_t listed(uint64_t place, uint64_t lap) {

@@ -17,7 +17,9 @@
  *
  * A pinned get names the block in a hazard of its own first, then makes sure that the word stands there with its
  * `pinned` flag: from there on the block stays as it is (hazard.c). Nothing here stores into the arena: a reader that
- * was preempted after its check would hit another value.
+ * was preempted after its check would hit another value. That goes for buckets too, since the index shrinks (index.c):
+ * only where it never does is recency a plain store. And what was found in a bucket counts only if the split word is
+ * the one that led there: every merge has changed it, before the bucket's memory became anything else.
  */
 #include "bucket.h"
 #include "stripe.h"
@@ -44,6 +46,7 @@ struct aim {
 };
 
 struct look_up {
+    uint64_t split; /* by which its bucket was found */
     sm_u64 *slot;
     uint64_t word;
     struct lr_head head;
@@ -60,7 +63,7 @@ HOT bool settled(const struct lr_view *view, const struct look_up *look) {
     atomic_thread_fence(memory_order_acquire);
     struct sm_block *block = lr_block_at(view->data, look->head.off);
     return same_word(lr_load(look->slot), look->word) && lr_load(&block->identity) == look->head.identity &&
-           lr_load(&block->word) == look->head.word;
+           lr_load(&block->word) == look->head.word && lr_load(&view->stripe->split) == look->split;
 }
 
 /* Finds the key's buckets. False: the stripe's split word is damaged. */
@@ -180,7 +183,8 @@ static enum look examine(const struct lr_view *view, const struct lr_key *key, s
     if (!(same_word(atomic_load_explicit(slot, memory_order_acquire), word)))
         return LOOK_AGAIN;
     if (!(sane && lr_head_matches(head, word))) {
-        if (!lr_reader_is_damage(view, slot, word))
+        /* Or bytes that were a bucket when the split word was read. */
+        if (!lr_reader_is_damage(view, slot, word) || lr_load(&view->stripe->split) != look->split)
             return LOOK_AGAIN;
         lr_count(view->cache, LR_C_corrupt_seen);
         return LOOK_MISS;
@@ -218,6 +222,7 @@ COLD static enum look look_up(const struct lr_view *view, const struct lr_key *k
     enum look outcome = LOOK_MISS;
     if (!aim_at(view, key->place, &aim))
         return LOOK_MISS;
+    look->split = aim.split;
     match(key->place, &aim);
     for (; aim.mask != 0 && outcome == LOOK_MISS; aim.mask &= aim.mask - 1)
         outcome = examine(view, key, candidate(&aim), look);
@@ -234,13 +239,19 @@ HOT void fill_item(const struct lr_view *view, const struct lr_head *head, struc
     item->flags = lr_head_flags(view->data, head);
 }
 
-/* A plain store of one byte that nobody waits for (layout.h). */
+/* A plain store of one byte that nobody waits for (layout.h). Where the index may shrink it would hit whatever is there
+ * by then, perhaps much later: there the word must be the one that was seen. */
 HOT void use(const struct lr_view *view, const struct look_up *look) {
     unsigned recency = lr_slot_recency(look->word);
     if (recency >= lr_recency_max(view->cache) || view->cache->read_only)
         return;
-    atomic_store_explicit((_Atomic uint8_t *)(void *)look->slot + SM_SLOT_RECENCY_BYTE, (uint8_t)(recency + 1),
-                          memory_order_relaxed);
+    uint64_t word = look->word;
+    if ((uint64_t)((const uint8_t *)look->slot - view->data) >= view->cache->geometry.kept_bytes)
+        atomic_compare_exchange_strong_explicit(look->slot, &word, word + SM_SLOT_RECENCY_ONE, memory_order_relaxed,
+                                                memory_order_relaxed);
+    else
+        atomic_store_explicit((_Atomic uint8_t *)(void *)look->slot + SM_SLOT_RECENCY_BYTE, (uint8_t)(recency + 1),
+                              memory_order_relaxed);
 }
 
 HOT bool is_absent(const struct lr_view *view, const struct lr_head *head) {
@@ -342,6 +353,7 @@ HOT int read_where(const struct lr_view *view, const struct lr_key *key, const s
         if (LIKELY(glance_absent(view, aim) == LOOK_MISS))
             return LARDER_ENOT_FOUND;
     } else {
+        look.split = aim->split;
         look.slot = candidate(aim);
         /* ORDER(entry) observe: the block's bytes. */
         look.word = atomic_load_explicit(look.slot, memory_order_acquire);
@@ -533,8 +545,11 @@ static void free_hazard(struct lr_cache *cache, uint32_t hazard) {
 }
 
 /* With the block in our hazard: makes sure that whoever takes the word out from now on sees that. `seen` becomes the
- * word as it is now. False: it is another one, or does not stand still (LR_WORD_TRIES). */
-HOT bool fasten(sm_u64 *slot, uint64_t *seen) {
+ * word as it is now. False: it is another one, does not stand still (LR_WORD_TRIES), or may be no word at all, for its
+ * bucket is none any more. */
+HOT bool fasten(const struct lr_view *view, uint64_t split, sm_u64 *slot, uint64_t *seen) {
+    if (!LIKELY(lr_load(&view->stripe->split) == split))
+        return false;
     /* ORDER(hazard) publish: our hazard, claimed by a locked instruction, before we look whether the word still stands
      * there with the flag that makes writers look for hazards. */
     uint64_t word = atomic_load_explicit(slot, memory_order_seq_cst);
@@ -544,7 +559,7 @@ HOT bool fasten(sm_u64 *slot, uint64_t *seen) {
         if (LIKELY(word & SM_SLOT_PINNED) ||
             atomic_compare_exchange_strong_explicit(slot, &word, word | SM_SLOT_PINNED, memory_order_seq_cst,
                                                     memory_order_seq_cst)) {
-            *seen = word;
+            *seen = word | SM_SLOT_PINNED;
             return true;
         }
     }
@@ -583,7 +598,7 @@ static int pin_found(const struct lr_view *view, const struct look_up *look, str
     if (!claim_hazard(cache, named, &hazard))
         return LARDER_ENO_PINS;
     /* The header was read before: it may be that of an earlier filling under the same word. */
-    if (fasten(look->slot, &word) && settled(view, look))
+    if (fasten(view, look->split, look->slot, &word) && settled(view, look))
         return keep_pinned(view, look, hazard, named, pin);
     free_hazard(cache, hazard);
     return LARDER_EBUSY;
@@ -596,7 +611,8 @@ static int pin_locked(struct lr_cache *cache, const struct lr_key *key, struct l
         return result;
     lr_count(cache, LR_C_locked_reads);
     struct lr_found found = lr_index_find(&view, key);
-    struct look_up look = {.slot = found.slot, .word = found.word, .head = found.head};
+    struct look_up look = {
+        .split = lr_load(&view.stripe->split), .slot = found.slot, .word = found.word, .head = found.head};
     result = found.slot == NULL || is_absent(&view, &found.head) ? LARDER_ENOT_FOUND : pin_found(&view, &look, pin);
     lr_stripe_unlock(&view);
     return result;
@@ -629,7 +645,8 @@ COLD static int pin_again(struct lr_cache *cache, const void *bytes, size_t len,
 
 HOT bool keep_recognised(const struct lr_view *view, const struct lr_key *key, unsigned parts, struct look_up *look,
                          uint32_t hazard, uint64_t named, struct lr_pin *pin, int *result) {
-    if (!LIKELY(recognise(view, key, parts, true, look) && !is_absent(view, &look->head)))
+    if (!LIKELY(recognise(view, key, parts, true, look) && lr_load(&view->stripe->split) == look->split &&
+                !is_absent(view, &look->head)))
         return false;
     *result = keep_pinned(view, look, hazard, named, pin);
     return true;
@@ -664,12 +681,14 @@ HOT int pin_key(struct lr_cache *cache, const void *bytes, size_t len, struct lr
     match(key.place, &aim);
     if (aim.mask == 0)
         return glance_absent(&view, &aim) == LOOK_MISS ? LARDER_ENOT_FOUND : pin_again(cache, bytes, len, pin);
+    look.split = aim.split;
     look.slot = candidate(&aim);
     look.word = lr_load(look.slot);
     const uint64_t off = lr_slot_off(look.word), named = lr_hazard_of(cache, view.data, off);
     __builtin_prefetch(view.data + off);
     if (LIKELY((look.word & SM_SLOT_DEAD) == 0 && off != 0 && claim_hazard(cache, named, &hazard))) {
-        if (LIKELY(fasten(look.slot, &look.word) && pin_block(&view, &key, &look, hazard, named, pin, &result)))
+        if (LIKELY(fasten(&view, aim.split, look.slot, &look.word) &&
+                   pin_block(&view, &key, &look, hazard, named, pin, &result)))
             return result;
         free_hazard(cache, hazard);
     }

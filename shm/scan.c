@@ -2,9 +2,23 @@
 /*
  * Walking the whole: every entry that stays put is seen at least once, without a lock.
  *
- * The cursor is a place in the index: stripe, bucket, slot. Slides and replacements leave a word in its slot; words
- * move to buckets with a higher number, which the walk has yet to visit. After the rare move downwards (index.c) the
- * stripe is walked again, up to eight times. Each entry is copied and then checked like a get (reader.c).
+ * The cursor is a place in the index: stripe, position, slot. Positions are those of hash.h, from 0 to 2^32: a bucket
+ * is an interval, and what lies below the position has been seen.
+ *
+ *   |--------- seen ---------|  bucket  |           |     |     |
+ *   0                     position    its end                   2^32
+ *
+ *  1. Slides and replacements leave a word in its slot.
+ *  2. A split takes words to the right half of their bucket's interval, which we have yet to visit: we go on at the end
+ *     of the left half.
+ *  3. A merge takes words to the left, into the bucket whose interval they join. If we stood between the two, the next
+ *     bucket is the joint one, which is read from its start. If we were in the midst of one of the two, we start over
+ *     with it: merges are counted (`merges`) before a word moves.
+ *  4. While words of two buckets move, both are read, the left one first, as a split wants it. That it was no merge,
+ * the split word must show: it counts the words that a merge moves.
+ *  5. Cuckoo moves go to the right. After the rare one to the left (index.c) the stripe is walked again, up to eight
+ *     times.
+ * Each entry is copied and then checked like a get (reader.c), and counts if its bucket was one until then.
  */
 #include "bucket.h"
 #include "stripe.h"
@@ -90,45 +104,125 @@ static int read_slot_settled(struct lr_cache *cache, const struct lr_view *view,
     return result;
 }
 
-/* Buckets in use, the one being made included; bounded whatever the word says. */
-static uint64_t buckets_in_use(const struct lr_cache *cache, uint64_t split) {
-    uint64_t buckets = (split & UINT32_MAX) + (split & SM_SPLITTING ? 1 : 0), most;
-    most = cache->geometry.most_buckets - 1u;
-    return buckets < most ? buckets : most;
+/* Buckets in use, the one being made or emptied included; bounded whatever the word says. */
+static uint32_t buckets_in_use(const struct lr_cache *cache, uint64_t split) {
+    const uint64_t buckets = (split & UINT32_MAX) + (split & SM_SPLITTING ? 1 : 0);
+    const uint64_t most = cache->geometry.most_buckets - 1u;
+    return buckets == 0 ? 1 : (uint32_t)(buckets < most ? buckets : most);
+}
+
+/* ---- the cursor ----------------------------------------------------------------------------------------------- */
+
+/* The bucket is the left one of two between which words move: it is read, then the other. */
+static bool is_double(const struct lr_scan *scan) {
+    return (scan->split & SM_SPLITTING) != 0 && (uint32_t)scan->split != 0 &&
+           scan->bucket == lr_split_partner((uint32_t)scan->split);
+}
+
+static void come_to_bucket(const struct lr_view *view, struct lr_scan *scan) {
+    /* In this order: a merge whose split word we miss is counted after this. */
+    scan->merges = atomic_load_explicit(&view->stripe->merges, memory_order_acquire);
+    scan->split = atomic_load_explicit(&view->stripe->split, memory_order_acquire);
+    scan->bucket = lr_walk_bucket(scan->position, buckets_in_use(view->cache, scan->split & UINT32_MAX));
+    scan->slot = 0;
+}
+
+/* Whether a merge that began since we came to the bucket may have taken words from it, or brought it some. */
+static bool is_merged(const struct lr_scan *scan, uint64_t split, uint64_t merges) {
+    const uint64_t then = scan->split & UINT32_MAX, now = split & UINT32_MAX, begun = merges - scan->merges;
+    if (begun == 0 || begun > then)
+        return begun != 0;
+    /* The numbers that buckets may have had which went, if as many came as must have; one merge is not counted yet. */
+    const uint64_t low = then - begun, high = now + begun + 1;
+    bool merged = scan->bucket >= low && scan->bucket < high;
+    for (uint64_t bit = 1; scan->bucket + bit < high; bit *= 2)
+        merged = merged || (bit > scan->bucket && scan->bucket + bit >= low);
+    return merged;
+}
+
+/* Whether what we read since we came to the bucket was all in it, and nothing came in behind us; *split as it is now.
+ */
+static bool is_whole(const struct lr_view *view, const struct lr_scan *scan, uint64_t *split) {
+    atomic_thread_fence(memory_order_acquire);
+    *split = atomic_load_explicit(&view->stripe->split, memory_order_acquire);
+    /* ORDER(merges) observe: counted before a word went. */
+    const uint64_t merges = atomic_load_explicit(&view->stripe->merges, memory_order_acquire);
+    if (is_double(scan))
+        return *split == scan->split;
+    return !is_merged(scan, *split, merges) &&
+           atomic_load_explicit(&view->stripe->split, memory_order_acquire) == *split;
+}
+
+static sm_u64 *slot_at(const struct lr_view *view, const struct lr_scan *scan) {
+    const uint32_t bucket = scan->slot < SM_BUCKET_SLOTS ? scan->bucket : (uint32_t)scan->split;
+    return &lr_bucket_at(view, bucket)[scan->slot % SM_BUCKET_SLOTS];
+}
+
+/* Behind the bucket, as small as it was or became meanwhile: words that were split off stand in the next one. */
+static void leave_bucket(const struct lr_view *view, struct lr_scan *scan, uint64_t split) {
+    const uint32_t then = buckets_in_use(view->cache, scan->split & UINT32_MAX),
+                   now = buckets_in_use(view->cache, split);
+    const uint64_t end = lr_walk_end(scan->bucket, is_double(scan) || then > now ? then : now);
+    scan->position = end > scan->position ? end : scan->position;
+    scan->slot = 0;
+}
+
+/* The next entry of the bucket. ENOT_FOUND: there is none. */
+static int read_bucket(const struct lr_view *view, struct lr_scan *scan, void *buf, size_t cap,
+                       struct lr_entry *entry) {
+    const unsigned slots = is_double(scan) ? 2 * SM_BUCKET_SLOTS : SM_BUCKET_SLOTS;
+    int result = LARDER_ENOT_FOUND;
+    while (scan->slot < slots && result == LARDER_ENOT_FOUND) {
+        result = read_slot_settled(view->cache, view, slot_at(view, scan), scan->traces, buf, cap, entry);
+        if (result != LARDER_ETOO_SMALL)
+            scan->slot++;
+    }
+    return result;
+}
+
+/* The stripe has been walked. */
+static void end_stripe(struct lr_scan *scan, uint64_t moves) {
+    const bool again = moves != scan->moves && scan->restarts < RESTARTS;
+    scan->restarts = again ? scan->restarts + 1 : 0;
+    scan->stripe += again ? 0 : 1;
+    scan->position = 0;
 }
 
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry) {
+    unsigned tries = 0;
     int error = lr_enter_read(cache);
     if (error != 0)
         return error;
     while (scan->stripe <= scan->last_stripe && scan->stripe < cache->geometry.stripe_count) {
-        struct lr_view view = lr_view_of(cache, scan->stripe);
-        uint64_t buckets = buckets_in_use(cache, atomic_load_explicit(&view.stripe->split, memory_order_acquire));
+        const struct lr_view view = lr_view_of(cache, scan->stripe);
+        uint64_t split;
         /* ORDER(moves-down) observe: a word that came by behind our back was counted before it left its place. */
-        uint64_t moves = atomic_load_explicit(&view.stripe->moves_down, memory_order_acquire);
-        if (scan->bucket == 0 && scan->slot == 0)
+        const uint64_t moves = atomic_load_explicit(&view.stripe->moves_down, memory_order_acquire);
+        if (scan->position == 0 && scan->slot == 0)
             scan->moves = moves;
-        if (scan->bucket >= buckets) {
-            bool again = moves != scan->moves && scan->restarts < RESTARTS;
-            scan->restarts = again ? scan->restarts + 1 : 0;
-            scan->stripe += again ? 0 : 1;
-            scan->bucket = 0;
-            scan->slot = 0;
+        if (scan->position > UINT32_MAX) {
+            end_stripe(scan, moves);
             continue;
         }
-        sm_u64 *bucket = lr_bucket_at(&view, (uint32_t)scan->bucket);
-        int result = LARDER_ENOT_FOUND;
-        while (scan->slot < SM_BUCKET_SLOTS && result == LARDER_ENOT_FOUND) {
-            result = read_slot_settled(cache, &view, &bucket[scan->slot], scan->traces, buf, cap, entry);
-            if (result != LARDER_ETOO_SMALL)
-                scan->slot++;
+        if (scan->slot == 0 || !is_whole(&view, scan, &split))
+            come_to_bucket(&view, scan);
+        const int result = read_bucket(&view, scan, buf, cap, entry);
+        if (!is_whole(&view, scan, &split)) {
+            scan->slot = 0;
+            if (++tries == TRIES)
+                return LARDER_EBUSY;
+            continue;
         }
         if (result != LARDER_ENOT_FOUND)
             return result;
-        scan->slot = 0;
-        scan->bucket++;
+        leave_bucket(&view, scan, split);
     }
     return LARDER_ENOT_FOUND;
+}
+
+static bool is_still(const struct lr_view *view, uint64_t split) {
+    atomic_thread_fence(memory_order_acquire);
+    return lr_load(&view->stripe->split) == split;
 }
 
 int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry) {
@@ -139,9 +233,9 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, place));
     for (unsigned attempt = 0; attempt < TRIES; attempt++) {
         uint64_t split = atomic_load_explicit(&view.stripe->split, memory_order_acquire);
-        uint32_t buckets = (uint32_t)buckets_in_use(cache, split & UINT32_MAX);
+        const uint32_t buckets = buckets_in_use(cache, split & UINT32_MAX);
         bool busy = false;
-        if (buckets == 0)
+        if ((uint32_t)split == 0)
             return LARDER_ECORRUPT;
         const uint32_t first = lr_placing(place), second = lr_second(first);
         /* While bucket `buckets` is being made, the partner first, then the new one. */
@@ -156,12 +250,11 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
                 busy = busy || result == LARDER_EBUSY;
                 if (result == LARDER_ETOO_SMALL)
                     return result;
-                if (result == 0 && entry->hash == hash)
+                if (result == 0 && entry->hash == hash && is_still(&view, split))
                     return 0;
             }
         }
-        atomic_thread_fence(memory_order_acquire);
-        if (!busy && lr_load(&view.stripe->split) == split)
+        if (!busy && is_still(&view, split))
             return LARDER_ENOT_FOUND;
     }
     return LARDER_EBUSY;

@@ -291,8 +291,9 @@ struct lr_found lr_index_named(struct lr_view *view, uint32_t placing, uint64_t 
 /* An empty slot for the place; if there is none, the coldest entry of its buckets goes. NULL: all are pinned, or
  * nothing may be evicted. */
 sm_u64 *lr_index_room(struct lr_view *view, uint64_t place, bool may_evict);
-/* Adds buckets while the index is too full; a bounded step before a put. */
-void lr_index_grow(struct lr_view *view);
+/* Adds buckets while the index is too full, takes some away while it is too empty; a bounded step before a put of so
+ * many bytes. */
+void lr_index_fit(struct lr_view *view, uint64_t put_bytes);
 /* Before a new entry takes room: if both its buckets are full, the index grows or a word moves on, a bounded step,
  * until they are not. */
 void lr_index_prepare(struct lr_view *view, uint64_t place);
@@ -441,6 +442,8 @@ void lr_hand_jump(struct lr_view *view, enum lr_region region, uint64_t next);
 
 /* Frees [border, border + bytes) and raises the border over it. False: pins, or nothing may be evicted. */
 bool lr_border_raise(struct lr_view *view, uint64_t bytes);
+/* The last of the index, which no bucket uses, becomes free room. */
+void lr_border_lower(struct lr_view *view, uint64_t bytes);
 /* Probation's hand stands at the divide: probation grows towards its share by some of main's first blocks. False: it
  * did not. */
 bool lr_divide_grow(struct lr_view *view);
@@ -471,6 +474,8 @@ void lr_policy_stored(struct lr_view *view, const struct lr_plan *plan, uint64_t
 void lr_policy_remember(struct lr_view *view, uint64_t place, enum lr_region region);
 /* The ghosts of a bucket that is split. */
 void lr_policy_split(struct lr_view *view, uint32_t partner, uint32_t fresh);
+/* ... and of one that is merged into its partner. */
+void lr_policy_merge(struct lr_view *view, uint32_t partner, uint32_t last);
 /* Mean bytes of an item's block. */
 uint64_t lr_policy_mean(const struct lr_view *view);
 /* The count that an item on probation needs to be promoted. */

@@ -124,7 +124,7 @@ static void scan_some(struct worker *w, uint8_t *buf) {
     struct lr_scan scan = lr_scan_all(w->shared->cache);
     struct lr_entry entry;
     int result;
-    scan.bucket = fixture_below(&w->random, 8);
+    scan.position = fixture_below(&w->random, UINT64_C(1) << 29);
     for (unsigned i = 0; i < 50; i++) {
         result = lr_scan_next(w->shared->cache, &scan, buf, 20 * MAX_VALUE, &entry);
         if (result == LARDER_ENOT_FOUND)

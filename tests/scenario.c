@@ -36,6 +36,8 @@ enum trait {
     GROWS = 1 << 16,      /* ... or larger, for there is none */
     SPREAD = 1 << 17,     /* pins leave no large run in either region, but one across the divide */
     CLOCK = 1 << 18,      /* policy clock: one region, no ghosts */
+    MERGES = 1 << 19,     /* the next put merges two pairs of buckets */
+    FALLS = 1 << 20,      /* ... and the border falls */
 };
 
 const struct scenario_state scenario_states[] = {
@@ -67,6 +69,10 @@ const struct scenario_state scenario_states[] = {
     {"pins all over", 600, 120, 0, FULL | SPREAD},
     {"clock, full and warm", 600, 120, 0, FULL | WARM | CLOCK},
     {"clock, border rises", 300, 8, 0, BORDER | CLOCK},
+    {"merge comes", 600, 0, 0, MERGES},
+    {"merge comes, pinned", 600, 0, 100000, MERGES | PINNED},
+    {"border falls", 880, 0, 0, MERGES | FALLS},
+    {"clock, border falls", 960, 0, 0, MERGES | FALLS | CLOCK},
 };
 const unsigned scenario_state_count = sizeof scenario_states / sizeof scenario_states[0];
 
@@ -313,6 +319,32 @@ static bool prepare_growing(struct scenario *s) {
     return true;
 }
 
+/* The last keys go until there are so few entries for `buckets` buckets that fewer are wanted. */
+static void thin_out(struct scenario *s, uint64_t buckets) {
+    struct lr_view view = view_of(s);
+    for (unsigned i = s->count; i > SCENARIO_KEPT && lr_load(&view.stripe->items) * 4 > buckets * 21; i--)
+        lr_delete(s->victim, &s->keys[i - 1], 8);
+}
+
+/* The index has two buckets too many; FALLS: some more, and without them memory that it need not keep. */
+static bool prepare_merging(struct scenario *s) {
+    struct lr_view view = view_of(s);
+    const uint32_t least = view.cache->geometry.least_buckets;
+    if (s->state->traits & FALLS) {
+        thin_out(s, least / 3);
+        for (unsigned i = 0; i < 200 && lr_buckets(&view) > least + 16; i++)
+            if (!put_key(s, s->victim, s->keys[SCENARIO_KEPT - 1 - i % 20], 0))
+                return false;
+    }
+    if (lr_buckets(&view) < least + 2)
+        return fails(s, "preparing: no buckets to merge");
+    if (!(s->state->traits & FALLS))
+        thin_out(s, lr_buckets(&view) - 2);
+    /* Numbers may be left out; with this one the next put shrinks the index. */
+    lr_store(&view.stripe->incarnation, (lr_load(&view.stripe->incarnation) | 15u) + 1);
+    return true;
+}
+
 /* Pins that cut main in equal parts. */
 static bool spread_pins(struct scenario *s) {
     struct lr_view view = view_of(s);
@@ -353,6 +385,8 @@ static bool apply_traits(struct scenario *s) {
     }
     if ((traits & TOMBSTONES && !fill_tombstones(s)) || (traits & HELD && !hold_blocks(s)) ||
         (traits & NOTES && !leave_notes(s)))
+        return false;
+    if (traits & MERGES && !prepare_merging(s))
         return false;
     if ((traits & SHRINKS && !prepare_shrinking(s)) || (traits & GROWS && !prepare_growing(s)) ||
         (traits & SPREAD && !spread_pins(s)))

@@ -113,6 +113,7 @@ void damage_restore(struct victim *v) {
     X(stalled_since_ms)                                                                                                \
     X(stalled_owner)                                                                                                   \
     X(split)                                                                                                           \
+    X(merges)                                                                                                          \
     X(moves_down)                                                                                                      \
     X(gap)                                                                                                             \
     X(border_off)                                                                                                      \

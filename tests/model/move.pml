@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Words that move: can a lockless delete get lost, or a reader miss what is there, while a word goes from one index bucket to
- * another, in a split or by cuckoo, and the mover dies?
+ * another, in a split, in a merge or by cuckoo, and the mover dies?
  *
  * One key, whose word stands in cell OLD and moves to cell NEW (index.c: move_word, move_words, finish_move). A deleter
  * (reader.c: lr_reader_kill), a reader (look_up) and a pinner's flag come in between. SPLIT: the bucket of NEW is being made,
  * and readers look there only while `splitting` is set or when it is done. Else both buckets belong to the key, and the
  * move is counted in `split`. The mover's stores wait in a store buffer. It may die at any step; a heir finishes.
+ *
+ * MERGE: the bucket of OLD goes. While `splitting` is set readers look in NEW first, then in OLD, as they do in a split whose
+ * new bucket is OLD; so the move is counted. The heir makes a split of it, back to OLD. UNCOUNTED_MERGE: a reader who looked
+ * into NEW too early is not told. MERGE_ENDS_EARLY: OLD is not looked at any more before its word has left it.
+ * UNANNOUNCED: the word moves before readers look into both. FLAGS_FORGOTTEN: the heir does not flag what is pinned, and the
+ * copy that had the flag is gone.
  *
  * The copy is hidden (dead and moved) until the mover has looked at the old word once more; a deleter kills hidden copies
  * too. COPY_ALIVE is what comes of a copy that counts at once: a delete that killed the old word before has returned, and
@@ -20,12 +26,15 @@
  *
  *   word: ITEM | PINNED | MOVED | DEAD | RECENT;  split: moves * 4 | splitting * 2 | buckets done
  *
- * runs: SPLIT CUCKOO CUCKOO+DOWN SPLIT+PINS CUCKOO+PINS
- * runs: SPLIT+RECENCY CUCKOO+RECENCY CUCKOO+DOWN+RECENCY
+ * runs: SPLIT CUCKOO CUCKOO+DOWN SPLIT+PINS CUCKOO+PINS MERGE+NO_READER MERGE+NO_DELETER MERGE+PINS+NO_DELETER
+ * large: MERGE MERGE+PINS
+ * runs: SPLIT+RECENCY CUCKOO+RECENCY CUCKOO+DOWN+RECENCY MERGE+RECENCY
  * plants: SPLIT+COPY_ALIVE CUCKOO+COPY_ALIVE CUCKOO+DOWN+COPY_ALIVE SPLIT+REVEAL_BLIND CUCKOO+REVEAL_BLIND
  * plants: SPLIT+HIDDEN_SPARED CUCKOO+HIDDEN_SPARED SPLIT+KILL_ONCE CUCKOO+DOWN+UNCOUNTED
  * plants: SPLIT+NO_FENCE CUCKOO+NO_FENCE CUCKOO+DOWN+NO_FENCE
  * plants: SPLIT+RECENCY+EMPTY_MEANS_ZERO CUCKOO+RECENCY+EMPTY_MEANS_ZERO SPLIT+RECENCY+RECENCY_BY_WORD CUCKOO+RECENCY+RECENCY_BY_WORD
+ * plants: MERGE+COPY_ALIVE MERGE+REVEAL_BLIND MERGE+HIDDEN_SPARED MERGE+KILL_ONCE MERGE+NO_FENCE MERGE+CLEAR_FIRST
+ * plants: MERGE+UNCOUNTED_MERGE MERGE+MERGE_ENDS_EARLY MERGE+UNANNOUNCED MERGE+UNFINISHED MERGE+PINS+PIN_MOVED MERGE+PINS+FLAGS_FORGOTTEN MERGE+SPLIT_UNSEEN
  * plants: SPLIT+CLEAR_FIRST SPLIT+NEW_FIRST SPLIT+ENDS_EARLY SPLIT+UNFINISHED CUCKOO+UNFINISHED SPLIT+PINS+PIN_MOVED SPLIT+SPLIT_UNSEEN
  */
 #define OLD 0
@@ -49,8 +58,9 @@
 #endif
 #define HIDDEN(w) (((w) & (MOVED | DEAD)) == (MOVED | DEAD))
 #define SPLITTING(s) ((s) & 2)
+#define DONE(s) ((s) & 1)
 
-#ifdef RECENCY
+#if defined(RECENCY) || defined(NO_READER)
 #define ALONE 1 /* the deleter: `late` stands for the readers */
 #else
 #define ALONE 2
@@ -110,7 +120,7 @@ inline move_word() {
     :: else
     fi;
     reveal();
-#if defined(CUCKOO) && !defined(UNCOUNTED)
+#if (defined(CUCKOO) && !defined(UNCOUNTED)) || (defined(MERGE) && !defined(UNCOUNTED_MERGE))
     STORE(SPLIT_WORD, mem[SPLIT_WORD] + 4);
 #endif
 #ifndef CLEAR_FIRST
@@ -131,10 +141,49 @@ inline move() {
     :: else
     fi;
     STORE(SPLIT_WORD, 1);
+#elif defined(MERGE)
+    /* drop_bucket */
+#ifndef UNANNOUNCED
+    STORE(SPLIT_WORD, 4 + 2);
+    FENCE;
+#endif
+#ifdef MERGE_ENDS_EARLY
+    STORE(SPLIT_WORD, 4 + 1);
+#endif
+    if
+    :: !EMPTY(mem[OLD]) -> move_word()
+    :: else
+    fi;
+    atomic { w = (drained(me) -> mem[SPLIT_WORD] : 8 + 2) };
+    STORE(SPLIT_WORD, w / 4 * 4 + 1);
 #else
     move_word();
 #endif
     FENCE
+}
+
+/* move_words, as a repair of a merge does it: what stands in NEW goes back to OLD. */
+inline move_back() {
+    atomic { FENCE; w = mem[NEW]; mem[NEW] = w | MOVED };
+    if
+    :: EMPTY(mem[OLD]) -> STORE(OLD, w | MOVED | DEAD)
+    :: else
+    fi;
+    do
+    :: FENCE;
+        w = mem[OLD];
+        if
+        :: !HIDDEN(w) -> break
+        :: else
+        fi;
+        o = mem[NEW];
+        CAS(OLD, w, (o & DEAD -> w & ~MOVED : w & ~(MOVED | DEAD)));
+        if
+        :: ok -> break
+        :: else
+        fi
+    od;
+    atomic { FENCE; mem[NEW] = 0 }
 }
 
 /* finish_move, in the word's old place and in its new one. */
@@ -184,6 +233,20 @@ inline repair() {
         STORE(SPLIT_WORD, 1)
     :: else
     fi;
+#elif defined(MERGE)
+    if
+    :: SPLITTING(mem[SPLIT_WORD]) ->
+        if
+        :: !EMPTY(mem[NEW]) -> move_back()
+        :: else
+        fi;
+        w = mem[SPLIT_WORD];
+        STORE(SPLIT_WORD, w & ~2)
+    :: else
+    fi;
+    FENCE;
+    /* finish_move: it has no twin any more */
+    atomic { FENCE; mem[OLD] = mem[OLD] & ~MOVED };
 #else
 #ifdef DOWN
     finish_copy();
@@ -206,7 +269,15 @@ inline repair() {
     :: mem[NEW] & DEAD -> STORE(NEW, 0)
     :: else
     fi;
-    FENCE
+    FENCE;
+#if defined(PINS) && !defined(FLAGS_FORGOTTEN)
+    /* flag_pinned: whoever holds a pin named its block before the flag was set. */
+    if
+    :: pinned && (mem[OLD] & ITEM) -> mem[OLD] = mem[OLD] | PINNED
+    :: pinned && (mem[NEW] & ITEM) -> mem[NEW] = mem[NEW] | PINNED
+    :: else
+    fi
+#endif
 }
 
 proctype mover(byte me) {
@@ -254,6 +325,16 @@ inline look_up() {
     :: split == 1 -> LOOK(NEW)
     :: split == 0 -> LOOK(OLD)
     fi;
+#elif defined(MERGE)
+    if
+#ifdef SPLIT_UNSEEN
+    :: SPLITTING(split) -> LOOK(NEW)
+#else
+    :: SPLITTING(split) -> LOOK(NEW); LOOK(OLD)
+#endif
+    :: !SPLITTING(split) && DONE(split) -> LOOK(NEW)
+    :: !SPLITTING(split) && !DONE(split) -> LOOK(OLD)
+    fi;
 #elif defined(DOWN)
     LOOK(NEW);
     LOOK(OLD);
@@ -290,6 +371,16 @@ inline kill_hidden() {
     :: split != 0 -> UNHIDE(NEW)
     :: else
     fi;
+#elif defined(MERGE)
+    split = mem[SPLIT_WORD];
+    if
+    :: SPLITTING(split) || DONE(split) -> UNHIDE(NEW)
+    :: else
+    fi;
+    if
+    :: !DONE(split) -> UNHIDE(OLD)
+    :: else
+    fi;
 #else
     UNHIDE(OLD);
     UNHIDE(NEW);
@@ -302,7 +393,9 @@ inline kill_hidden() {
 proctype deleter() {
     byte cell, word, now, split;
     if
+#ifndef NO_DELETER
     :: deleting = 1
+#endif
     :: goto none /* nobody deletes */
     fi;
     do
@@ -430,7 +523,7 @@ init {
         run deleter();
 #if defined(PINS)
         run pinner();
-#elif !defined(RECENCY)
+#elif !defined(RECENCY) && !defined(NO_READER)
         run reader();
 #endif
 #ifdef RECENCY

@@ -171,6 +171,8 @@ enum sim_world {
     WORLD_CHAIN,
     WORLD_TTL,
     WORLD_PROBATION,
+    WORLD_MERGE,
+    WORLD_MERGE_GHOSTS,
     WORLD_COUNT
 };
 

@@ -33,19 +33,20 @@ static const struct field participant_fields[] = {
     FIELD(sm_participant, started_ms),  FIELD(sm_participant, pid_ns),  ARRAY(sm_participant, name),
 };
 static const struct field stripe_fields[] = {
-    FIELD(sm_stripe, lock),          FIELD(sm_stripe, sequence),       FIELD(sm_stripe, notes_pending),
-    FIELD(sm_stripe, rescan),        FIELD(sm_stripe, split),          FIELD(sm_stripe, stalled_since_ms),
-    FIELD(sm_stripe, stalled_owner), FIELD(sm_stripe, moves_down),     ARRAY(sm_stripe, gap),
-    FIELD(sm_stripe, border_off),    FIELD(sm_stripe, clock),          FIELD(sm_stripe, incarnation),
-    FIELD(sm_stripe, epoch),         FIELD(sm_stripe, acked_epoch),    FIELD(sm_stripe, ring_head),
-    FIELD(sm_stripe, ring_acked),    FIELD(sm_stripe, sweep_cursor),   FIELD(sm_stripe, items),
-    FIELD(sm_stripe, item_bytes),    FIELD(sm_stripe, tombstones),     FIELD(sm_stripe, payload_bytes),
-    FIELD(sm_stripe, held_blocks),   FIELD(sm_stripe, held_bytes),     FIELD(sm_stripe, hole_bytes),
-    FIELD(sm_stripe, ttl_items),     ARRAY(sm_stripe, bin_map),        FIELD(sm_stripe, divide_off),
-    FIELD(sm_stripe, share),         FIELD(sm_stripe, probation_laps), FIELD(sm_stripe, patience_ms),
-    ARRAY(sm_stripe, large),         ARRAY(sm_stripe, counters),       ARRAY(sm_stripe, bins),
-    ARRAY(sm_stripe, held),          ARRAY(sm_stripe, notes),          ARRAY(sm_stripe, range_sum),
-    ARRAY(sm_stripe, range_floor),   ARRAY(sm_stripe, range_void),     FIELD(sm_stripe, look_again_ms),
+    FIELD(sm_stripe, lock),          FIELD(sm_stripe, sequence),    FIELD(sm_stripe, notes_pending),
+    FIELD(sm_stripe, rescan),        FIELD(sm_stripe, split),       FIELD(sm_stripe, stalled_since_ms),
+    FIELD(sm_stripe, stalled_owner), FIELD(sm_stripe, moves_down),  FIELD(sm_stripe, merges),
+    ARRAY(sm_stripe, gap),           FIELD(sm_stripe, border_off),  FIELD(sm_stripe, clock),
+    FIELD(sm_stripe, incarnation),   FIELD(sm_stripe, epoch),       FIELD(sm_stripe, acked_epoch),
+    FIELD(sm_stripe, ring_head),     FIELD(sm_stripe, ring_acked),  FIELD(sm_stripe, sweep_cursor),
+    FIELD(sm_stripe, items),         FIELD(sm_stripe, item_bytes),  FIELD(sm_stripe, tombstones),
+    FIELD(sm_stripe, payload_bytes), FIELD(sm_stripe, held_blocks), FIELD(sm_stripe, held_bytes),
+    FIELD(sm_stripe, hole_bytes),    FIELD(sm_stripe, ttl_items),   ARRAY(sm_stripe, bin_map),
+    FIELD(sm_stripe, divide_off),    FIELD(sm_stripe, share),       FIELD(sm_stripe, probation_laps),
+    FIELD(sm_stripe, patience_ms),   ARRAY(sm_stripe, large),       ARRAY(sm_stripe, counters),
+    ARRAY(sm_stripe, bins),          ARRAY(sm_stripe, held),        ARRAY(sm_stripe, notes),
+    ARRAY(sm_stripe, range_sum),     ARRAY(sm_stripe, range_floor), ARRAY(sm_stripe, range_void),
+    FIELD(sm_stripe, look_again_ms),
 };
 #define COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 

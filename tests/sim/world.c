@@ -12,10 +12,11 @@
  *   hot      the same, but everything is hot: the hand goes round twice
  *   split    the next put makes a bucket, and the keys' words move there
  *   border   the next put raises the border first: the keys' blocks move too
- *   up       key 0 is absent, both its buckets are full, and key 1 or 3 is what must make way, to a higher bucket
- *   down     the same, but they can only move to lower buckets
+ *   up       key 0 is absent, both its buckets are full, and key 1 or 3 is what must make way, to a later bucket
+ *   down     the same, but they can only move to buckets that walks visit earlier
  *   chain    the same, and where key 1 would go is full too: key 3 must make way first
  *   ttl      the keys end after 1 to 4 ms, or never
+ *   merge    the next put takes a bucket away, where keys 0 to 2 stand; with ghosts: policy s3
  *   probation  policy s3, and both regions are full: the keys are what probation's hand meets next, some to be promoted
  */
 #include "sim.h"
@@ -281,11 +282,11 @@ static void build_crowded(uint32_t one, uint32_t its_other, uint32_t two, uint32
 }
 
 static void build_up(void) {
-    build_crowded(3, 40, 5, 41);
+    build_crowded(60, 10, 61, 11);
 }
 
 static void build_down(void) {
-    build_crowded(60, 10, 61, 11);
+    build_crowded(3, 40, 5, 41);
 }
 
 static void build_chain(void) {
@@ -298,6 +299,49 @@ static void build_chain(void) {
     crowd(5, 41, 9);
     empty(51);
     name_key(0, find_name(0, 0, 3, 5, &place.keys[0]));
+}
+
+/* The bucket where the key stands. */
+static uint32_t bucket_of_key(const struct sim_key *key) {
+    struct lr_view view = lr_view_of(self(), 0);
+    const struct lr_key hashed = lr_key_of(self(), key->text, key->len);
+    const struct lr_found found = lr_index_find(&view, &hashed);
+    for (uint32_t bucket = 0; found.slot != NULL && bucket < lr_buckets(&view); bucket++)
+        if (found.slot >= lr_bucket_at(&view, bucket) && found.slot < lr_bucket_at(&view, bucket) + SM_BUCKET_SLOTS)
+            return bucket;
+    return UINT32_MAX;
+}
+
+/* A name from *suffix on with a bucket `last` of last + 1. */
+static void find_name_in(unsigned number, unsigned *suffix, uint32_t last) {
+    uint32_t its[2];
+    do {
+        name_key(number, (*suffix)++);
+        buckets_of_key(&place.keys[number], last + 1, its);
+    } while (its[0] != last && its[1] != last);
+}
+
+/* The last bucket is one too many for what there is, and the keys stand there. */
+static void build_merge(void) {
+    const uint32_t last = BUCKETS + 3;
+    struct lr_view view = lr_view_of(self(), 0);
+    unsigned filler = 0, suffix = 0;
+    char key[16];
+    while (lr_buckets(&view) < last + 1)
+        store_filler(filler++, 0);
+    for (unsigned i = 0; i < SIM_KEYS; i++) {
+        do {
+            if (place.keys[i].present)
+                lr_delete(self(), place.keys[i].text, place.keys[i].len);
+            find_name_in(i, &suffix, last);
+            store_key(i, 40, 0);
+        } while (i < 3 && bucket_of_key(&place.keys[i]) != last);
+    }
+    while (lr_load(&view.stripe->items) > last * 21 / 4) {
+        int len = snprintf(key, sizeof key, "f%u", --filler);
+        lr_delete(self(), key, (size_t)len);
+    }
+    lr_store(&view.stripe->incarnation, (lr_load(&view.stripe->incarnation) | 15u) + 1);
 }
 
 static void build_ttl(void) {
@@ -329,10 +373,19 @@ static void build_probation(void) {
 }
 
 static void (*const builders[WORLD_COUNT])(void) = {
-    [WORLD_ROOMY] = build_roomy, [WORLD_FULL] = build_full,           [WORLD_COLD] = build_cold,
-    [WORLD_HOT] = build_hot,     [WORLD_SPLIT] = build_split,         [WORLD_BORDER] = build_border,
-    [WORLD_UP] = build_up,       [WORLD_DOWN] = build_down,           [WORLD_CHAIN] = build_chain,
-    [WORLD_TTL] = build_ttl,     [WORLD_PROBATION] = build_probation,
+    [WORLD_ROOMY] = build_roomy,
+    [WORLD_FULL] = build_full,
+    [WORLD_COLD] = build_cold,
+    [WORLD_HOT] = build_hot,
+    [WORLD_SPLIT] = build_split,
+    [WORLD_BORDER] = build_border,
+    [WORLD_UP] = build_up,
+    [WORLD_DOWN] = build_down,
+    [WORLD_CHAIN] = build_chain,
+    [WORLD_TTL] = build_ttl,
+    [WORLD_PROBATION] = build_probation,
+    [WORLD_MERGE] = build_merge,
+    [WORLD_MERGE_GHOSTS] = build_merge,
 };
 
 /* The numbers of all worlds are the same but for these. */
@@ -343,6 +396,8 @@ static void choose_policy(uint32_t policy) {
         give_up("plan", error);
     geometry.policy = plan.policy;
     geometry.most_buckets = plan.most_buckets;
+    geometry.least_buckets = plan.least_buckets;
+    geometry.kept_bytes = plan.kept_bytes;
     geometry.ghost_group = plan.ghost_group;
     geometry.recency_max = plan.recency_max;
     for (unsigned i = 0; i < SIM_HANDLES; i++)
@@ -396,7 +451,7 @@ void sim_world_init(void) {
     sim_kernel_save();
     for (unsigned i = 0; i < WORLD_COUNT; i++) {
         sim_kernel_restore();
-        images[i].policy = i == WORLD_PROBATION ? LR_POLICY_s3 : LR_POLICY_clock;
+        images[i].policy = i == WORLD_PROBATION || i == WORLD_MERGE_GHOSTS ? LR_POLICY_s3 : LR_POLICY_clock;
         choose_policy(images[i].policy);
         lay_out_segment();
         memset(&place, 0, sizeof place);

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The index shrinks while somebody reads there: what do readers, pinners and walkers find in the midst of a merge, and
+ * what do they do to the bytes that were their bucket when they come back to it, and now look almost like one?
+ *
+ * Calls are interrupted at each of their instructions (scene.h). In there the index is emptied, merged and given back,
+ * and the arena filled with values up to the last byte; afterwards every value must be what it was. Merging puts are
+ * looked at after every instruction that changes the stripe.
+ */
+#include "scene.h"
+
+#if SCENE_POSSIBLE
+
+#define STRIPE (UINT64_C(256) << 10)
+#define SMALL_KEYS 2500u
+#define LARGE_KEYS 90u
+#define LARGE_BYTES 3000u
+#define LARGE_FIRST (UINT64_C(1) << 20) /* number of the first large one */
+#define EVERY 16u                       /* so many puts, one of which shrinks the index */
+
+static uint8_t large[LARGE_BYTES], got[LARGE_BYTES];
+static uint64_t lure; /* what large values are made of */
+
+static uint32_t bucket_of(struct scene *s, uint64_t key) {
+    struct lr_view view = lr_view_of(s->two, 0);
+    const struct lr_found found = find(s, key);
+    for (uint32_t bucket = 0; found.slot != NULL && bucket < lr_buckets(&view); bucket++)
+        if (found.slot >= lr_bucket_at(&view, bucket) && found.slot < lr_bucket_at(&view, bucket) + SM_BUCKET_SLOTS)
+            return bucket;
+    return UINT32_MAX;
+}
+
+static void make_large(uint64_t n) {
+    for (unsigned i = 0; i < LARGE_BYTES / 8; i++)
+        memcpy(large + 8 * i, i == 0 ? &n : &lure, 8);
+}
+
+/* All but the key go, the index shrinks, and large values take the room. */
+static void empty_and_fill(struct scene *s) {
+    for (uint64_t key = 0; key < SMALL_KEYS; key++)
+        if (key != s->key)
+            lr_delete(s->two, &key, 8);
+    for (uint64_t n = 0; n < LARGE_KEYS; n++) {
+        const uint64_t key = LARGE_FIRST + n;
+        make_large(n);
+        struct lr_put p = {.key = &key, .key_len = 8, .value = large, .value_len = sizeof large};
+        s->wrong = s->wrong || lr_put(s->two, &p) != 0;
+    }
+}
+
+static void judge_large(struct scene *s) {
+    for (uint64_t n = 0; n < LARGE_KEYS; n++) {
+        const uint64_t key = LARGE_FIRST + n;
+        make_large(n);
+        if (lr_get(s->two, &key, 8, got, sizeof got, NULL, LR_PEEK) == 0)
+            s->wrong = s->wrong || memcmp(got, large, sizeof got) != 0;
+    }
+}
+
+/* An index of which most may be given back, and a key that stands there. */
+static void begin_high(struct scene *s) {
+    begin(s, STRIPE, false);
+    for (uint64_t key = 0; key < SMALL_KEYS; key++)
+        put(s->one, key, 1);
+    struct lr_view view = lr_view_of(s->two, 0);
+    while (bucket_of(s, s->key) < lr_buckets(&view) - 30 || bucket_of(s, s->key) == UINT32_MAX)
+        s->key++;
+    s->versions[1] = find(s, s->key).head.version;
+    /* Almost its slot word: of the next incarnation. */
+    lure = find(s, s->key).word ^ (UINT64_C(1) << SM_SLOT_INC_SHIFT);
+    keep(s);
+    /* Where its word stands now there will be a large value. */
+    const uint64_t at = (uint64_t)((uint8_t *)find(s, s->key).slot - view.data);
+    empty_and_fill(s);
+    CU_ASSERT(at > s->one->geometry.kept_bytes && at > lr_load(&view.stripe->border_off));
+    CU_ASSERT(!s->wrong);
+    restore(s);
+}
+
+static void entry_of_key(struct scene *s) {
+    struct lr_entry entry;
+    s->result = lr_entry_by_hash(s->one, lr_cluster_hash(&s->key, 8), got, sizeof got, &entry);
+    s->wrong = s->wrong || (s->result == 0 && !is_filling((const uint8_t *)entry.key + 8, s->key, 1));
+}
+
+static void a_bucket_that_has_become_a_value_is_left_alone(void) {
+    static const deed calls[] = {get_key, pin_key_only, entry_of_key};
+    for (unsigned c = 0; c < 3; c++) {
+        struct scene s;
+        unsigned trials = 0;
+        begin_high(&s);
+        const unsigned length = record_way(&s, calls[c], NULL);
+        for (unsigned k = 1; k <= length; k += STRIDE) {
+            if (!interrupt(&s, calls[c], k, empty_and_fill))
+                continue;
+            trials++;
+            judge_large(&s);
+            const bool there = find(&s, s.key).slot != NULL;
+            s.wrong = s.wrong || (s.result != 0 && (there || s.result != LARDER_ENOT_FOUND));
+            s.wrong = s.wrong || (c == 0 && s.result == 0 && !got_filling(&s, 1));
+        }
+        CU_ASSERT(trials > length / 3 / STRIDE);
+        CU_ASSERT(!s.wrong);
+        CU_ASSERT_EQUAL(lr_load(&s.one->me->counters[LR_C_corrupt_seen]), 0);
+        end(&s);
+    }
+}
+
+/* ---- in the midst of merges ----------------------------------------------------------------------------------------
+ */
+
+/* The next put merges some buckets; the first `s->keys` keys stay. */
+static void begin_merging(struct scene *s) {
+    begin(s, STRIPE, false);
+    for (uint64_t key = 0; key < SMALL_KEYS; key++)
+        put(s->one, key, 1);
+    struct lr_view view = lr_view_of(s->two, 0);
+    s->keys = SMALL_KEYS;
+    while (lr_load(&view.stripe->items) * 4 > (lr_buckets(&view) - 5) * 21) {
+        s->keys--;
+        lr_delete(s->one, &s->keys, 8);
+    }
+    s->other = SMALL_KEYS;
+    lr_store(&view.stripe->incarnation, (lr_load(&view.stripe->incarnation) | (EVERY - 1)) + 1);
+    keep(s);
+}
+
+/* Those whose words may be on their way, and some others. */
+static void find_all(struct scene *s) {
+    for (uint64_t key = s->moves++ % 8; key < s->keys; key += 8) {
+        uint64_t value[VALUE / 8];
+        struct lr_entry entry;
+        s->wrong =
+            s->wrong || lr_get(s->two, &key, 8, value, sizeof value, NULL, LR_PEEK) != 0 || !is_filling(value, key, 1);
+        s->wrong = s->wrong || lr_entry_by_hash(s->two, lr_cluster_hash(&key, 8), got, sizeof got, &entry) != 0;
+    }
+}
+
+/* A walk sees all that stays. At entry `at` of it the other handle merges. False: it had fewer entries. */
+static bool walk(struct scene *s, struct lr_cache *cache, uint64_t at, deed act) {
+    static bool seen[SMALL_KEYS + 1];
+    struct lr_scan scan = lr_scan_all(cache);
+    struct lr_entry entry;
+    uint64_t entries = 0, count = 0;
+    memset(seen, 0, sizeof seen);
+    for (int result; (result = lr_scan_next(cache, &scan, got, sizeof got, &entry)) != LARDER_ENOT_FOUND;) {
+        uint64_t key;
+        memcpy(&key, entry.key, sizeof key);
+        s->wrong = s->wrong || result != 0 || !is_filling(entry.value, key, 1);
+        count += key < s->keys && !seen[key];
+        seen[key < SMALL_KEYS ? key : SMALL_KEYS] = true;
+        if (entries++ == at)
+            act(s);
+    }
+    s->wrong = s->wrong || count != s->keys;
+    return entries > at;
+}
+
+static void find_and_walk(struct scene *s) {
+    find_all(s);
+    if (s->moves % 4 == 0)
+        walk(s, s->two, UINT64_MAX, NULL);
+}
+
+static void every_key_is_found_and_seen_whatever_a_merge_is_at(void) {
+    struct scene s;
+    begin_merging(&s);
+    struct lr_view view = lr_view_of(s.two, 0);
+    const uint32_t buckets = lr_buckets(&view);
+    look_at_each_change(&s, put_other, find_and_walk);
+    CU_ASSERT(s.moves > 30 && lr_buckets(&view) < buckets - 2);
+    CU_ASSERT(!s.wrong);
+    end(&s);
+}
+
+/* Merges, and then splits again. */
+static void merge_by_two(struct scene *s) {
+    put(s->two, s->other, 1);
+}
+
+static void merge_and_split_by_two(struct scene *s) {
+    struct lr_view view = lr_view_of(s->two, 0);
+    const uint32_t buckets = lr_buckets(&view);
+    put(s->two, s->other, 1);
+    for (uint64_t key = s->keys; key < SMALL_KEYS && lr_buckets(&view) <= buckets; key++)
+        put(s->two, key, 1);
+}
+
+static void a_walk_misses_nothing_when_buckets_go_behind_and_before_it(void) {
+    static const deed acts[] = {merge_by_two, merge_and_split_by_two};
+    struct scene s;
+    begin_merging(&s);
+    for (unsigned a = 0; a < 2; a++) {
+        uint64_t at = 0;
+        do {
+            restore(&s);
+            at += 1 + a;
+        } while (walk(&s, s.one, at, acts[a]));
+        CU_ASSERT(at >= s.keys);
+    }
+    CU_ASSERT(!s.wrong);
+    end(&s);
+}
+
+void larder_suite_69_shrinking(void) {
+    CU_pSuite suite = CU_add_suite("69_shrinking", NULL, NULL);
+    CU_ADD_TEST(suite, a_bucket_that_has_become_a_value_is_left_alone);
+    CU_ADD_TEST(suite, every_key_is_found_and_seen_whatever_a_merge_is_at);
+    CU_ADD_TEST(suite, a_walk_misses_nothing_when_buckets_go_behind_and_before_it);
+}
+
+#else
+
+void larder_suite_69_shrinking(void) {
+    CU_add_suite("69_shrinking", NULL, NULL); /* ThreadSanitizer has the signals in its own hands */
+}
+#endif
