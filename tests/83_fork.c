@@ -368,7 +368,7 @@ static void a_childs_death_costs_the_parent_nothing(void) {
 /* A program that is started by any means inherits no descriptor of ours, and holds no lock for us. */
 static void programs_that_are_started_inherit_nothing(void) {
     struct scene scene;
-    char out[4096], *const words[] = {"sh", "-c", "sleep 30", NULL};
+    char out[4096], *const words[] = {"sh", "-c", "exec sleep 30", NULL};
     pid_t sleeper;
     begin(&scene, 1000);
     struct lr_cache *third = fixture_attach(&scene.fixture);

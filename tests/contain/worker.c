@@ -243,7 +243,7 @@ int contain_work(const struct contain_job *job) {
     for (uint64_t turn = 1; atomic_load(&job->board->stop) == 0; turn++) {
         uint64_t dice = next(&worker) % 8;
         if (turn % 16 == 0) // half a minute is to show what time and kills do, not how fast all are
-            nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
         if (dice < 3)
             change(&worker);
         else if (dice < 7)
