@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "scenario.h"
-
 #include "bucket.h"
+#include "scenario.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -140,8 +139,6 @@ static bool fails(struct scenario *s, const char *format, ...) {
     va_end(arguments);
     return false;
 }
-
-/* ---- what the keys hold ------------------------------------------------------------------------------------------ */
 
 static uint64_t target_of(const struct scenario *s) {
     return s->keys[TARGET];
@@ -612,8 +609,6 @@ void scenario_operate(struct scenario *s) {
         operate_as_sidecar(s);
     }
 }
-
-/* ---- images --------------------------------------------------------------------------------------------------- */
 
 #define PARTS 3u
 
