@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "bucket.h"
 #include "scenario.h"
+#include "bucket.h"
 
 #include <stdarg.h>
 #include <stdio.h>
