@@ -153,8 +153,11 @@ static bool is_whole(const struct lr_view *view, const struct lr_scan *scan, uin
            atomic_load_explicit(&view->stripe->split, memory_order_acquire) == *split;
 }
 
+/* Of a double one's second bucket the number is the split word's, whatever that says. */
 static sm_u64 *slot_at(const struct lr_view *view, const struct lr_scan *scan) {
-    const uint32_t bucket = scan->slot < SM_BUCKET_SLOTS ? scan->bucket : (uint32_t)scan->split;
+    const uint32_t most = view->cache->geometry.most_buckets - 1u;
+    const uint32_t second = (uint32_t)scan->split < most ? (uint32_t)scan->split : most;
+    const uint32_t bucket = scan->slot < SM_BUCKET_SLOTS ? scan->bucket : second;
     return &lr_bucket_at(view, bucket)[scan->slot % SM_BUCKET_SLOTS];
 }
 
