@@ -271,7 +271,7 @@ struct lr_scan lr_scan_stripe(uint32_t stripe);
  * Next entry, copied into buf (lr_entry_bytes() always suffices). Takes no lock, moves no recency mark. Entries that
  * stay throughout are seen at least once; an entry may be seen twice while the index grows or shrinks. Expired, flushed
  * and dead entries are left out. 0: entry filled. ENOT_FOUND: the scan is over. ETOO_SMALL: buffer; the cursor has not
- * moved. EBUSY: this one slot kept changing, it was skipped.
+ * moved. EBUSY: this one slot kept changing, it was skipped; or its bucket did, and comes again.
  */
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry);
 /* The entry with this cluster hash: item or tombstone; an expired item as with `traces` above. */

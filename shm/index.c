@@ -494,6 +494,8 @@ static bool make_fit(struct lr_view *view, uint32_t last, uint32_t partner) {
     excess = shed(view, partner, last, shed(view, last, partner, excess));
     const bool may_evict = excess > 0 && view->cache->geometry.policy != LR_POLICY_none && !view->keep_all &&
                            !view->damaged && is_full(view);
+    if (may_evict) /* what is being replaced may go, and the merge wait all the same */
+        view->hand_moved = true;
     while (may_evict && excess > 0 && displace_coldest(view, &both, true) != NULL)
         excess--;
     return excess <= 0 && !view->damaged;
