@@ -192,14 +192,23 @@ static bool is_full(const struct scenario *s, uint32_t bucket) {
     return true;
 }
 
-/* Fills the two buckets with the highest numbers with keys that have no others; the next such key is the new one. */
+/* The bucket that walks visit last, `but` aside. */
+static uint32_t walked_last(uint32_t buckets, uint32_t but) {
+    uint32_t last = but == 0 ? 1 : 0;
+    for (uint32_t bucket = 0; bucket < buckets; bucket++)
+        if (bucket != but && lr_walk_before(last, bucket))
+            last = bucket;
+    return last;
+}
+
+/* Fills the two buckets that walks visit last with keys that have no others; the next such key is the new one. */
 static bool crowd(struct scenario *s) {
     struct lr_view view = view_of(s);
-    const uint32_t buckets = lr_buckets(&view);
+    const uint32_t buckets = lr_buckets(&view), a = walked_last(buckets, buckets), b = walked_last(buckets, a);
     for (uint64_t key = 3000000; key < 4000000; key++) {
         uint32_t placing = lr_placing(lr_place(s->survivor, lr_hash_key(&key, 8)));
         uint32_t first = lr_bucket_of(placing, buckets), second = lr_bucket_of(lr_second(placing), buckets);
-        if (first < buckets - 2 || second < buckets - 2 || first == second)
+        if ((first != a && first != b) || (second != a && second != b) || first == second)
             continue;
         s->other = key;
         if (is_full(s, first) && is_full(s, second))

@@ -196,18 +196,14 @@ static void count_cycle(struct bench *b, bool second) {
 
 /* ---- sweeping ------------------------------------------------------------------------------------------------- */
 
-/* Instants at which a crash point stands: the first and last hit of each label, or every hit. */
+/* Instants at which a crash point stands: the first hit of each label, or every hit. */
 static unsigned pick_marks(const struct bench *b, uint64_t picks[PICKS]) {
     unsigned n = 0;
     for (uint32_t i = 0; i < crash->marks && n < PICKS; i++) {
-        bool first = true, last = true;
-        for (uint32_t other = 0; other < crash->marks && (first || last); other++) {
-            if (crash->mark[other].point != crash->mark[i].point)
-                continue;
-            first = first && other >= i;
-            last = last && other <= i;
-        }
-        if (first || last || b->options->full)
+        bool first = true;
+        for (uint32_t other = 0; other < i && first; other++)
+            first = crash->mark[other].point != crash->mark[i].point;
+        if (first || b->options->full)
             picks[n++] = crash->mark[i].at;
     }
     return n;
