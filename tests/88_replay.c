@@ -652,10 +652,12 @@ static unsigned segments_of(pid_t pid) {
     return count;
 }
 
+#define KILLED_ONES_REQUESTS (FIXTURE_SANITIZED ? "500000" : "2000000")
+
 static void a_killed_worker_is_reported_and_the_others_go_on(void) {
-    const char *const arguments[] = {"larder",   "replay", "--generate", "kv",          "--requests",
-                                     "2000000",  "--size", "8M",         "--processes", "3",
-                                     "--passes", "2",      "--json",     NULL};
+    const char *const arguments[] = {"larder", "replay", "--generate",  "kv", "--requests", KILLED_ONES_REQUESTS,
+                                     "--size", "8M",     "--processes", "3",  "--passes",   "2",
+                                     "--json", NULL};
     char file[4200];
     pid_t children[3];
     int status;
@@ -674,7 +676,7 @@ static void a_killed_worker_is_reported_and_the_others_go_on(void) {
     const json_t *death = json_array_get(json_object_get(object, "died"), 0);
     CU_ASSERT_EQUAL(integer_of(death, "signal"), SIGKILL);
     CU_ASSERT_EQUAL(integer_of(death, "pid"), children[1]);
-    CU_ASSERT_TRUE(integer_of(object, "requests") > 2600000);
+    CU_ASSERT_TRUE(integer_of(object, "requests") > 2 * strtoll(KILLED_ONES_REQUESTS, NULL, 10) * 6 / 10);
     CU_ASSERT_EQUAL(segments_of(pid), 0);
     json_decref(object);
 }
@@ -820,14 +822,14 @@ static void bench_reports_each_op_with_its_floor(void) {
     static const char *const names[] = {"get_copy", "get_pinned", "get_many", "put_replace", "delete", "put_evict"};
     for (unsigned processes = 1; processes <= 2; processes++) {
         int status;
-        json_t *object = run_json(&status, "bench --items 20000 --zipf 0.9 --processes %u", processes);
+        json_t *object = run_json(&status, "bench --items 5000 --zipf 0.9 --processes %u", processes);
         const json_t *rows = json_object_get(object, "results");
         CU_ASSERT_EQUAL(status, 0);
         CU_ASSERT_EQUAL_FATAL(json_array_size(rows), 6);
         for (size_t i = 0; i < 6; i++) {
             const json_t *row = json_array_get(rows, i);
             CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(row, "op")), names[i]);
-            CU_ASSERT_EQUAL(integer_of(row, "items"), 20000);
+            CU_ASSERT_EQUAL(integer_of(row, "items"), 5000);
             CU_ASSERT_EQUAL(integer_of(row, "value_bytes"), 64);
             CU_ASSERT_EQUAL(integer_of(row, "processes"), processes);
             CU_ASSERT_TRUE(real_of(row, "ns") > 0 && real_of(row, "floor_ns") > 0);

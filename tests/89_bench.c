@@ -34,7 +34,7 @@ static double real(const json_t *object, const char *field) {
 
 static void every_operation_does_what_it_is_asked(void) {
     int status;
-    json_t *object = bench(&status, "", "--ops all --items 5000 --percentiles");
+    json_t *object = bench(&status, "", "--ops all --items 1024 --percentiles");
     const json_t *rows = json_object_get(object, "results");
     CU_ASSERT_EQUAL(status, 0);
     CU_ASSERT_EQUAL_FATAL(json_array_size(rows), BENCH_OP_COUNT);
