@@ -131,8 +131,7 @@ bool scenario_applies(const struct scenario_state *state, enum scenario_operatio
     return true;
 }
 
-static bool fails(struct scenario *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static bool fails(struct scenario *s, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static bool fails(struct scenario *s, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(s->what, sizeof s->what, format, arguments);
@@ -184,34 +183,25 @@ static bool next_put_grows(const struct scenario *s, bool border) {
     return entries * 4 > buckets * 28 && rises == border;
 }
 
-static bool is_full(const struct scenario *s, uint32_t bucket) {
-    struct lr_view view = view_of(s);
-    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++)
-        if (lr_slot_is_empty(lr_load(&lr_bucket_at(&view, bucket)[i])))
-            return false;
-    return true;
-}
-
-/* The bucket that walks visit last, `but` aside. */
-static uint32_t walked_last(uint32_t buckets, uint32_t but) {
-    uint32_t last = but == 0 ? 1 : 0;
-    for (uint32_t bucket = 0; bucket < buckets; bucket++)
-        if (bucket != but && lr_walk_before(last, bucket))
-            last = bucket;
-    return last;
-}
-
 /* Fills the two buckets that walks visit last with keys that have no others; the next such key is the new one. */
 static bool crowd(struct scenario *s) {
     struct lr_view view = view_of(s);
-    const uint32_t buckets = lr_buckets(&view), a = walked_last(buckets, buckets), b = walked_last(buckets, a);
+    const uint32_t buckets = lr_buckets(&view);
+    uint32_t a = 0, b = 0; /* the last of those up to `bucket`, and the last but one */
+    for (uint32_t bucket = 1; bucket < buckets; bucket++)
+        if (lr_walk_before(a, bucket)) {
+            b = a;
+            a = bucket;
+        } else if (lr_walk_before(b, bucket)) {
+            b = bucket;
+        }
     for (uint64_t key = 3000000; key < 4000000; key++) {
         uint32_t placing = lr_placing(lr_place(s->survivor, lr_hash_key(&key, 8)));
         uint32_t first = lr_bucket_of(placing, buckets), second = lr_bucket_of(lr_second(placing), buckets);
         if ((first != a && first != b) || (second != a && second != b) || first == second)
             continue;
         s->other = key;
-        if (is_full(s, first) && is_full(s, second))
+        if (((lr_bucket_empty(lr_bucket_at(&view, a)) | lr_bucket_empty(lr_bucket_at(&view, b))) & LR_BUCKET_ALL) == 0)
             return true;
         s->keys[s->count++] = key;
         if (s->count == SCENARIO_KEYS || !put_key(s, s->victim, key, 0))
