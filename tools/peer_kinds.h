@@ -11,7 +11,7 @@
 #define PEER_PATH_BYTES 160u
 
 struct peer {
-    const struct peer_ways *ways;
+    const struct peer_ways *ways; /* NULL: whoever starts it asks it */
     char folder[PEER_PATH_BYTES]; /* of its own, removed with it; "" none */
     uint64_t bytes;               /* of memory that it may use */
     pid_t pid;                    /* of the server; 0 none */
@@ -29,6 +29,9 @@ struct peer_ways {
 };
 extern const struct peer_ways peer_memcached, peer_redis, peer_lmdb, peer_apcu;
 
+/* A peer that has a folder of its own in /dev/shm and no server yet, for peer_stop to free. NULL: `why` says why not.
+ */
+struct peer *peer_create(const struct peer_ways *ways, char *why);
 /* Whether a program of this name is in PATH or /usr/sbin. */
 bool peer_has_program(const char *name);
 /*

@@ -190,15 +190,29 @@ static void remove_folder(const char *folder) {
     rmdir(folder);
 }
 
-int peer_start(enum peer_kind kind, uint64_t bytes, struct peer **out, char *why) {
+struct peer *peer_create(const struct peer_ways *its_ways, char *why) {
     struct peer *peer = calloc(1, sizeof *peer);
+    if (peer == NULL) {
+        snprintf(why, PEER_WHY_BYTES, "no memory");
+        return NULL;
+    }
+    *peer = (struct peer){.ways = its_ways, .fd = -1};
+    snprintf(peer->folder, sizeof peer->folder, "/dev/shm/larder-peer.XXXXXX");
+    if (mkdtemp(peer->folder) != NULL)
+        return peer;
+    snprintf(why, PEER_WHY_BYTES, "no folder in /dev/shm: %s", strerror(errno));
+    free(peer);
+    return NULL;
+}
+
+int peer_start(enum peer_kind kind, uint64_t bytes, struct peer **out, char *why) {
     why[0] = '\0';
     *out = NULL;
+    struct peer *peer = peer_create(ways[kind], why);
     if (peer == NULL)
-        return LARDER_ENO_MEMORY;
-    *peer = (struct peer){.ways = ways[kind], .bytes = bytes, .fd = -1};
-    snprintf(peer->folder, sizeof peer->folder, "/dev/shm/larder-peer.XXXXXX");
-    int error = mkdtemp(peer->folder) != NULL ? peer->ways->start(peer, why) : LARDER_ESYSTEM;
+        return LARDER_ESYSTEM;
+    peer->bytes = bytes;
+    int error = peer->ways->start(peer, why);
     if (error == 0)
         *out = peer;
     else
@@ -209,7 +223,7 @@ int peer_start(enum peer_kind kind, uint64_t bytes, struct peer **out, char *why
 void peer_stop(struct peer *peer) {
     if (peer == NULL)
         return;
-    if (peer->ways->stop != NULL)
+    if (peer->ways != NULL && peer->ways->stop != NULL)
         peer->ways->stop(peer);
     if (peer->to != NULL)
         fclose(peer->to);

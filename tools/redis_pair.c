@@ -18,21 +18,12 @@
 #define SYNC_MS 10000u
 #define KEY_DIGITS 16u
 
-static const struct peer_ways no_ways = {NULL, NULL, NULL};
-
 /* Port and socket of one server. `of`: the port of its master, or 0. */
 static int start(struct peer **out, unsigned port, unsigned of, char *why) {
     char socket[PEER_PATH_BYTES + 16], own[16], master[16];
-    struct peer *peer = *out = calloc(1, sizeof *peer);
+    struct peer *peer = *out = peer_create(NULL, why);
     if (peer == NULL)
-        return LARDER_ENO_MEMORY;
-    *peer = (struct peer){.ways = &no_ways, .fd = -1};
-    snprintf(peer->folder, sizeof peer->folder, "/dev/shm/larder-peer.XXXXXX");
-    if (mkdtemp(peer->folder) == NULL) {
-        peer->folder[0] = '\0';
-        snprintf(why, PEER_WHY_BYTES, "no folder in /dev/shm");
         return LARDER_ESYSTEM;
-    }
     snprintf(socket, sizeof socket, "%s/s", peer->folder);
     snprintf(own, sizeof own, "%u", port);
     snprintf(master, sizeof master, "%u", of);

@@ -14,7 +14,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #define SIDE_KEY_BYTES 16u
 #define SIDE_BATCH 64u
@@ -49,8 +48,8 @@ static inline bool side_stores(const struct side_request *request) {
 
 /* server.c: a server of one's own, in a process, on a Unix socket in a folder that is removed when it stops. */
 struct server {
-    pid_t pid;
-    char folder[64], socket[108];
+    struct peer *peer; /* tools/peer_kinds.h */
+    char socket[176];
     uint64_t empty_bytes; /* resident, before the first request */
 };
 
