@@ -32,10 +32,7 @@ static bool wins_tie(struct lr_view *view, const struct lr_head *head, const str
 
 /* The change is not stored: nothing older may stay, nor be accepted later. */
 static int decline(struct lr_view *view, const struct lr_key *key, uint64_t version) {
-    struct lr_found found = lr_index_find(view, key);
-    lr_raise(&view->stripe->range_floor[lr_range_of(key->hash)], version);
-    if (found.slot != NULL && found.head.version <= version)
-        lr_entry_forget(view, found.slot, found.word, &found.head, LR_FORGET_DELETE, true);
+    lr_entry_yield(view, key, version, version - 1);
     return LR_DECLINED;
 }
 
@@ -175,16 +172,33 @@ bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, void *buf
     return version > floor_of(&view, hash) && version > lr_flush_version(cache);
 }
 
+static int lock_for_drop(struct lr_view *view, struct lr_cache *cache, const struct lr_key *key, uint64_t version) {
+    int error = lr_enter(cache);
+    if (error == 0)
+        error = lr_stripe_lock(view, cache, lr_place_stripe(cache, key->place));
+    if (error == 0)
+        lr_raise(&view->stripe->clock, version); /* what is put from now on is no part of what was forgotten */
+    return error;
+}
+
 int lr_drop(struct lr_cache *cache, uint64_t hash, uint64_t version) {
     struct lr_view view;
     struct lr_key key = lr_key_of_hash(cache, hash);
-    int error = lr_enter(cache);
-    if (error == 0)
-        error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
+    int error = lock_for_drop(&view, cache, &key, version);
     if (error != 0)
         return error;
-    lr_raise(&view.stripe->clock, version); /* what is put from now on is no part of what was forgotten */
     decline(&view, &key, version);
+    lr_stripe_unlock(&view);
+    return 0;
+}
+
+int lr_drop_void(struct lr_cache *cache, uint64_t hash, uint64_t version) {
+    struct lr_view view;
+    struct lr_key key = lr_key_of_hash(cache, hash);
+    int error = lock_for_drop(&view, cache, &key, version);
+    if (error != 0)
+        return error;
+    lr_entry_yield(&view, &key, version, version);
     lr_stripe_unlock(&view);
     return 0;
 }

@@ -339,16 +339,21 @@ int lr_apply_flush(struct lr_cache *cache, uint64_t version);
 /* Whether a peer's entry would be of use here: it is newer than ours, or ours is missing and was not forgotten since.
  * buf[0, cap): room for one entry. */
 bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, void *buf, size_t cap);
-/* Forgets the entry with this hash if its version is at most `version`; raises the floor. Used for a peer's voids. */
+/* Forgets the entry with this hash if its version is at most `version`, that of a value which is somewhere else; raises
+ * the floor. What not every peer has leaves a trace, a tombstone of what is older than `version`. */
 int lr_drop(struct lr_cache *cache, uint64_t hash, uint64_t version);
+/* The same for a delete or a peer's void, where nobody has that version: the tombstone is of `version`. */
+int lr_drop_void(struct lr_cache *cache, uint64_t hash, uint64_t version);
 
-/* Sums and maxima over all stripes. */
+/* Over all stripes: sums, and maxima of floors and voids. `voids` changes whenever one stripe's void does. */
 struct lr_range {
-    uint64_t sum, floor, void_version;
+    uint64_t sum, floor, void_version, voids;
 };
 void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range *out);
-/* Raises the void (and floor) of a range on this host: merged from a peer, so that it is passed on. */
-int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version);
+/* A void that was merged from a peer: nothing up to it is taken any more. */
+int lr_raise_floor(struct lr_cache *cache, unsigned range, uint64_t version);
+/* The same, and it is to be passed on. *risen, if not NULL, grows by what `voids` has grown by. */
+int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, uint64_t *risen);
 
 /* What an entry adds to the sum of its range, the same on every host. */
 uint64_t lr_entry_term(uint64_t hash, uint64_t version);

@@ -12,7 +12,10 @@
  * so that those who hold an older value learn of it. Its version is one below the entry's: who holds that very value
  * holds the newest, and keeps it. Where there is no room for a tombstone, the range's void rises instead. What a flush
  * took needs neither: the flush reaches everybody.
- *  3. A version is drawn under the stripe's lock: above all that the stripe has drawn, heard of or flushed. 42 bits of
+ *  3. What goes since a peer may have forgotten something newer (its void, sidecar/settle.c) is no exception: those who
+ * hold an older value may have been spared by that peer, which then knew the key. The tombstone bears the void's
+ * version, up to which nobody can tell what was newest.
+ *  4. A version is drawn under the stripe's lock: above all that the stripe has drawn, heard of or flushed. 42 bits of
  * milliseconds, 12 of counter (whose overflow carries into the milliseconds), 10 of origin: a hybrid logical clock (S.
  * Kulkarni et al., 2014).
  */
@@ -206,15 +209,16 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
 
 /* ---- going -------------------------------------------------------------------------------------------------- */
 
-void lr_void_raise(struct lr_view *view, unsigned range, uint64_t version) {
+uint64_t lr_void_raise(struct lr_view *view, unsigned range, uint64_t version) {
     sm_u64 *word = &view->stripe->range_void[range];
     uint64_t now = lr_load(word);
     while (now < version) {
         if (atomic_compare_exchange_weak_explicit(word, &now, version, memory_order_release, memory_order_relaxed)) {
             lr_tally(view, LR_S_voids_raised, 1);
-            return;
+            return version - now;
         }
     }
+    return 0;
 }
 
 static bool tombstones_full(const struct lr_view *view) {
@@ -315,6 +319,33 @@ void lr_tombstones_trim(struct lr_view *view) {
     }
     view->hand_moved = true;
     lr_store(&view->stripe->sweep_cursor, cursor % buckets);
+}
+
+/* A tombstone in the entry's place, if that takes nothing else away. */
+static bool lay_trace(struct lr_view *view, const struct lr_key *key, struct lr_found *found, uint64_t version) {
+    struct lr_making making = {.key = key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true};
+    if (found->head.tombstone && found->head.version == version)
+        return true;
+    if ((tombstones_full(view) && !found->head.tombstone) || lr_entry_store(view, found, &making, LR_ROOM_FREE) != 0)
+        return false;
+    lr_feed_emit(view, key->hash, version);
+    return true;
+}
+
+void lr_entry_yield(struct lr_view *view, const struct lr_key *key, uint64_t version, uint64_t superseded) {
+    struct lr_found found = lr_index_find(view, key);
+    lr_raise(&view->stripe->range_floor[lr_range_of(key->hash)], version);
+    if (found.slot == NULL || found.head.version > version)
+        return;
+    const bool unshipped = lr_entry_unshipped(view, &found.head);
+    if (unshipped && lay_trace(view, key, &found, superseded))
+        return;
+    found = lr_index_find(view, key);
+    if (found.slot == NULL)
+        return;
+    if (unshipped)
+        lr_void_raise(view, lr_range_of(key->hash), found.head.version - !found.head.tombstone);
+    lr_entry_forget(view, found.slot, found.word, &found.head, LR_FORGET_DELETE, true);
 }
 
 /* ---- deleting ----------------------------------------------------------------------------------------------- */

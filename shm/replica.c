@@ -49,11 +49,12 @@ void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range 
         out->sum += lr_load(&stripe->range_sum[range]);
         out->floor = out->floor > floor ? out->floor : floor;
         out->void_version = out->void_version > void_version ? out->void_version : void_version;
+        out->voids += void_version;
     }
     out->floor = out->floor > out->void_version ? out->floor : out->void_version;
 }
 
-int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version) {
+static int raise_range(struct lr_cache *cache, unsigned range, uint64_t version, bool void_too, uint64_t *risen) {
     int error = range < SM_RANGES ? lr_enter(cache) : LARDER_EINVALID;
     for (uint32_t i = 0; error == 0 && i < cache->geometry.stripe_count; i++) {
         struct lr_view view;
@@ -62,10 +63,20 @@ int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version) {
             break;
         lr_raise(&view.stripe->clock, version); /* as in lr_drop */
         lr_raise(&view.stripe->range_floor[range], version);
-        lr_void_raise(&view, range, version);
+        const uint64_t by = void_too ? lr_void_raise(&view, range, version) : 0;
+        if (risen != NULL)
+            *risen += by;
         lr_stripe_unlock(&view);
     }
     return error;
+}
+
+int lr_raise_floor(struct lr_cache *cache, unsigned range, uint64_t version) {
+    return raise_range(cache, range, version, false, NULL);
+}
+
+int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, uint64_t *risen) {
+    return raise_range(cache, range, version, true, risen);
 }
 
 int lr_sidecar_claim(struct lr_cache *cache) {

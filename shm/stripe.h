@@ -539,10 +539,15 @@ uint64_t lr_version_draw(struct lr_view *view);
 /* Turns valid delete notes into tombstones and frees those of the dead. Called by lr_stripe_lock before anything else
  * when notes are pending, and by sweeps. */
 void lr_notes_settle(struct lr_view *view);
-/* Raises the range's void; also without the lock. */
-void lr_void_raise(struct lr_view *view, unsigned range, uint64_t version);
+/* Raises the range's void, also without the lock. Returns by how much. */
+uint64_t lr_void_raise(struct lr_view *view, unsigned range, uint64_t version);
 /* A version above all that the stripe has, made without the lock: for deletes only. */
 uint64_t lr_version_peek(struct lr_view *view);
+/*
+ * The entry yields to something of `version` that is not stored, if it is not newer; the floor rises. One that not
+ * every peer has leaves a tombstone, `superseded`, or, where there is no free room for that, raises the range's void.
+ */
+void lr_entry_yield(struct lr_view *view, const struct lr_key *key, uint64_t version, uint64_t superseded);
 /* Makes room in the tombstones' share: those that the sweep's cursor meets next go into floor and void. */
 void lr_tombstones_trim(struct lr_view *view);
 /* Deletes the key at `version`: a tombstone if replicating, else nothing stays. True if a live item was there. */

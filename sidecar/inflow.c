@@ -113,7 +113,8 @@ static int give_up(struct lr_link *link, const struct wire_frame *frame) {
         hash = lr_cluster_hash(frame->as.put.key, frame->as.put.key_len);
         version = frame->as.put.version;
     }
-    int result = lr_drop(link->node->cache, hash, version);
+    int result = frame->type == WIRE_TOMB ? lr_drop_void(link->node->cache, hash, version)
+                                          : lr_drop(link->node->cache, hash, version);
     return result == 0 || result == LARDER_ENOT_FOUND ? LR_DECLINED : result;
 }
 

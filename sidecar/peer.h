@@ -88,7 +88,7 @@ struct lr_inflow {
     uint32_t hash_count;
     bool settling; /* the segment is being walked; no frame is taken meanwhile */
     bool settle_last;
-    uint32_t raise_range; /* next range whose void is to be raised, after the last walk */
+    uint32_t raise_range; /* next range whose floor is to be raised, after the last walk */
     uint64_t settle_low, settle_high, settle_dropped;
     struct lr_scan settle_scan;
 };
@@ -186,8 +186,9 @@ struct lr_outflow {
 
     /* A settlement that we lead (settle.c). */
     enum lr_settle_state settle;
-    uint64_t settled[WIRE_RANGES]; /* voids that the peer has taken over */
-    uint64_t voids[WIRE_RANGES];   /* of the settlement under way; 0: not part of it */
+    uint64_t settled[WIRE_RANGES];  /* lr_range.voids that the peer has heard of */
+    uint64_t voids[WIRE_RANGES];    /* of the settlement under way; 0: not part of it */
+    uint64_t settling[WIRE_RANGES]; /* lr_range.voids when it began */
     uint64_t *hashes;
     uint32_t hash_count, hash_sent;
     uint64_t settle_low, settle_high, settle_next_ms;
@@ -319,10 +320,10 @@ enum lr_taken lr_compare_take(struct lr_link *link, const struct wire_frame *fra
 
 /* ---- settle.c -------------------------------------------------------------------------------------------------- */
 
-/* Whether a range's void is above what the peer has taken over. */
+/* Whether a range's voids have risen since the peer heard of them. */
 bool lr_settle_due(struct lr_peer *peer);
 void lr_settle_begin(struct lr_peer *peer);
-/* Ranges whose void the peer has not taken over yet. */
+/* Ranges of whose voids the peer has not heard yet. */
 unsigned lr_settle_left(const struct lr_peer *peer);
 /* A bounded piece. True: more could be done at once. */
 bool lr_settle_step(struct lr_peer *peer);

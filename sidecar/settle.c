@@ -9,20 +9,24 @@
  * rest.
  *
  *   leader   VOIDS {range, version}...   LIST hashes ...  SETTLE [low, high]   LIST ...  SETTLE [low, high] last
- *   follower    notes them                 notes them        walks its segment,  ...         ... and raises its own
- * voids drops what is not listed
+ *   follower    notes them                 notes them        walks its segment,  ...         ... and raises its
+ *                                                            drops what is not listed        floors
  *
  * Rules:
- *  1. Dropping an entry and raising a void raise the follower's floor, and below the floor it declines entries that it
- *     does not hold. So a SETTLE goes out only after everything that we held when the list was made has been sent: the
- *     follower must not decline what is on the list.
+ *  1. Dropping an entry and raising a floor make the follower decline entries that it does not hold. So a SETTLE goes
+ *     out only after everything that we held when the list was made has been sent: the follower must not decline what
+ *     is on the list.
  *  2. The list is cut into intervals of hashes, so both sides need bounded memory: LR_LIST_MOST hashes. An interval
- * that turns out to hold more is halved, and the rest comes in the next one.
- *  3. The follower raises its voids at the end, and with them its floor: it will not take from a third host what it
- *     has just dropped. It does not lead the merged void on, neither back nor to others: it may have evicted much of
- *     what others rightly hold, and the host that forgot settles with each of them itself. A relay, whose peers are no
- *     peers of each other, does lead it on: a miss too many is better than a value from the past.
- *  4. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
+ *     that turns out to hold more is halved, and the rest comes in the next one.
+ *  3. The follower raises its floors at the end: it will not take from a third host what it has just dropped. It does
+ *     not lead the merged void on, neither back nor to others: it may have evicted much of what others rightly hold,
+ *     and the host that forgot settles with each of them itself. So a void says only what its own host has forgotten;
+ *     a higher one that was heard must not hide that. A relay, whose peers are no peers of each other, does lead a
+ *     merged void on: a miss too many is better than a value from the past.
+ *  4. What the follower drops may be news to a third host, to which the leader has listed that key when it still held
+ *     something of it. So what not every peer has leaves a tombstone, or a void of the follower's own (shm/entry.c).
+ *  5. Each stripe has voids of its own. The highest is led, whenever one of them has risen: `voids` is their sum.
+ *  6. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
  */
 #include "log.h"
 #include "node.h"
@@ -51,7 +55,7 @@ bool lr_settle_due(struct lr_peer *peer) {
     for (unsigned i = 0; i < WIRE_RANGES; i++) {
         struct lr_range range;
         lr_range_get(peer->node->cache, i, &range);
-        if (range.void_version > peer->out.settled[i])
+        if (range.voids != peer->out.settled[i])
             return true;
     }
     return false;
@@ -62,7 +66,7 @@ unsigned lr_settle_left(const struct lr_peer *peer) {
     for (unsigned i = 0; i < WIRE_RANGES; i++) {
         struct lr_range range;
         lr_range_get(peer->node->cache, i, &range);
-        left += range.void_version > peer->out.settled[i];
+        left += range.voids != peer->out.settled[i];
     }
     return left;
 }
@@ -93,7 +97,8 @@ void lr_settle_begin(struct lr_peer *peer) {
     for (unsigned i = 0; i < WIRE_RANGES; i++) {
         struct lr_range range;
         lr_range_get(peer->node->cache, i, &range);
-        out->voids[i] = range.void_version > out->settled[i] ? range.void_version : 0;
+        out->voids[i] = range.voids != out->settled[i] ? range.void_version : 0;
+        out->settling[i] = range.voids;
         if (out->voids[i] != 0)
             rows[count++] = (struct wire_void){.range = (uint8_t)i, .version = out->voids[i]};
     }
@@ -195,8 +200,8 @@ bool lr_settle_step(struct lr_peer *peer) {
 void lr_settle_finished(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
     for (unsigned i = 0; i < WIRE_RANGES; i++)
-        if (out->voids[i] > out->settled[i])
-            out->settled[i] = out->voids[i];
+        if (out->voids[i] != 0)
+            out->settled[i] = out->settling[i];
     out->settle_next_ms = lr_node_now(peer->node) + LR_SETTLE_EVERY_MS;
     lr_settle_abandon(peer);
 }
@@ -256,29 +261,29 @@ static bool is_listed(const struct lr_inflow *in, uint64_t hash) {
     return in->hash_count > 0 && bsearch(&hash, in->hashes, in->hash_count, sizeof hash, compare) != NULL;
 }
 
-/* Whatever void we led with so far, a higher one that was merged from a peer is not led on (rule 3), but by a relay. */
-static void merged(struct lr_link *link, unsigned range, uint64_t before, uint64_t version) {
-    struct lr_node *node = link->node;
-    for (unsigned i = 0; i < node->peer_count; i++) {
-        uint64_t *settled = &node->peers[i]->out.settled[range];
-        if (node->relay && node->peers[i] != link->peer)
-            continue;
-        if (*settled >= before && *settled < version)
-            *settled = version;
-    }
+/*
+ * A relay takes the void over as one of its own. It need not lead it back, unless the peer still lacks something of
+ * ours: if that is forgotten as well, a void that is as high already would not tell.
+ */
+static int take_over(struct lr_link *link, unsigned range, uint64_t version) {
+    uint64_t risen = 0;
+    const bool behind = lr_outflow_left(link->peer) != 0;
+    const int result = lr_raise_void(link->node->cache, range, version, &risen);
+    if (!behind)
+        link->peer->out.settled[range] += risen;
+    return result;
 }
 
-/* Raises the voids of all ranges of the settlement. False: a stripe is busy, try again. */
-static bool raise_voids(struct lr_link *link) {
+/* Raises the floors of all ranges of the settlement. False: a stripe is busy, try again. */
+static bool raise_floors(struct lr_link *link) {
     struct lr_inflow *in = &link->in;
     for (; in->raise_range < WIRE_RANGES; in->raise_range++) {
-        uint64_t version = in->voids[in->raise_range];
-        struct lr_range range;
+        const uint64_t version = in->voids[in->raise_range];
         if (version == 0)
             continue;
-        lr_range_get(link->node->cache, in->raise_range, &range);
-        merged(link, in->raise_range, range.void_version, version);
-        if (lr_raise_void(link->node->cache, in->raise_range, version) == LARDER_EBUSY)
+        const int result = link->node->relay ? take_over(link, in->raise_range, version)
+                                             : lr_raise_floor(link->node->cache, in->raise_range, version);
+        if (result == LARDER_EBUSY)
             return false;
     }
     return true;
@@ -294,7 +299,7 @@ bool lr_settle_walk(struct lr_link *link) {
         if (result == LARDER_EBUSY)
             continue;
         if (result != 0) {
-            if (in->settle_last && !raise_voids(link))
+            if (in->settle_last && !raise_floors(link))
                 return false;
             if (in->settle_last)
                 lr_log(LR_INFO, "peer %s: settled dropped=%llu", link->peer->address,
@@ -308,7 +313,7 @@ bool lr_settle_walk(struct lr_link *link) {
         if (entry.version > version || entry.hash < in->settle_low || entry.hash > in->settle_high ||
             is_listed(in, entry.hash))
             continue;
-        if (lr_drop(node->cache, entry.hash, version) == LARDER_EBUSY) {
+        if (lr_drop_void(node->cache, entry.hash, version) == LARDER_EBUSY) {
             in->settle_scan = before;
             return false;
         }

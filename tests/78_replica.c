@@ -216,10 +216,83 @@ static void an_unshipped_eviction_leaves_a_trace(void) {
     fixture_destroy(&f);
 }
 
+/* The version of the key's tombstone; 0: there is none. */
+static uint64_t tombstone_of(struct lr_cache *cache, const char *key) {
+    static uint8_t room[1 << 20];
+    struct lr_entry entry;
+    const uint64_t hash = lr_cluster_hash(key, strlen(key));
+    return lr_entry_by_hash(cache, hash, room, sizeof room, &entry) == 0 && entry.tombstone ? entry.version : 0;
+}
+
+/* As if every peer had acknowledged all that is there. */
+static void acknowledge_all(struct lr_cache *cache) {
+    for (uint32_t i = 0; i < lr_stripe_count(cache); i++) {
+        uint32_t epoch;
+        uint64_t head;
+        CU_ASSERT_EQUAL(lr_epoch_begin(cache, i, &epoch, &head), 0);
+        lr_epoch_acked(cache, i, epoch);
+    }
+}
+
+/* What was here had not reached every peer: those who hold something older still must hear that it is over. */
+static void what_yields_unshipped_leaves_a_trace(void) {
+    struct fixture f;
+    host(&f, 64 << 10, 1);
+    static const char *const keys[3] = {"value", "trace", "shipped"};
+    uint64_t hashes[3];
+    for (unsigned i = 0; i < 3; i++)
+        hashes[i] = lr_cluster_hash(keys[i], strlen(keys[i]));
+    acknowledge_all(f.one);
+    apply(f.one, keys[2], "value", V(4));
+    acknowledge_all(f.one);
+    apply(f.one, keys[0], "value", V(5));
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, hashes[1], V(5)), LR_APPLIED);
+    const uint64_t head = lr_feed_head(f.one, 0);
+    for (unsigned i = 0; i < 3; i++)
+        CU_ASSERT_EQUAL(lr_drop(f.one, hashes[i], V(6)), 0); /* by a change that is too large for us */
+    CU_ASSERT(tombstone_of(f.one, keys[0]) == V(6) - 1 && tombstone_of(f.one, keys[1]) == V(6) - 1);
+    for (unsigned i = 0; i < 3; i++)
+        CU_ASSERT_EQUAL(lr_drop_void(f.one, hashes[i], V(7)), 0); /* by a peer's void */
+    CU_ASSERT(tombstone_of(f.one, keys[0]) == V(7) && tombstone_of(f.one, keys[1]) == V(7));
+    CU_ASSERT_EQUAL(lr_feed_head(f.one, 0), head + 4);
+    CU_ASSERT(has(f.one, keys[2], NULL) && tombstone_of(f.one, keys[2]) == 0);
+    acknowledge_all(f.one);
+    for (unsigned i = 0; i < 3; i++)
+        CU_ASSERT_EQUAL(lr_drop_void(f.one, hashes[i], V(8)), 0);
+    CU_ASSERT(tombstone_of(f.one, keys[0]) == 0 && tombstone_of(f.one, keys[1]) == 0);
+    fixture_destroy(&f);
+}
+
+/* More of them than tombstones have room for: the ranges say so, up to what was there. */
+static void what_yields_unshipped_and_finds_no_room_raises_the_void(void) {
+    struct fixture f;
+    host(&f, 64 << 10, 1);
+    acknowledge_all(f.one);
+    char key[16];
+    struct lr_range range;
+    unsigned traces = 0, voids = 0;
+    for (unsigned i = 0; i < 400; i++) {
+        snprintf(key, sizeof key, "key %u", i);
+        apply(f.one, key, "value", V(5));
+    }
+    for (unsigned i = 0; i < 400; i++) {
+        snprintf(key, sizeof key, "key %u", i);
+        CU_ASSERT_EQUAL(lr_drop_void(f.one, lr_cluster_hash(key, strlen(key)), V(7)), 0);
+        lr_range_get(f.one, lr_range_of(lr_cluster_hash(key, strlen(key))), &range);
+        traces += tombstone_of(f.one, key) == V(7);
+        voids += range.void_version == V(5) - 1;
+        CU_ASSERT(has(f.one, key, NULL) && range.floor == V(7));
+        CU_ASSERT(tombstone_of(f.one, key) == V(7) || range.void_version == V(5) - 1);
+    }
+    CU_ASSERT(traces > 50 && voids > 50);
+    fixture_destroy(&f);
+}
+
 static void a_change_that_does_not_fit_takes_the_older_value_away(void) {
     struct fixture f;
     host(&f, 64 << 10, 1);
     apply(f.one, "key", "small", V(5));
+    acknowledge_all(f.one);
     char *large = calloc(1, 60000);
     struct lr_change change = {
         .key = "key", .key_len = 3, .value = large, .value_len = 60000, .version = V(6), .deadline_ms = UINT64_MAX};
@@ -272,6 +345,7 @@ static void the_later_deadline_of_one_version_wins(void) {
     CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LR_APPLIED);
     CU_ASSERT_EQUAL(lr_get(f.one, "key", 3, NULL, 0, &item, 0), LARDER_ETOO_SMALL);
     CU_ASSERT_EQUAL(item.deadline_ms, now + 30000);
+    acknowledge_all(f.one);
     change.deadline_ms = now - 1; /* expired on arrival: nothing is stored, and nothing older later */
     change.version = V(6);
     CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LR_DECLINED);
@@ -310,7 +384,7 @@ static void what_is_gone_but_not_swept_lets_nothing_forgotten_in(void) {
     static const char *const keys[2] = {"flushed", "brief"};
     for (unsigned i = 0; i < 2; i++) {
         unsigned range = lr_range_of(lr_cluster_hash(keys[i], strlen(keys[i])));
-        CU_ASSERT_EQUAL(lr_raise_void(f.one, range, V(9)), 0);
+        CU_ASSERT_EQUAL(lr_raise_void(f.one, range, V(9), NULL), 0);
         CU_ASSERT_EQUAL(apply(f.one, keys[i], "forgotten", V(8)), LR_DECLINED);
         CU_ASSERT(has(f.one, keys[i], NULL));
         CU_ASSERT_EQUAL(apply(f.one, keys[i], "newer", V(10)), LR_APPLIED);
@@ -323,8 +397,9 @@ static void dropping_by_a_void_spares_what_is_newer(void) {
     host(&f, 1 << 20, 1);
     apply(f.one, "old", "value", V(5));
     apply(f.one, "new", "value", V(9));
-    CU_ASSERT_EQUAL(lr_drop(f.one, lr_cluster_hash("old", 3), V(7)), 0);
-    CU_ASSERT_EQUAL(lr_drop(f.one, lr_cluster_hash("new", 3), V(7)), 0);
+    acknowledge_all(f.one);
+    CU_ASSERT_EQUAL(lr_drop_void(f.one, lr_cluster_hash("old", 3), V(7)), 0);
+    CU_ASSERT_EQUAL(lr_drop_void(f.one, lr_cluster_hash("new", 3), V(7)), 0);
     CU_ASSERT(has(f.one, "old", NULL));
     CU_ASSERT(has(f.one, "new", "value"));
     CU_ASSERT_EQUAL(apply(f.one, "old", "value", V(5)), LR_DECLINED);
@@ -556,8 +631,10 @@ static void every_call_on_a_busy_stripe_says_so(void) {
     CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, hash, V(9)), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_drop(f.one, hash, V(9)), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_drop_void(f.one, hash, V(9)), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_raise_floor(f.one, 1, V(9)), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_raise_clock(f.one, UINT64_MAX), LARDER_EBUSY);
-    CU_ASSERT_EQUAL(lr_raise_void(f.one, 1, V(9)), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_raise_void(f.one, 1, V(9), NULL), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_epoch_begin(f.one, 0, &epoch, &head), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_sweep(f.one, 0, 64, 0), LARDER_EBUSY);
     CU_ASSERT(has(f.two, "key", "1")); /* readers do not care */
@@ -586,7 +663,8 @@ static void what_is_out_of_range_is_refused(void) {
     change.key = key;
     change.key_len = sizeof key;
     CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LARDER_EINVALID);
-    CU_ASSERT_EQUAL(lr_raise_void(f.one, SM_RANGES, V(5)), LARDER_EINVALID);
+    CU_ASSERT_EQUAL(lr_raise_void(f.one, SM_RANGES, V(5), NULL), LARDER_EINVALID);
+    CU_ASSERT_EQUAL(lr_raise_floor(f.one, SM_RANGES, V(5)), LARDER_EINVALID);
     CU_ASSERT_EQUAL(lr_sweep(f.one, 2, 1, 0), LARDER_EINVALID);
     CU_ASSERT_EQUAL(lr_stripe_info(f.one, 2, &info), LARDER_EINVALID);
     memset(&range, 1, sizeof range);
@@ -658,6 +736,8 @@ void larder_suite_78_replica(void) {
     CU_ADD_TEST(suite, a_tombstone_that_peers_lack_is_kept);
     CU_ADD_TEST(suite, what_was_evicted_does_not_come_back_older);
     CU_ADD_TEST(suite, an_unshipped_eviction_leaves_a_trace);
+    CU_ADD_TEST(suite, what_yields_unshipped_leaves_a_trace);
+    CU_ADD_TEST(suite, what_yields_unshipped_and_finds_no_room_raises_the_void);
     CU_ADD_TEST(suite, a_change_that_does_not_fit_takes_the_older_value_away);
     CU_ADD_TEST(suite, bootstrap_uses_free_room_only);
     CU_ADD_TEST(suite, the_later_deadline_of_one_version_wins);

@@ -667,7 +667,7 @@ static void what_was_forgotten_unshipped_is_forgotten_everywhere(void) {
         struct lr_range ours, theirs;
         lr_range_get(sim->hosts[0].cache, i, &ours);
         lr_range_get(sim->hosts[1].cache, i, &theirs);
-        CU_ASSERT(theirs.void_version >= ours.void_version && theirs.floor >= ours.void_version);
+        CU_ASSERT(theirs.floor >= ours.void_version);
     }
     /* Settled once: nothing is due again, on either side. */
     for (unsigned host = 0; host < 2; host++) {

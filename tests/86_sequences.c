@@ -64,12 +64,33 @@ static int apply(struct sim_host *host, unsigned key, const char *text, uint64_t
     return lr_apply_put(host->cache, &change, 0);
 }
 
+static uint64_t hash_of(unsigned key) {
+    char name[24];
+    return lr_cluster_hash(name, (size_t)snprintf(name, sizeof name, "key %u", key));
+}
+
 static bool has_tombstone(struct sim_host *host, unsigned key) {
     static uint8_t room[1 << 20];
-    char name[24];
     struct lr_entry entry;
-    uint64_t hash = lr_cluster_hash(name, (size_t)snprintf(name, sizeof name, "key %u", key));
-    return lr_entry_by_hash(host->cache, hash, room, sizeof room, &entry) == 0 && entry.tombstone;
+    return lr_entry_by_hash(host->cache, hash_of(key), room, sizeof room, &entry) == 0 && entry.tombstone;
+}
+
+/* As if the host had just forgotten, unshipped, something of the key's range. Returns its version. */
+static uint64_t forget_something(struct sim_host *host, unsigned key) {
+    uint64_t version = lr_highest_version(host->cache);
+    CU_ASSERT_EQUAL(lr_raise_void(host->cache, lr_range_of(hash_of(key)), version, NULL), 0);
+    return version;
+}
+
+/* The key goes as for want of a slot: it leaves no tombstone. */
+static void displace(struct sim_host *host, unsigned key) {
+    const struct lr_key named = lr_key_of_hash(host->cache, hash_of(key));
+    struct lr_view view;
+    CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&view, host->cache, lr_place_stripe(host->cache, named.place)), 0);
+    const struct lr_found found = lr_index_find(&view, &named);
+    CU_ASSERT(found.slot != NULL &&
+              lr_entry_forget(&view, found.slot, found.word, &found.head, LR_FORGET_DISPLACE, true));
+    lr_stripe_unlock(&view);
 }
 
 static uint64_t entries_sent(const struct sim *sim) {
@@ -169,17 +190,135 @@ static void a_void_heard_from_one_is_not_told_to_another(void) {
     CU_ASSERT(sim_settle(sim, 5000));
     put(&sim->hosts[2], 1, "only at the end");
     CU_ASSERT(sim_settle(sim, 5000));
-    char name[24];
-    uint64_t hash = lr_cluster_hash(name, (size_t)snprintf(name, sizeof name, "key %u", 1));
     push_out(&sim->hosts[1], 1, 0); /* in the middle it is gone, as the rest of that range may be */
     CU_ASSERT(sim_settle(sim, 20000));
-    CU_ASSERT_EQUAL(lr_raise_void(sim->hosts[0].cache, lr_range_of(hash), lr_highest_version(sim->hosts[0].cache)), 0);
+    const uint64_t forgotten = forget_something(&sim->hosts[0], 1);
     sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
     struct lr_range range;
-    lr_range_get(sim->hosts[1].cache, lr_range_of(hash), &range);
-    CU_ASSERT(range.void_version != 0);
+    lr_range_get(sim->hosts[1].cache, lr_range_of(hash_of(1)), &range);
+    CU_ASSERT(range.floor >= forgotten);
+    CU_ASSERT(has(&sim->hosts[2], 1, "only at the end"));
+    sim_kill(&sim->hosts[1]); /* nor by a larderd that was started anew */
+    sim_start(&sim->hosts[1], NULL, false);
+    CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[1].node, sim->hosts[2].address), 0);
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
     CU_ASSERT(has(&sim->hosts[2], 1, "only at the end"));
     sim_destroy(sim);
+}
+
+/* What a host forgets unshipped after it has heard of a higher void is told nevertheless. */
+static void a_void_below_one_that_was_heard_is_told(void) {
+    struct sim *sim = sim_create("a void below another", 3, SEGMENT);
+    put(&sim->hosts[0], 1, "old");
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_cut(sim, 1, 2, true);
+    const uint64_t lower = version_of(&sim->hosts[1], 1);
+    fixture_sleep_ms(TICK_MS);
+    put(&sim->hosts[0], 2, "another");
+    sim_run(sim, 1000);
+    forget_something(&sim->hosts[0], 1);
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    CU_ASSERT(has(&sim->hosts[1], 1, "old") && has(&sim->hosts[2], 1, "old"));
+    /* As if host 1 had had something newer of the key, which now goes. */
+    CU_ASSERT_EQUAL(lr_drop(sim->hosts[1].cache, hash_of(1), lower), 0);
+    CU_ASSERT_EQUAL(lr_raise_void(sim->hosts[1].cache, lr_range_of(hash_of(1)), lower, NULL), 0);
+    sim_cut(sim, 1, 2, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    for (unsigned i = 0; i < 3; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+    sim_destroy(sim);
+}
+
+/*
+ * A relay takes voids over, to pass them on, and spares the teller, who knows; but not while the teller lacks changes
+ * of the relay, which can go as well, and then below a void that is as high already.
+ */
+static void a_relay_that_owes_the_teller_changes_leads_its_void_back(void) {
+    struct sim *sim = sim_create("a void led back", 2, SEGMENT);
+    sim->hosts[1].node->relay = true;
+    put(&sim->hosts[0], 1, "old");
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim->bytes_per_step = 2000;
+    for (unsigned number = 0; number < 500; number++)
+        put_ballast(&sim->hosts[1], number);
+    put(&sim->hosts[1], 1, "new");
+    fixture_sleep_ms(TICK_MS);
+    put(&sim->hosts[0], 2, "another");
+    const uint64_t forgotten = forget_something(&sim->hosts[0], 1);
+    struct lr_range range;
+    sim->hosts[0].node->peers[0]->out.settle_next_ms = 0;
+    do {
+        sim_run(sim, SIM_STEP_MS);
+        lr_range_get(sim->hosts[1].cache, lr_range_of(hash_of(1)), &range);
+    } while (range.void_version < forgotten && has(&sim->hosts[0], 1, "old"));
+    CU_ASSERT(range.void_version >= forgotten && has(&sim->hosts[0], 1, "old") && has(&sim->hosts[1], 1, "new"));
+    displace(&sim->hosts[1], 1);
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    for (unsigned i = 0; i < 2; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+    sim_destroy(sim);
+}
+
+/* Each stripe has voids of its own: one of them may rise and the highest stay. */
+static void a_void_below_that_of_another_stripe_is_told(void) {
+    struct sim *sim = sim_create("a void of another stripe", 2, SEGMENT << 3);
+    const unsigned range = lr_range_of(hash_of(1));
+    CU_ASSERT(lr_stripe_count(sim->hosts[0].cache) > 1);
+    put(&sim->hosts[0], 1, "old");
+    CU_ASSERT(sim_settle(sim, 5000));
+    const uint32_t stripe = lr_place_stripe(sim->hosts[0].cache, lr_place(sim->hosts[0].cache, hash_of(1)));
+    struct lr_view other = lr_view_of(sim->hosts[0].cache, stripe ^ 1u), own = lr_view_of(other.cache, stripe);
+    const uint64_t lower = version_of(&sim->hosts[0], 1);
+    lr_void_raise(&other, range, lower + (UINT64_C(1) << SM_VERSION_ORIGIN_BITS));
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    CU_ASSERT(has(&sim->hosts[1], 1, "old"));
+    CU_ASSERT_EQUAL(lr_drop(own.cache, hash_of(1), lower), 0);
+    lr_void_raise(&own, range, lower);
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    CU_ASSERT(has(&sim->hosts[1], 1, NULL));
+    sim_destroy(sim);
+}
+
+/*
+ * Host 1 has forgotten something of that range, and spares host 2 the old value, for it knows the key itself. Then it
+ * forgets that too. Host 0 comes back with a newer value of which nobody has heard, and, by host 1's void, has to let
+ * go of it: host 2 must hear.
+ */
+static void what_goes_by_a_peers_void_takes_a_third_ones_older_value_away(bool deleted) {
+    struct sim *sim = sim_create("gone by another's void", 3, SEGMENT);
+    put(&sim->hosts[0], 1, "old");
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_run(sim, 2000);
+    sim_kill(&sim->hosts[0]);
+    fixture_sleep_ms(TICK_MS);
+    put(&sim->hosts[0], 1, "new");
+    if (deleted) {
+        CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], 1), 0);
+    }
+    fixture_sleep_ms(TICK_MS);
+    put(&sim->hosts[1], 2, "another");
+    forget_something(&sim->hosts[1], 1);
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    CU_ASSERT(has(&sim->hosts[2], 1, "old"));
+    CU_ASSERT_EQUAL(lr_drop(sim->hosts[1].cache, hash_of(1), version_of(&sim->hosts[1], 1)), 0);
+    sim_cut(sim, 0, 2, true);
+    sim_start(&sim->hosts[0], NULL, true);
+    sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+    CU_ASSERT(has(&sim->hosts[0], 1, NULL) && has_tombstone(&sim->hosts[0], 1));
+    sim_cut(sim, 0, 2, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    for (unsigned i = 0; i < 3; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+    sim_destroy(sim);
+}
+
+static void a_value_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away(void) {
+    what_goes_by_a_peers_void_takes_a_third_ones_older_value_away(false);
+}
+
+static void a_delete_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away(void) {
+    what_goes_by_a_peers_void_takes_a_third_ones_older_value_away(true);
 }
 
 /* ---- deletes ------------------------------------------------------------------------------------------------------
@@ -448,6 +587,11 @@ void larder_suite_86_sequences(void) {
     CU_ADD_TEST(suite, an_eviction_before_shipping_takes_the_peers_older_value_away);
     CU_ADD_TEST(suite, an_eviction_that_one_peer_missed_spares_the_other_that_has_the_value);
     CU_ADD_TEST(suite, a_void_heard_from_one_is_not_told_to_another);
+    CU_ADD_TEST(suite, a_void_below_one_that_was_heard_is_told);
+    CU_ADD_TEST(suite, a_relay_that_owes_the_teller_changes_leads_its_void_back);
+    CU_ADD_TEST(suite, a_void_below_that_of_another_stripe_is_told);
+    CU_ADD_TEST(suite, a_value_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away);
+    CU_ADD_TEST(suite, a_delete_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away);
     CU_ADD_TEST(suite, a_dropped_tombstone_still_keeps_the_old_value_out);
     CU_ADD_TEST(suite, a_bootstrap_does_not_bring_back_what_was_deleted);
     CU_ADD_TEST(suite, a_put_that_is_sent_again_does_not_undo_a_delete);

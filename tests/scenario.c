@@ -564,7 +564,7 @@ static void operate_as_sidecar(struct scenario *s) {
         lr_epoch_begin(s->victim, 0, &epoch, &head);
         break;
     case RAISE_VOID:
-        lr_raise_void(s->victim, 3, version);
+        lr_raise_void(s->victim, 3, version, NULL);
         break;
     case RAISE_CLOCK:
         lr_raise_clock(s->victim, version);

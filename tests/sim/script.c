@@ -282,8 +282,13 @@ static void apply_put(unsigned key) {
 static void apply_delete(unsigned key, bool drop) {
     struct sim_op *op = sim_history_call(drop ? 'D' : 'T', OP_DELETE, key);
     op->version = remote_version();
-    sim_history_return(op, drop ? lr_drop(handle(), place->keys[key].hash, op->version)
-                                : lr_apply_tombstone(handle(), place->keys[key].hash, op->version));
+    const uint64_t hash = place->keys[key].hash;
+    if (!drop)
+        sim_history_return(op, lr_apply_tombstone(handle(), hash, op->version));
+    else if (sim_one_in(2))
+        sim_history_return(op, lr_drop_void(handle(), hash, op->version));
+    else /* a value of the next version is somewhere else */
+        sim_history_return(op, lr_drop(handle(), hash, op->version + 1));
 }
 
 static void read_feed(void) {
