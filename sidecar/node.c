@@ -110,14 +110,67 @@ int lr_node_add_peer(struct lr_node *node, const char *address) {
     return 0;
 }
 
+/* Whether anybody is to hear of what changes here, now or later. */
+static bool is_telling(const struct lr_node *node) {
+    return node->peer_count > 0 || node->removed_count > 0;
+}
+
+static void forget_removed(struct lr_node *node, unsigned i) {
+    node->removed_count--;
+    memmove(&node->removed[i], &node->removed[i + 1], (node->removed_count - i) * sizeof *node->removed);
+}
+
+static unsigned find_removed(const struct lr_node *node, const char *address) {
+    unsigned i = 0;
+    while (i < node->removed_count && strcmp(node->removed[i].address, address) != 0)
+        i++;
+    return i;
+}
+
+void lr_node_back(struct lr_node *node, const char *address) {
+    const unsigned i = find_removed(node, address);
+    if (i < node->removed_count)
+        forget_removed(node, i);
+}
+
+/* Removed again before it was in step: it was told of nothing in between. */
+static void remember_removed(struct lr_node *node, const struct lr_peer *peer) {
+    const unsigned before = find_removed(node, peer->address);
+    struct lr_removed row = {.since_ms = before < node->removed_count ? node->removed[before].since_ms : peer->even_ms,
+                             .removed_ms = lr_node_now(node)};
+    memcpy(row.address, peer->address, sizeof row.address);
+    lr_node_back(node, peer->address);
+    if (node->removed_count == LR_MAX_PEERS)
+        forget_removed(node, 0);
+    node->removed[node->removed_count++] = row;
+}
+
+static void expire_removed(struct lr_node *node) {
+    if (node->removed_count == 0 || lr_node_now(node) - node->removed[0].removed_ms < LR_REMOVED_MS)
+        return;
+    forget_removed(node, 0);
+    lr_set_replicating(node->cache, is_telling(node));
+}
+
+/* How long tombstones live that every peer has. */
+static uint64_t tombstone_life(const struct lr_node *node) {
+    uint64_t life = node->tombstone_ms;
+    for (unsigned i = 0; i < node->removed_count; i++) {
+        const uint64_t since = lr_node_now(node) - node->removed[i].since_ms + node->clock_limit_ms;
+        life = node->removed[i].since_ms == 0 ? UINT64_MAX : life < since ? since : life;
+    }
+    return life;
+}
+
 void lr_node_remove_peer(struct lr_node *node, const char *address) {
     unsigned i = find(node, address);
     if (i == node->peer_count)
         return;
     struct lr_peer *peer = node->peers[i];
     node->peers[i] = node->peers[--node->peer_count];
+    remember_removed(node, peer);
     lr_peer_destroy(peer, WIRE_BYE_REMOVED);
-    lr_set_replicating(node->cache, node->peer_count > 0);
+    lr_set_replicating(node->cache, is_telling(node));
     for (uint32_t stripe = 0; stripe < node->stripes; stripe++)
         lr_node_acked(node, stripe);
 }
@@ -162,8 +215,10 @@ void lr_node_acked(struct lr_node *node, uint32_t stripe) {
         if (cursor->acked < least)
             least = cursor->acked;
     }
-    if (node->peer_count == 0)
+    if (!is_telling(node))
         return;
+    if (node->peer_count == 0)
+        least = lr_feed_head(node->cache, stripe);
     if (least > epoch->acked) {
         epoch->acked = least;
         lr_feed_acked(node->cache, stripe, least);
@@ -177,7 +232,7 @@ void lr_node_acked(struct lr_node *node, uint32_t stripe) {
 
 static void close_epochs(struct lr_node *node) {
     uint64_t now = lr_node_now(node);
-    for (uint32_t stripe = 0; stripe < node->stripes && node->peer_count > 0; stripe++) {
+    for (uint32_t stripe = 0; stripe < node->stripes && is_telling(node); stripe++) {
         struct lr_stripe_epoch *epoch = &node->epochs[stripe];
         if (epoch->closed || now < epoch->next_ms || lr_feed_head(node->cache, stripe) == epoch->head)
             continue;
@@ -204,7 +259,7 @@ static void take_rescans(struct lr_node *node) {
 static void sweep(struct lr_node *node) {
     for (unsigned i = 0; i < SWEEP_STRIPES && i < node->stripes; i++) {
         for (unsigned again = 0; again < SWEEP_AGAIN; again++)
-            if (lr_sweep(node->cache, node->sweep_stripe, SWEEP_BUCKETS, node->tombstone_ms) <= 0)
+            if (lr_sweep(node->cache, node->sweep_stripe, SWEEP_BUCKETS, tombstone_life(node)) <= 0)
                 break;
         node->sweep_stripe = (node->sweep_stripe + 1) % node->stripes;
     }
@@ -239,7 +294,10 @@ void lr_node_tick(struct lr_node *node) {
         lr_peer_tick(peer);
         if (peer->link != NULL && peer->out.synced && peer->out.settle == LR_SETTLE_NONE && lr_settle_due(peer))
             lr_settle_begin(peer);
+        if (peer->state == LR_PEER_LIVE && lr_outflow_left(peer) == 0)
+            peer->even_ms = now;
     }
+    expire_removed(node);
     take_rescans(node);
     close_epochs(node);
     if (due(now, &node->swept_ms, SWEEP_EVERY_MS))

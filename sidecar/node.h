@@ -12,6 +12,10 @@
  *    position at which it ended, the segment is told (lr_epoch_acked). The next one is not closed before that: the 14
  *    bits of a block's stamp tell old from new only while the two are close.
  *
+ * A peer that is removed may be added again, with all that it held. Tombstones that were drawn since it was last in
+ * step are kept until it has come back, and is told of them as all who join are, at most LR_REMOVED_MS, and as far as
+ * their share goes; everything else goes on as if it had never been.
+ *
  * What a peer sends leaves a hint here, which must not lead to its being sent back. So of the newest hints of each
  * stripe the node remembers whence they came: {position: 40 bits, number of the link: 24}. An entry that has been
  * overwritten costs a frame at most.
@@ -24,8 +28,9 @@
 #include "peer.h"
 #include "world.h"
 
-#define LR_MAX_PEERS 128u /* some 400 KiB each */
-#define LR_MAX_GUESTS 64u /* incoming links that have not said HELLO */
+#define LR_MAX_PEERS 128u                     /* some 400 KiB each */
+#define LR_REMOVED_MS (UINT64_C(3600) * 1000) /* in which a removed peer may come back */
+#define LR_MAX_GUESTS 64u                     /* incoming links that have not said HELLO */
 
 struct lr_node_options {
     const char *name;        /* of this host, for humans */
@@ -45,6 +50,13 @@ struct lr_stripe_epoch {
     bool closed; /* waits for acknowledgements */
 };
 
+/* A peer that was removed, and may come back: what has been deleted since is kept for it. */
+struct lr_removed {
+    char address[WIRE_MAX_TEXT + 1];
+    uint64_t since_ms;   /* it was told of all deletes up to then; 0: of none */
+    uint64_t removed_ms; /* by the node's clock, as above */
+};
+
 struct lr_node {
     struct lr_cache *cache;
     const struct lr_world *world;
@@ -58,6 +70,8 @@ struct lr_node {
     uint32_t source_len, link_number;
     struct lr_peer *peers[LR_MAX_PEERS];
     unsigned peer_count;
+    struct lr_removed removed[LR_MAX_PEERS]; /* the oldest first */
+    unsigned removed_count;
     struct lr_link *links;
     uint8_t *entry; /* where scans and reads put one entry */
     size_t entry_cap;
@@ -88,8 +102,8 @@ struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *wo
 void lr_node_destroy(struct lr_node *node);
 /*
  * 0; -1: there are LR_MAX_PEERS, or no memory. A known address is left alone. From the first peer on, deletes leave
- * tombstones and changes leave hints, until the last one is removed. A node that never gets a peer changes nothing of
- * that: a restart must not have a moment without.
+ * tombstones and changes leave hints, until LR_REMOVED_MS after the last one was removed. A node that never gets a peer
+ * changes nothing of that: a restart must not have a moment without.
  */
 int lr_node_add_peer(struct lr_node *node, const char *address);
 void lr_node_remove_peer(struct lr_node *node, const char *address);
@@ -129,5 +143,7 @@ static inline uint32_t lr_node_source(const struct lr_node *node, uint32_t strip
 
 /* A peer's position in `stripe` has risen. */
 void lr_node_acked(struct lr_node *node, uint32_t stripe);
+/* A peer is in step: if it was removed once, nothing is kept for it any more. */
+void lr_node_back(struct lr_node *node, const char *address);
 
 #endif

@@ -390,6 +390,7 @@ void lr_peer_live(struct lr_peer *peer) {
              (unsigned long long)peer->out.entries_sent, (unsigned long long)peer->link->in.applied,
              (unsigned long long)peer->link->in.declined);
     set_state(peer, LR_PEER_LIVE, why);
+    lr_node_back(peer->node, peer->address);
 }
 
 static void answer_ping(struct lr_link *link, uint64_t wall_ms) {

@@ -214,6 +214,7 @@ struct lr_peer {
     bool shared_origin; /* this incarnation once had ours */
     char name[WIRE_MAX_TEXT + 1];
     uint64_t lost_ms; /* when the last link ended */
+    uint64_t even_ms; /* when it last had all that we have; 0: never */
     struct lr_outflow out;
     struct lr_compare *compare;
     uint64_t comparisons, pulled; /* that we asked for; entries that they found to be lacking here */

@@ -330,8 +330,10 @@ static void a_dropped_tombstone_still_keeps_the_old_value_out(void) {
     put(&sim->hosts[0], 1, "old");
     CU_ASSERT(sim_settle(sim, 5000));
     sim_kill(&sim->hosts[2]);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 2; i++) {
         lr_node_remove_peer(sim->hosts[i].node, sim->hosts[2].address);
+        sim->hosts[i].node->removed[0].removed_ms -= LR_REMOVED_MS; /* so long ago that nothing is kept for it */
+    }
     CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], 1), 0);
     for (unsigned i = 0; i < 20 && has_tombstone(&sim->hosts[0], 1); i++) {
         sim_run(sim, 1000);
@@ -346,6 +348,47 @@ static void a_dropped_tombstone_still_keeps_the_old_value_out(void) {
     for (unsigned i = 0; i < 2; i++)
         CU_ASSERT(has(&sim->hosts[i], 1, NULL));
     sim_destroy(sim);
+}
+
+/* Taken away, and given back with all that it held: what has been deleted meanwhile goes there too. */
+static void what_was_deleted_while_a_peer_was_removed_goes(unsigned hosts) {
+    struct sim *sim = sim_create("a peer that is removed and added", hosts, SEGMENT);
+    const unsigned away = hosts - 1;
+    put(&sim->hosts[0], 1, "old");
+    put(&sim->hosts[0], 2, "stays");
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_run(sim, 1000);
+    for (unsigned i = 0; i < away; i++) {
+        lr_node_remove_peer(sim->hosts[i].node, sim->hosts[away].address);
+        lr_node_remove_peer(sim->hosts[away].node, sim->hosts[i].address);
+    }
+    CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], 1), 0);
+    for (unsigned i = 0; i < 20; i++) { /* far longer than tombstones live, by either clock */
+        sim_run(sim, 1000);
+        fixture_sleep_ms(50);
+    }
+    CU_ASSERT(has(&sim->hosts[away], 1, "old"));
+    for (unsigned i = 0; i < away; i++) {
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[i].node, sim->hosts[away].address), 0);
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[away].node, sim->hosts[i].address), 0);
+    }
+    CU_ASSERT(sim_settle(sim, 20000));
+    for (unsigned i = 0; i < hosts; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, NULL) && has(&sim->hosts[i], 2, "stays"));
+    for (unsigned i = 0; i < 20 && has_tombstone(&sim->hosts[0], 1); i++) {
+        sim_run(sim, 1000);
+        fixture_sleep_ms(50);
+    }
+    CU_ASSERT(!has_tombstone(&sim->hosts[0], 1)); /* all are in step: it is not kept any longer */
+    sim_destroy(sim);
+}
+
+static void what_was_deleted_while_the_only_peer_was_removed_goes(void) {
+    what_was_deleted_while_a_peer_was_removed_goes(2);
+}
+
+static void what_was_deleted_while_one_of_two_peers_was_removed_goes(void) {
+    what_was_deleted_while_a_peer_was_removed_goes(3);
 }
 
 /* An empty host is filled by one that has heard of a delete and by one that has not. */
@@ -593,6 +636,8 @@ void larder_suite_86_sequences(void) {
     CU_ADD_TEST(suite, a_value_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away);
     CU_ADD_TEST(suite, a_delete_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away);
     CU_ADD_TEST(suite, a_dropped_tombstone_still_keeps_the_old_value_out);
+    CU_ADD_TEST(suite, what_was_deleted_while_the_only_peer_was_removed_goes);
+    CU_ADD_TEST(suite, what_was_deleted_while_one_of_two_peers_was_removed_goes);
     CU_ADD_TEST(suite, a_bootstrap_does_not_bring_back_what_was_deleted);
     CU_ADD_TEST(suite, a_put_that_is_sent_again_does_not_undo_a_delete);
     CU_ADD_TEST(suite, an_old_entry_that_is_passed_on_replaces_nothing_newer);
