@@ -37,6 +37,7 @@ enum net_trouble {
     NET_HOT = 1 << 7,      /* one key is written until the feed ring is full, and more */
     NET_OVERFLOW = 1 << 8, /* more deletes than tombstones have room for */
     NET_FLUSH = 1 << 9,
+    NET_REMOVE = 1 << 10, /* operators take a host's peers from it, and it from them, and add them again later */
 };
 
 struct net_run;
@@ -96,8 +97,9 @@ struct net_run {
     struct net_claim known[SIM_HOSTS][NET_KEYS]; /* what each host has held or said since it was last wiped */
     uint64_t least[SIM_HOSTS][NET_KEYS];         /* versions below this must not be served here any more */
     bool wiped[SIM_HOSTS];
-    uint64_t flush;      /* of the highest flush that survived */
-    uint64_t lost_flush; /* of the highest that went with a lost segment, and may have been on its way */
+    bool removed[SIM_HOSTS]; /* it has no peers just now, and is nobody's */
+    uint64_t flush;          /* of the highest flush that survived */
+    uint64_t lost_flush;     /* of the highest that went with a lost segment, and may have been on its way */
     uint64_t flushes[SIM_HOSTS];
     uint64_t digest; /* of everything that happened */
     bool cured;      /* the outlaw's clock was set */

@@ -457,13 +457,8 @@ static bool is_at_rest(struct net_run *run) {
         if (lr_node_live(node) != node->peer_count || lr_node_left(node, false) > 0)
             return false;
         for (unsigned i = 0; i < node->peer_count; i++) {
-            if (node->peers[i]->out.settle != LR_SETTLE_NONE)
+            if (node->peers[i]->out.settle != LR_SETTLE_NONE || lr_settle_left(node->peers[i]) > 0)
                 return false;
-            for (unsigned range = 0; range < SM_RANGES; range++)
-                for (uint32_t stripe = 0; stripe < node->stripes; stripe++)
-                    if (lr_load(&lr_stripe_at(node->cache, stripe)->range_void[range]) >
-                        node->peers[i]->out.settled[range])
-                        return false;
         }
     }
     return true;

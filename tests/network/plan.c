@@ -122,6 +122,16 @@ static void shape_mortal(struct net_run *run) {
     run->plan.tombstone_ms = 500 + net_below(run, 3000);
 }
 
+/* Hosts are removed as peers and added again; tombstones that nobody waits for are soon dropped. */
+static void shape_operators(struct net_run *run) {
+    shape_roomy(run);
+    run->plan.complete = false;
+    run->plan.delete_percent = 30;
+    run->plan.tombstone_ms = 500 + net_below(run, 3000);
+    run->plan.one_origin = false; /* who is added again may not notice */
+    run->plan.troubles = (run->plan.troubles & (NET_HOT | NET_FLUSH)) | NET_CUT | NET_RESET | NET_REMOVE;
+}
+
 /* Too small for what is put there, and of different sizes. */
 static void shape_tight(struct net_run *run) {
     struct net_plan *plan = &run->plan;
@@ -220,7 +230,7 @@ static const struct scene scenes[] = {
     {"tight", 20, net_play_storm, shape_tight},   {"relay", 12, net_play_storm, shape_relay},
     {"slow", 4, net_play_storm, shape_slow},      {"partition", 7, net_play_partition, shape_partition},
     {"join", 7, net_play_join, shape_join},       {"away", 5, net_play_away, shape_away},
-    {"clocks", 5, net_play_clocks, shape_clocks},
+    {"clocks", 5, net_play_clocks, shape_clocks}, {"operators", 5, net_play_storm, shape_operators},
 };
 
 unsigned net_scene_count(void) {

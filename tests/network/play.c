@@ -75,6 +75,24 @@ static void wait_for(struct net_run *run, uint64_t ms) {
     sim_run(run->sim, ms);
 }
 
+/* Takes a host out, or back in: at both ends of all its links. */
+static void remove_or_add(struct net_run *run, unsigned host) {
+    run->removed[host] = !run->removed[host];
+    net_log(run, "host %u is %s", host, run->removed[host] ? "removed" : "added again");
+    for (unsigned other = 0; other < run->plan.hosts; other++) {
+        if (!run->plan.peers[host][other] || run->removed[other])
+            continue;
+        struct sim_host *ends[2] = {host_of(run, host), host_of(run, other)};
+        for (unsigned i = 0; i < 2; i++) {
+            sim_acting = ends[i];
+            if (run->removed[host])
+                lr_node_remove_peer(ends[i]->node, ends[1 - i]->address);
+            else if (lr_node_add_peer(ends[i]->node, ends[1 - i]->address) != 0)
+                abort();
+        }
+    }
+}
+
 static void mend(struct net_run *run) {
     net_log(run, "everything is mended");
     memset(run->sim->cut, 0, sizeof run->sim->cut);
@@ -82,6 +100,9 @@ static void mend(struct net_run *run) {
     run->sim->delay_ms = 1;
     run->sim->jitter_ms = 5;
     start_all(run);
+    for (unsigned host = 0; host < run->plan.hosts; host++)
+        if (run->removed[host])
+            remove_or_add(run, host);
 }
 
 static void settle(struct net_run *run) {
@@ -208,6 +229,11 @@ static void send_garbage(struct net_run *run, unsigned host) {
 static void trouble(struct net_run *run) {
     unsigned host = (unsigned)net_below(run, run->plan.hosts), other = (unsigned)net_below(run, run->plan.hosts);
     unsigned kind = 1u << net_below(run, 10);
+    if ((run->plan.troubles & NET_REMOVE) != 0 && net_percent(run, 50)) {
+        remove_or_add(run, host);
+        wait_for(run, net_below(run, 5000));
+        return;
+    }
     if ((run->plan.troubles & kind) == 0)
         kind = run->plan.troubles & (NET_CUT | NET_RESET);
     if (kind & NET_CUT)
