@@ -23,11 +23,12 @@ static uint64_t content_hash(const void *value, size_t value_len, uint32_t flags
     return XXH3_64bits_withSeed(value, value_len, flags);
 }
 
-/* Of two entries with one version: does the one that comes win? */
-static bool wins_tie(struct lr_view *view, const struct lr_head *head, const struct lr_change *change) {
+/* Of two entries with one version: 1, the one that comes wins; -1, ours does; 0, they are the same. */
+static int compare_tie(struct lr_view *view, const struct lr_head *head, const struct lr_change *change) {
     const uint8_t *value = view->data + head->off + head->key_at + head->key_len;
     uint64_t ours = content_hash(value, head->value_len, lr_head_flags(view->data, head));
-    return content_hash(change->value, change->value_len, change->flags) > ours;
+    uint64_t theirs = content_hash(change->value, change->value_len, change->flags);
+    return (theirs > ours) - (theirs < ours);
 }
 
 /* The change is not stored: nothing older may stay, nor be accepted later. */
@@ -77,7 +78,10 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
     if (found.slot != NULL && found.head.version == change->version) {
         if (found.head.tombstone)
             return LR_STALE;
-        if (!wins_tie(view, &found.head, change))
+        const int tie = compare_tie(view, &found.head, change);
+        if (tie < 0) /* who sent it must hear of ours, and comparing would not tell: the versions are equal */
+            lr_feed_emit(view, key->hash, change->version);
+        if (tie <= 0)
             return apply_equal(view, key, &found, change->deadline_ms, change->left);
     }
     if (is_absent(view, &found) && change->version <= floor)

@@ -75,6 +75,12 @@ static void equal_versions_with_different_values_settle_alike(void) {
     CU_ASSERT_EQUAL(lr_digest(b.one, &y), 0);
     CU_ASSERT_EQUAL(x.sum, y.sum);
     CU_ASSERT_EQUAL(x.items, 1);
+    /* Who sent the one that lost hears of the other, though their versions are equal; who sent the same does not. */
+    CU_ASSERT(lr_feed_head(a.one, 0) == 2 && lr_feed_head(b.one, 0) == 2);
+    const char *stays = has(a.one, "key", "left") ? "left" : "right";
+    CU_ASSERT(has(b.one, "key", stays));
+    CU_ASSERT_EQUAL(apply(a.one, "key", stays, V(5)), LR_STALE);
+    CU_ASSERT_EQUAL(lr_feed_head(a.one, 0), 2);
     fixture_destroy(&a);
     fixture_destroy(&b);
 }
