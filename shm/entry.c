@@ -237,11 +237,13 @@ static bool fill_trace(struct lr_view *view, uint64_t place_hash, uint64_t versi
     return true;
 }
 
-static void tally_forgotten(struct lr_view *view, enum lr_forget_why why) {
-    if (why == LR_FORGET_EVICT || why == LR_FORGET_DISPLACE || why == LR_FORGET_LARGE)
+static void tally_forgotten(struct lr_view *view, const struct lr_head *head, enum lr_forget_why why) {
+    if (why == LR_FORGET_EVICT || why == LR_FORGET_DISPLACE || why == LR_FORGET_LARGE) {
         lr_tally(view, LR_S_evictions, 1);
-    else if (why == LR_FORGET_EXPIRE)
+        lr_policy_evicted(view, head->size);
+    } else if (why == LR_FORGET_EXPIRE) {
         lr_tally(view, LR_S_expirations, 1);
+    }
 }
 
 /*
@@ -297,7 +299,7 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
         lr_add(&view->stripe->tombstones, 1);
         lr_feed_emit(view, hash, superseded);
     }
-    tally_forgotten(view, why);
+    tally_forgotten(view, head, why);
     if (free_block)
         lr_arena_release(view, seen, head);
     return true;

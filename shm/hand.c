@@ -20,8 +20,9 @@
  *
  * Main's hand evicts what has no count left. Probation's hand keeps nothing: what has the count that its size demands
  * slides into main (room there by main's hand), its count spent; all else goes. That is what S3-FIFO (J. Yang et al.,
- * 2023) does with queues. One put promotes at most PROMOTIONS blocks, for which main's hand goes two laps at most; then
- * probation's hand evicts.
+ * 2023) does with queues. One put promotes at most PROMOTIONS blocks, or as many bytes as it needs itself (a large one
+ * passes many small blocks, and they may be the ones that are read most); main's hand goes two laps for them at most.
+ * Then probation's hand evicts.
  *
  * Policy none evicts nothing. A put that finds neither hole nor gap can but hope that something has expired, or that
  * free bytes lie scattered, and to see that takes a lap of the hand, which costs as much as ten thousand puts. So it
@@ -33,7 +34,7 @@
 
 #define MOST_WEAR 4u       /* of a count, by one pass of the hand */
 #define LEAST_WEAR 64u     /* in 256: the chance of a very small block to lose one */
-#define PROMOTIONS 64u     /* by one put */
+#define PROMOTIONS 64u     /* by one put, or as many bytes as it has */
 #define LOOK_MS_PER_MIB 5u /* policy none, as below */
 #define LOOK_LEAST_MS 20u
 #define LOOK_FREED 32u
@@ -46,7 +47,9 @@
 struct pass {
     enum lr_region region;
     bool evict, count; /* evict what is cold; what is not cold yet loses some of its count */
+    bool ignore_sizes;
     uint64_t keep_off; /* the block that is being replaced; 0 none */
+    uint64_t needs;    /* bytes of the put; 0: it has them already */
     uint64_t mean;     /* bytes of a block */
     uint64_t per_mean; /* 2^24 / mean, to divide by it */
     unsigned looked;   /* at live blocks */
@@ -55,7 +58,10 @@ struct pass {
 
 static struct pass begin_pass(const struct lr_view *view, enum lr_region region) {
     const uint32_t policy = view->cache->geometry.policy;
-    struct pass pass = {.region = region, .evict = policy != LR_POLICY_none, .mean = lr_policy_mean(view)};
+    struct pass pass = {.region = region,
+                        .evict = policy != LR_POLICY_none,
+                        .ignore_sizes = lr_policy_ignores_sizes(view),
+                        .mean = lr_policy_mean(view)};
     pass.per_mean = (UINT64_C(1) << 24) / pass.mean;
     if (policy == LR_POLICY_ttl) {
         const uint64_t items = lr_load(&view->stripe->items) + 1, expiring = lr_load(&view->stripe->ttl_items);
@@ -145,7 +151,7 @@ static bool slide(struct lr_view *view, enum lr_region region, sm_u64 *slot, uin
  * and S. Irani, 1997). 1 for a block of the mean size, at most MOST_WEAR; below the mean 1 or 0 by chance.
  */
 static unsigned wear_of(struct lr_view *view, const struct pass *pass, const struct lr_head *head) {
-    if (view->cache->geometry.favor == LR_FAVOR_bytes)
+    if (pass->ignore_sizes)
         return 1;
     uint64_t share = ((uint64_t)head->size * pass->per_mean) >> 16; /* of the mean, in 1/256 */
     if (share >= 256)
@@ -211,11 +217,13 @@ static bool room_in_main(struct lr_view *view, uint64_t size, struct lr_room *ro
 }
 
 /* The block at probation's hand slides into main. False: it may not, or nothing has changed. */
-static bool promote(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head) {
+static bool promote(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word,
+                    const struct lr_head *head) {
     struct lr_room room;
-    if (view->promoted >= PROMOTIONS || !room_in_main(view, head->size, &room))
+    if ((view->promoted >= PROMOTIONS && view->promoted_bytes >= pass->needs) || !room_in_main(view, head->size, &room))
         return false;
     view->promoted++;
+    view->promoted_bytes += head->size;
     if (!lr_hand_move(view, slot, word, head, &room, LR_WEAR_ALL)) {
         lr_arena_free(view, room.off, room.size);
         lr_hand_jump(view, LR_PROBATION, head->off + head->size);
@@ -268,7 +276,7 @@ static void pass_live(struct lr_view *view, struct pass *pass, const struct lr_h
     else if (head->tombstone)
         keep(view, pass, slot, word, head, 0);
     else if (lr_slot_recency(word) < lr_policy_threshold(view, head->size, pass->mean) ||
-             !promote(view, slot, word, head))
+             !promote(view, pass, slot, word, head))
         drop(view, pass->region, slot, word, head, LR_FORGET_EVICT);
 }
 
@@ -397,6 +405,7 @@ int lr_hand_room(struct lr_view *view, enum lr_region region, uint64_t size, uin
     if (found && !room->from_gap)
         return 0;
     struct pass pass = begin_pass(view, region);
+    pass.needs = size;
     /* The next victim's tombstone wants a place when it goes. */
     bool replicating = atomic_load_explicit(&view->cache->header->replicating, memory_order_relaxed) != 0;
     const uint64_t spare = pass.evict && replicating ? SM_MIN_BLOCK : 0;

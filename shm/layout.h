@@ -243,7 +243,8 @@ struct sm_stripe {
     sm_u64 share;           /* 208: of the arena that probation should have, in 2^-32: a hint within bounds */
     sm_u64 probation_laps;  /* 216: of probation's hand; dates the list of large items: a hint */
     sm_u64 patience_ms;     /* 224: policy ttl: what expires within that goes: a hint */
-    uint8_t pad2[8];
+    sm_u32 wanted;          /* 232: policy s3: how much large items that come back are wanted: a hint */
+    sm_u32 quiet;           /* 236: policy s3: granules evicted since something came back: a hint */
     sm_u64 look_left_bytes; /* 240: policy none: free when the hand last went round in vain: a hint */
     sm_u64 look_again_ms;   /* 248: and a put that finds no room does not send it before: a hint */
 

@@ -22,13 +22,24 @@
  *  R6 else probation.
  * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
  *
+ * These rules judge a size by what is there. When sizes shift, what is there is what nobody wants any more: a stripe of
+ * small items would keep out the large ones that took their place. So, of items larger than two means:
+ *
+ * Q1 If enough of them come back, and next to nothing smaller comes back that main let go, they are wanted: all are
+ * judged as if of the mean size until that ends. `wanted` rises by 3 for each that comes back, falls by 64 for each
+ * smaller one from main and by 1 for each other new key; 512 are enough, 1024 the most.
+ *
+ * Q2 If half of the stripe's bytes were evicted and nothing came back, nobody is known to want anything, and bytes
+ * decide: where more than a 16th of them is no payload (headers, index, holes), large ones go to main and to probation
+ * by turns. What comes back takes a quarter of the stripe off `quiet`.
+ *
  * Once main has no such room, large items may have LARGE_SHARE of the arena together; the oldest goes first, whatever
  * its count, and each goes two laps of probation's hand after it came unless it was read at least three times
  * meanwhile.
  *
  * The ideas: probation and ghosts as in 2Q (T. Johnson and D. Shasha, 1994) and S3-FIFO (J. Yang et al., 2023), a share
- * that follows ghosts as in ARC (N. Megiddo and D. Modha, 2003). Ghosts, share and list are hints: whatever they say,
- * nothing is wrong but the hit ratio. Repair keeps or clears them.
+ * that follows ghosts as in ARC (N. Megiddo and D. Modha, 2003). Ghosts, share, list, `wanted` and `quiet` are hints:
+ * whatever they say, nothing is wrong but the hit ratio. Repair keeps or clears them.
  */
 #include "stripe.h"
 
@@ -40,6 +51,13 @@
 #define SPARE_SHARE 3u /* R5, per cent */
 #define GROW_ITEMS 3u  /* R1 */
 #define MEAN_OF_NONE 300u
+#define WANTED_COME_BACK 3 /* Q1 */
+#define WANTED_REGRET 64
+#define WANTED_ENOUGH 512u
+#define WANTED_MOST 1024
+#define QUIET_SHARE 2  /* Q2: half of the stripe's bytes */
+#define QUIET_LIFE 4   /* ... and what comes back takes a quarter off */
+#define WASTE_SHARE 16 /* ... of the stripe's bytes */
 
 #define LISTED_LAP_SHIFT 32
 #define LISTED_LAP_MASK UINT64_C(0x7ffff)
@@ -49,12 +67,25 @@ uint64_t lr_policy_mean(const struct lr_view *view) {
     return mean != 0 && mean <= view->cache->geometry.stripe_bytes ? mean : MEAN_OF_NONE;
 }
 
-static bool favors_bytes(const struct lr_view *view) {
-    return view->cache->geometry.favor == LR_FAVOR_bytes;
+static uint32_t hint(sm_u32 *at) {
+    return atomic_load_explicit(at, memory_order_relaxed);
+}
+
+static void set_hint(sm_u32 *at, int64_t value, int64_t most) {
+    value = value < 0 ? 0 : value > most ? most : value;
+    atomic_store_explicit(at, (uint32_t)value, memory_order_relaxed);
+}
+
+static bool are_large_wanted(const struct lr_view *view) {
+    return hint(&view->stripe->wanted) >= WANTED_ENOUGH;
+}
+
+bool lr_policy_ignores_sizes(const struct lr_view *view) {
+    return view->cache->geometry.favor == LR_FAVOR_bytes || are_large_wanted(view);
 }
 
 unsigned lr_policy_threshold(const struct lr_view *view, uint64_t size, uint64_t mean) {
-    if (favors_bytes(view))
+    if (lr_policy_ignores_sizes(view))
         return 1;
     if (size <= mean / 2)
         return 0;
@@ -194,6 +225,33 @@ static void adapt_share(struct lr_view *view, enum lr_region region, unsigned ne
         lr_store(&view->stripe->share, share > LR_SHARE_LEAST + item ? share - item : LR_SHARE_LEAST);
 }
 
+/* Q1, of a new key. */
+static void weigh_large(struct lr_view *view, bool came_back, enum lr_region region, bool large) {
+    int64_t wanted = hint(&view->stripe->wanted);
+    if (came_back && large)
+        wanted += WANTED_COME_BACK;
+    else
+        wanted -= came_back && region == LR_MAIN ? WANTED_REGRET : 1;
+    set_hint(&view->stripe->wanted, wanted, WANTED_MOST);
+}
+
+/* Q2. */
+static void count_quiet(struct lr_view *view, int64_t granules) {
+    const int64_t stripe = (int64_t)(view->cache->geometry.stripe_bytes / SM_GRANULE);
+    set_hint(&view->stripe->quiet, hint(&view->stripe->quiet) + granules, stripe / QUIET_SHARE + stripe / QUIET_LIFE);
+}
+
+void lr_policy_evicted(struct lr_view *view, uint64_t size) {
+    if (lr_has_probation(view->cache))
+        count_quiet(view, (int64_t)(size / SM_GRANULE));
+}
+
+static bool is_quiet_waste(const struct lr_view *view) {
+    const uint64_t stripe = view->cache->geometry.stripe_bytes;
+    return hint(&view->stripe->quiet) >= stripe / SM_GRANULE / QUIET_SHARE &&
+           lr_load(&view->stripe->payload_bytes) < stripe - stripe / WASTE_SHARE;
+}
+
 static bool main_has_room(struct lr_view *view, uint64_t size) {
     struct lr_room room;
     const struct lr_span gap = lr_gap_of(view, LR_MAIN);
@@ -212,17 +270,23 @@ static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t si
     const struct lr_span span = lr_region_of(view, LR_PROBATION);
     const uint64_t mean = lr_policy_mean(view);
     struct lr_plan plan = {.region = LR_MAIN, .fresh = true};
-    enum lr_region region;
+    const bool large = size > COME_BACK_MEANS * mean, fits = size <= (span.end - span.start) / 2;
+    enum lr_region region = LR_MAIN;
     unsigned newer = 0;
-    if (take_ghost(view, place, &region, &newer)) {
+    const bool came_back = take_ghost(view, place, &region, &newer);
+    weigh_large(view, came_back, region, large);
+    if (came_back) {
         lr_tally(view, LR_S_ghost_hits, 1);
+        count_quiet(view, -(int64_t)(view->cache->geometry.stripe_bytes / SM_GRANULE / QUIET_LIFE));
         adapt_share(view, region, newer, mean);
-        if (size <= COME_BACK_MEANS * mean)
+        if (!large || are_large_wanted(view))
             return plan;
     }
-    if (lr_policy_threshold(view, size, mean) == 0)
+    if (large && is_quiet_waste(view)) /* by turns, so that what is old goes from both */
+        plan.region = fits && lr_load(&view->stripe->incarnation) % 2 == 0 ? LR_PROBATION : LR_MAIN;
+    else if (lr_policy_threshold(view, size, mean) == 0)
         plan.recency = access ? 1 : 0;
-    else if (size > (span.end - span.start) / 2 || (size > LARGE_MEANS * mean && !favors_bytes(view)))
+    else if (!fits || (size > LARGE_MEANS * mean && !lr_policy_ignores_sizes(view)))
         plan.large = true;
     else if (!only_main_has_room(view, size))
         plan.region = LR_PROBATION;
@@ -246,6 +310,7 @@ struct lr_plan lr_policy_plan(struct lr_view *view, const struct lr_found *old, 
 int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t size, uint64_t keep_off,
                    enum lr_room_how how, struct lr_room *room) {
     view->promoted = 0;
+    view->promoted_bytes = 0;
     view->forced = 0;
     if (plan->large && how == LR_ROOM_EVICT && !main_has_room(view, size))
         judge_listed(view, size);

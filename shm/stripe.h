@@ -32,6 +32,7 @@ struct lr_view {
     bool keep_all;     /* the index may grow over free room only: what is stored may not evict */
     bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
     uint32_t promoted; /* blocks that this put has moved to the main region */
+    uint64_t promoted_bytes;
     uint64_t forced;   /* bytes that main's hand has passed for them */
     bool damaged;      /* something impossible was met: repair before unlocking */
     bool ring_bell;    /* hints were written */
@@ -480,6 +481,10 @@ void lr_policy_merge(struct lr_view *view, uint32_t partner, uint32_t last);
 uint64_t lr_policy_mean(const struct lr_view *view);
 /* The count that an item on probation needs to be promoted. */
 unsigned lr_policy_threshold(const struct lr_view *view, uint64_t size, uint64_t mean);
+/* Blocks are judged as if all had the mean size. */
+bool lr_policy_ignores_sizes(const struct lr_view *view);
+/* An item of so many bytes has been evicted. */
+void lr_policy_evicted(struct lr_view *view, uint64_t size);
 /* Probation's hand has gone round. */
 void lr_policy_lapped(struct lr_view *view);
 

@@ -151,14 +151,17 @@ static const struct phase phases[] = {{64, 0, 0, 0},     {65536, 0, 0, 0},  {64,
                                       {16384, 0, 0, 50}, {40, 4096, 10, 0}, {65536, 64, 2, 90}, {100, 0, 0, 0}};
 #define PHASES (sizeof phases / sizeof phases[0])
 
-#define LEAST_SHARE 0.93 /* of a fresh segment's payload; what is usual is above 0.95 */
+/* Of a fresh segment's payload; what is usual is above 0.95. Policy s3 keeps what it has until half of the segment's
+ * bytes have gone by, and what many deletes leave in main until its hand comes. */
+static double least_share(enum lr_policy policy, const struct phase *phase) {
+    return policy != LR_POLICY_s3 ? 0.93 : phase->deletes != 0 ? 0.78 : 0.91;
+}
 
-/* Policy s3 keeps in main what nobody asks for as long as nothing better comes: there the shares are not judged. */
 static void shift_through(enum lr_policy policy, struct fixture_random random, uint8_t *pool) {
     struct world w = {.random = random, .pool = pool};
     double fresh[PHASES] = {0};
     uint32_t next = 0;
-    for (unsigned i = 0; i < PHASES && policy != LR_POLICY_s3; i++) {
+    for (unsigned i = 0; i < PHASES; i++) {
         begin(&w, policy, STRIPE, 1);
         fresh[i] = play(&w, &phases[i], &next);
         end(&w);
@@ -166,10 +169,11 @@ static void shift_through(enum lr_policy policy, struct fixture_random random, u
     begin(&w, policy, STRIPE, 1);
     for (unsigned i = 0; i < PHASES; i++) {
         const double share = play(&w, &phases[i], &next);
-        if (share < fresh[i] * LEAST_SHARE)
+        const double least = fresh[i] * least_share(policy, &phases[i]);
+        if (share < least)
             printf("\n    phase %u, %zu bytes: %.4f of the segment is payload, of a fresh one %.4f\n", i, phases[i].len,
                    share, fresh[i]);
-        CU_ASSERT(share >= fresh[i] * LEAST_SHARE);
+        CU_ASSERT(share >= least);
         fixture_check(w.fixture.one);
         put_all_sizes(&w);
         fixture_check(w.fixture.one);

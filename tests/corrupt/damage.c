@@ -121,6 +121,8 @@ void damage_restore(struct victim *v) {
     X(share)                                                                                                           \
     X(probation_laps)                                                                                                  \
     X(patience_ms)                                                                                                     \
+    X(wanted)                                                                                                          \
+    X(quiet)                                                                                                           \
     X(look_left_bytes)                                                                                                 \
     X(look_again_ms)                                                                                                   \
     X(large)                                                                                                           \
