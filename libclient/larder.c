@@ -161,6 +161,26 @@ int larder_cas(larder *cache, const void *key, size_t key_len, const void *value
     return store(cache, LR_CAS, key, key_len, value, value_len, ttl_ms, flags, version);
 }
 
+static_assert(sizeof(larder_moment) == sizeof(struct lr_mark), "larder_moment is lr_mark");
+static_assert(offsetof(larder_moment, turn_) == offsetof(struct lr_mark, turn), "larder_moment is lr_mark");
+
+int larder_mark(larder *cache, const void *key, size_t key_len, larder_moment *mark) {
+    return lr_mark(engine(cache), key, key_len, (struct lr_mark *)mark);
+}
+
+int larder_fill(larder *cache, const larder_moment *mark, const void *key, size_t key_len, const void *value,
+                size_t value_len, uint64_t ttl_ms, uint32_t flags) {
+    struct lr_put put = {.key = key,
+                         .key_len = key_len,
+                         .value = value,
+                         .value_len = value_len,
+                         .ttl_ms = ttl_ms,
+                         .flags = flags,
+                         .mode = LR_FILL_IN,
+                         .mark = (const struct lr_mark *)mark};
+    return lr_put(engine(cache), &put);
+}
+
 int larder_delete(larder *cache, const void *key, size_t key_len) {
     return lr_delete(engine(cache), key, key_len);
 }

@@ -60,7 +60,8 @@
  *  trust     Who may write to the segment can put anything into it, and can harm the cache, not the process: lengths
  *            and places read from it are bounded before use. Values are as trustworthy as those who may write.
  *  other hosts  With larderd, changes travel to its peers, and the newest version wins. add, replace, cas and increment
- *            decide by what this host holds: they are no lock across hosts.
+ *            decide by what this host holds: they are no lock across hosts. Keys that begin with a prefix may be kept
+ *            to this host, or be invalidated on the others instead of travelling (larderd --prefix).
  *
  * Conventions
  *
@@ -266,6 +267,47 @@ LARDER_API int larder_replace(larder *cache, const void *key, size_t key_len, co
  */
 LARDER_API int larder_cas(larder *cache, const void *key, size_t key_len, const void *value, size_t value_len,
                           uint64_t ttl_ms, uint32_t flags, uint64_t *version);
+
+/*
+ * A moment before a value is read from its source. From larder_mark. Plain bytes of the caller's: copy it, keep it,
+ * forget it; nothing is to be released, and who dies between mark and fill leaves nothing behind.
+ */
+typedef struct larder_moment {
+    uint64_t hash_, version_, turn_; /* the library's */
+} larder_moment;
+
+/*
+ * Look-aside caching: the value comes from a source, say a database. After a miss take a mark, read the source, fill:
+ *
+ *     if (larder_get(cache, key, key_len, buf, cap, &item, 0) == LARDER_ENOT_FOUND) {
+ *         larder_moment mark;
+ *         bool marked = larder_mark(cache, key, key_len, &mark) == 0;
+ *         ... read the source ...
+ *         if (marked)
+ *             larder_fill(cache, &mark, key, key_len, value, value_len, ttl_ms, 0);
+ *     }
+ *
+ * and whoever changes the source deletes (or puts) the key afterwards. Then no value that is older than such a change
+ * stays in the cache: a fill that comes after the change is refused, and one that came before goes with it. Under a
+ * prefix that larderd has in mode `invalidate` that holds between hosts too, as soon as they have heard of the change.
+ *   Returns  0, or EBUSY (a stopped process holds the lock): read the source, and do not fill.
+ *   Means    the mark is good for one fill of this key, at any later time, in any process that has this segment open.
+ *   Blocks   as a put does.
+ */
+LARDER_API int larder_mark(larder *cache, const void *key, size_t key_len, larder_moment *mark);
+
+/*
+ * As larder_put, with what was read from its source after `mark`. `mark` may be NULL where no change can come between
+ * the reading and the fill.
+ *   Returns  0, or ECONFLICT: the key was changed, deleted or filled since the mark, here or on another host, or that
+ *            cannot be ruled out (a key that shares its row of 64 in a part of the cache was). What was read may be
+ * old, and is not stored: use it, or begin anew with a get. EINVALID: the mark is another key's. Or the errors of
+ *            larder_put.
+ *   Visible  as with larder_put. In mode `invalidate` no other host is told; in mode `values` the value travels as one
+ *            of the age of its mark, and loses to all that was put or deleted since.
+ */
+LARDER_API int larder_fill(larder *cache, const larder_moment *mark, const void *key, size_t key_len, const void *value,
+                           size_t value_len, uint64_t ttl_ms, uint32_t flags);
 
 /*
  * Deletes a key.

@@ -7,13 +7,22 @@
  * something newer may have been here before. Equal versions with different contents (two hosts that shared an origin)
  * are decided by a hash of the content.
  *
+ * A key of mode invalidate has an item on each host that asked for it, and none of those is the newest. A change
+ * elsewhere is heard of as a tombstone one version below the change's own, and what is here goes, unless it is newer by
+ * more than the clocks of hosts may differ (lr_doubt): a miss too many is better than a value that nobody will ever
+ * correct. Nor does the one of two changes stand for the other: what was still to be told of ours is told all the same.
+ * A relay keeps what it hears, in place of what is here, for those who hear of it by way of us only. That would take
+ * two tombstones where one is still to be told already, or is a little newer; then the range forgets all up to now
+ * instead, of which those behind us hear as of any void. Versions that a relay keeps of a key only rise, so nothing
+ * goes round for ever.
+ *
  * A change that cannot be stored (too large here, no room, policy none) still takes the older value away and raises the
  * floor: this host then has nothing, rather than something old.
  */
 #include "stripe.h"
 
-/* What the range has forgotten at most. A delete that found no free note could raise the void alone (items.c). */
-static uint64_t floor_of(const struct lr_view *view, uint64_t hash) {
+/* A delete that found no free note could raise the void alone (items.c). */
+uint64_t lr_floor_of(const struct lr_view *view, uint64_t hash) {
     uint64_t floor = lr_load(&view->stripe->range_floor[lr_range_of(hash)]);
     uint64_t void_version = lr_load(&view->stripe->range_void[lr_range_of(hash)]);
     return floor > void_version ? floor : void_version;
@@ -33,6 +42,7 @@ static int compare_tie(struct lr_view *view, const struct lr_head *head, const s
 
 /* The change is not stored: nothing older may stay, nor be accepted later. */
 static int decline(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+    lr_marks_end(view, key->hash);
     lr_entry_yield(view, key, version, version - 1);
     return LR_DECLINED;
 }
@@ -60,15 +70,84 @@ static bool is_absent(const struct lr_view *view, const struct lr_found *found) 
     return found->slot == NULL || (!found->head.tombstone && lr_head_gone(view->cache, view->data, &found->head));
 }
 
+/* ---- mode invalidate -------------------------------------------------------------------------------------------- */
+
+/* An item of mode invalidate goes. */
+static int let_go(struct lr_view *view, const struct lr_key *key, const struct lr_found *found) {
+    if (lr_entry_unshipped(view, &found->head))
+        lr_entry_bury(view, key, found->head.version - 1, LR_TOLD);
+    else
+        lr_entry_forget(view, found->slot, found->word, &found->head, LR_FORGET_DELETE, true);
+    lr_count(view->cache, LR_C_invalidated);
+    return LR_APPLIED;
+}
+
+/* A relay hears that the key was changed. */
+static int relay_locked(struct lr_view *view, const struct lr_key *key, const struct lr_found *found,
+                        uint64_t version) {
+    const bool there = found->slot != NULL, item = there && !found->head.tombstone;
+    const uint64_t told = there ? found->head.version - item : 0;
+    const bool tells = there && lr_head_kind(&found->head) != LR_FILL, later = tells && told > version;
+    if (there && (told == version || (later && told > version + lr_doubt(view->cache))))
+        return LR_STALE;
+    if (later || (there && lr_entry_unshipped(view, &found->head)))
+        lr_void_raise(view, lr_range_of(key->hash), lr_version_draw(view));
+    if (item)
+        lr_count(view->cache, LR_C_invalidated);
+    lr_entry_bury(view, key, later ? told : version, LR_TOLD);
+    return LR_APPLIED;
+}
+
+static int invalidate_locked(struct lr_view *view, const struct lr_key *key, const struct lr_found *found,
+                             uint64_t version) {
+    const bool item = found->slot != NULL && !found->head.tombstone;
+    lr_marks_end(view, key->hash);
+    if (lr_is_relay(view->cache) && !lr_is_flushed(view->cache, version))
+        return relay_locked(view, key, found, version);
+    if (!item || found->head.version == version + 1 || found->head.version > version + lr_doubt(view->cache))
+        return LR_STALE;
+    return let_go(view, key, found);
+}
+
+static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key, uint64_t version, bool modal) {
+    lr_raise(&view->stripe->clock, version);
+    struct lr_found found = lr_index_find(view, key);
+    const bool item = found.slot != NULL && !found.head.tombstone;
+    const enum lr_kind kind = found.slot != NULL ? lr_head_kind(&found.head) : LR_SHARED;
+    if (kind == LR_LOCAL) {
+        lr_count(view->cache, LR_C_applied_local);
+        return LR_DECLINED;
+    }
+    if (kind != LR_SHARED || (modal && !item))
+        return invalidate_locked(view, key, &found, version);
+    if (found.slot != NULL && (found.head.version > version || (found.head.version == version && found.head.tombstone)))
+        return LR_STALE;
+    if (found.slot == NULL && version <= lr_floor_of(view, key->hash)) {
+        lr_marks_end(view, key->hash); /* it leaves no other trace */
+        return LR_STALE;
+    }
+    lr_entry_bury(view, key, version, LR_SHARED);
+    return LR_APPLIED;
+}
+
+/* ---- applying --------------------------------------------------------------------------------------------------- */
+
 static int apply_put_locked(struct lr_view *view, const struct lr_key *key, const struct lr_change *change,
                             unsigned apply_flags) {
-    const uint64_t floor = floor_of(view, key->hash);
+    const uint64_t floor = lr_floor_of(view, key->hash);
     struct lr_making making = {.key = key,
                                .value = change->value,
                                .value_len = change->value_len,
                                .version = change->version,
                                .deadline_ms = change->deadline_ms,
                                .flags = change->flags};
+    const enum lr_mode mode = lr_mode_of(view->cache, key->bytes, key->len);
+    if (mode == LR_MODE_local) {
+        lr_count(view->cache, LR_C_applied_local);
+        return LR_DECLINED;
+    }
+    if (mode == LR_MODE_invalidate) /* the other host does not know that we do not want to see it */
+        return apply_tombstone_locked(view, key, change->version - 1, true);
     lr_raise(&view->stripe->clock, change->version);
     if (change->version <= lr_flush_version(view->cache))
         return LR_STALE;
@@ -125,18 +204,7 @@ int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigne
     return count_applied(cache, result);
 }
 
-static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key, uint64_t version) {
-    lr_raise(&view->stripe->clock, version);
-    struct lr_found found = lr_index_find(view, key);
-    if (found.slot != NULL && (found.head.version > version || (found.head.version == version && found.head.tombstone)))
-        return LR_STALE;
-    if (found.slot == NULL && version <= floor_of(view, key->hash))
-        return LR_STALE;
-    lr_entry_delete(view, key, version);
-    return LR_APPLIED;
-}
-
-int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version) {
+static int apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version, bool modal) {
     struct lr_view view;
     struct lr_key key = lr_key_of_hash(cache, hash);
     int result = lr_enter(cache);
@@ -144,9 +212,17 @@ int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version) 
         result = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
     if (result != 0)
         return result;
-    result = apply_tombstone_locked(&view, &key, version);
+    result = apply_tombstone_locked(&view, &key, version, modal);
     lr_stripe_unlock(&view);
     return count_applied(cache, result);
+}
+
+int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version) {
+    return apply_tombstone(cache, hash, version, false);
+}
+
+int lr_apply_invalidation(struct lr_cache *cache, uint64_t hash, uint64_t version) {
+    return apply_tombstone(cache, hash, version, true);
 }
 
 int lr_apply_flush(struct lr_cache *cache, uint64_t version) {
@@ -173,36 +249,33 @@ bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, void *buf
     if (result != LARDER_ENOT_FOUND)
         return result == 0 && entry.version < version; /* busy: it is being replaced, and hints will tell */
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, lr_place(cache, hash)));
-    return version > floor_of(&view, hash) && version > lr_flush_version(cache);
+    return version > lr_floor_of(&view, hash) && version > lr_flush_version(cache);
 }
 
-static int lock_for_drop(struct lr_view *view, struct lr_cache *cache, const struct lr_key *key, uint64_t version) {
+static int drop(struct lr_cache *cache, uint64_t hash, uint64_t version, uint64_t superseded) {
+    struct lr_view view;
+    struct lr_key key = lr_key_of_hash(cache, hash);
     int error = lr_enter(cache);
     if (error == 0)
-        error = lr_stripe_lock(view, cache, lr_place_stripe(cache, key->place));
-    if (error == 0)
-        lr_raise(&view->stripe->clock, version); /* what is put from now on is no part of what was forgotten */
-    return error;
+        error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
+    if (error != 0)
+        return error;
+    lr_raise(&view.stripe->clock, version); /* what is put from now on is no part of what was forgotten */
+    lr_marks_end(&view, hash);
+    const struct lr_found found = lr_index_find(&view, &key);
+    const bool item = found.slot != NULL && !found.head.tombstone;
+    if (item && (lr_head_kind(&found.head) == LR_TOLD || lr_head_kind(&found.head) == LR_FILL))
+        let_go(&view, &key, &found);
+    else
+        lr_entry_yield(&view, &key, version, superseded);
+    lr_stripe_unlock(&view);
+    return 0;
 }
 
 int lr_drop(struct lr_cache *cache, uint64_t hash, uint64_t version) {
-    struct lr_view view;
-    struct lr_key key = lr_key_of_hash(cache, hash);
-    int error = lock_for_drop(&view, cache, &key, version);
-    if (error != 0)
-        return error;
-    decline(&view, &key, version);
-    lr_stripe_unlock(&view);
-    return 0;
+    return drop(cache, hash, version, version - 1);
 }
 
 int lr_drop_void(struct lr_cache *cache, uint64_t hash, uint64_t version) {
-    struct lr_view view;
-    struct lr_key key = lr_key_of_hash(cache, hash);
-    int error = lock_for_drop(&view, cache, &key, version);
-    if (error != 0)
-        return error;
-    lr_entry_yield(&view, &key, version, version);
-    lr_stripe_unlock(&view);
-    return 0;
+    return drop(cache, hash, version, version);
 }

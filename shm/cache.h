@@ -48,7 +48,11 @@
     X(corrupt_seen, "reads", "references outside their bounds that were met and ignored")                              \
     X(applied, "changes", "remote changes stored")                                                                     \
     X(applied_stale, "changes", "remote changes older than what is stored")                                            \
-    X(applied_declined, "changes", "remote changes declined: below the floor, no room or refused")
+    X(applied_declined, "changes", "remote changes declined: below the floor, no room or refused")                     \
+    X(applied_local, "changes", "remote changes of keys that are local here: declined")                                \
+    X(invalidated, "items", "items that went because another host changed their key (mode invalidate)")                \
+    X(fills, "fills", "values stored that were read from their source")                                                \
+    X(fill_refusals, "fills", "fills refused: the key was changed while its source was read")
 
 enum lr_counter {
 #define X(name, unit, sentence) LR_C_##name,
@@ -104,6 +108,22 @@ enum lr_favor {
     LR_FAVORS(X)
 #undef X
 };
+
+/* Rows: X(name, number, sentence). What other hosts see of a key, by its prefix. */
+#define LR_MODES(X)                                                                                                    \
+    X(values, 0, "its values travel: every host holds the newest")                                                     \
+    X(invalidate, 1, "a change makes the other hosts drop what they hold; no value travels")                           \
+    X(local, 2, "nothing of it leaves or enters this host, but for a flush")
+
+enum lr_mode {
+#define X(name, number, sentence) LR_MODE_##name = (number),
+    LR_MODES(X)
+#undef X
+};
+
+/* What an entry is to other hosts. SHARED: they may have it. Of mode invalidate, TOLD: a change, of which they are told
+ * that what is older is over; FILL: read from its source, so that there is nothing to tell. LOCAL: of mode local. */
+enum lr_kind { LR_SHARED = 0, LR_TOLD = 1, LR_FILL = 2, LR_LOCAL = 3 };
 
 struct lr_cache;
 
@@ -196,7 +216,14 @@ int lr_pin(struct lr_cache *cache, const void *key, size_t key_len, struct lr_pi
 /* A second release, or one in a forked child, does nothing. */
 void lr_unpin(struct lr_cache *cache, struct lr_pin *pin);
 
-enum lr_put_mode { LR_SET, LR_ADD, LR_REPLACE, LR_CAS };
+/* A moment before a key's source is read. Filled in by lr_mark; its fields are private. */
+struct lr_mark {
+    uint64_t hash, version, turn;
+};
+/* EBUSY, ERETIRED, EREAD_ONLY, EINVALID: then a fill has no mark, and had better not be made. */
+int lr_mark(struct lr_cache *cache, const void *key, size_t key_len, struct lr_mark *mark);
+
+enum lr_put_mode { LR_SET, LR_ADD, LR_REPLACE, LR_CAS, LR_FILL_IN };
 
 struct lr_put {
     const void *key;
@@ -207,10 +234,11 @@ struct lr_put {
     uint64_t expected; /* LR_CAS: the version that must be stored now */
     uint32_t flags;    /* kept with the item; 0 costs no memory */
     enum lr_put_mode mode;
-    uint64_t version; /* out: the new version */
+    const struct lr_mark *mark; /* LR_FILL_IN: before its source was read; NULL: it was not marked */
+    uint64_t version;           /* out: the new version */
 };
-/* EEXISTS (add), ENOT_FOUND (replace, cas), ECONFLICT (cas), ETOO_LARGE, EBUSY, EPINNED, EFULL, ERETIRED, EREAD_ONLY,
- * EINVALID. */
+/* EEXISTS (add), ENOT_FOUND (replace, cas), ECONFLICT (cas; fill_in: changed since the mark), ETOO_LARGE, EBUSY,
+ * EPINNED, EFULL, ERETIRED, EREAD_ONLY, EINVALID. */
 int lr_put(struct lr_cache *cache, struct lr_put *put);
 /* ENOT_FOUND if there was none. EBUSY only if a stripe's holder gave no answer and the item yet kept changing. */
 int lr_delete(struct lr_cache *cache, const void *key, size_t key_len);
@@ -242,9 +270,12 @@ struct lr_entry {
     uint64_t hash; /* cluster hash */
     uint64_t version;
     uint64_t deadline_ms; /* UINT64_MAX never */
-    uint32_t epoch;       /* arrival epoch, 14 bits */
+    uint32_t epoch;       /* arrival epoch, 12 bits */
+    enum lr_kind kind;
     uint32_t flags;
     bool tombstone; /* then key_len and value_len are 0 */
+    bool modal;     /* it is the tombstone of a key of mode invalidate */
+    bool trace;     /* it is the tombstone of an item that has expired, and stands still */
     bool pinned;
     unsigned recency;
     uint32_t stripe;
@@ -334,6 +365,8 @@ struct lr_change {
 int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigned apply_flags);
 /* A delete by cluster hash. */
 int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version);
+/* The same where the key is known to be of mode invalidate. */
+int lr_apply_invalidation(struct lr_cache *cache, uint64_t hash, uint64_t version);
 /* Merged by maximum. */
 int lr_apply_flush(struct lr_cache *cache, uint64_t version);
 /* Whether a peer's entry would be of use here: it is newer than ours, or ours is missing and was not forgotten since.
@@ -344,6 +377,39 @@ bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, void *buf
 int lr_drop(struct lr_cache *cache, uint64_t hash, uint64_t version);
 /* The same for a delete or a peer's void, where nobody has that version: the tombstone is of `version`. */
 int lr_drop_void(struct lr_cache *cache, uint64_t hash, uint64_t version);
+
+/* By how many ms the clocks of hosts may differ: an invalidation that is older than an item of mode invalidate by less
+ * than that counts as newer. 0 in the beginning. And whether this host tells its peers what it hears of others. */
+void lr_set_doubt(struct lr_cache *cache, uint64_t ms, bool relay);
+/* Whatever is being read from its source now is not to be filled in. EBUSY: not in all stripes. */
+int lr_end_marks(struct lr_cache *cache);
+
+struct lr_mode_row {
+    uint8_t prefix[120];
+    unsigned len;
+    enum lr_mode mode;
+};
+#define LR_MODE_ROWS 12u
+/*
+ * The modes of keys by their prefixes, of which the longest counts; all others are of mode values. One caller at a
+ * time, who has the sidecar role. EINVALID: too many rows, a prefix too long or twice. Entries that do not fit their
+ * mode any more stay until lr_modes_fit has passed them.
+ */
+int lr_modes_set(struct lr_cache *cache, const struct lr_mode_row *rows, unsigned count);
+/* Returns how many there are. */
+unsigned lr_modes_get(const struct lr_cache *cache, struct lr_mode_row rows[LR_MODE_ROWS]);
+/* The same for the same modes in whatever order; 0 if there are none. */
+uint64_t lr_modes_hash(const struct lr_cache *cache);
+enum lr_mode lr_mode_of(const struct lr_cache *cache, const void *key, size_t key_len);
+/* Whether there are entries that may not fit. */
+bool lr_modes_unfit(const struct lr_cache *cache);
+/* Drops a stripe's entries that do not fit their mode. buf[0, cap): room for one. Returns how many went, or EBUSY. */
+int lr_modes_fit(struct lr_cache *cache, uint32_t stripe, void *buf, size_t cap);
+/* All stripes have been passed since the last lr_modes_set. */
+void lr_modes_fitted(struct lr_cache *cache);
+const char *lr_mode_name(uint32_t mode);
+/* -1 when there is no such mode. */
+int lr_mode_number(const char *name);
 
 /* Over all stripes: sums, and maxima of floors and voids. `voids` changes whenever one stripe's void does. */
 struct lr_range {
@@ -382,7 +448,7 @@ int lr_epoch_begin(struct lr_cache *cache, uint32_t stripe, uint32_t *old_epoch,
 void lr_epoch_acked(struct lr_cache *cache, uint32_t stripe, uint32_t epoch);
 uint32_t lr_epoch_now(const struct lr_cache *cache, uint32_t stripe);
 uint32_t lr_epoch_get_acked(const struct lr_cache *cache, uint32_t stripe);
-/* Whether an entry's 14-bit epoch is later than `epoch`, counted modulo 2^14 back from the stripe's present one. */
+/* Whether an entry's 12-bit epoch is later than `epoch`, counted modulo 2^12 back from the stripe's present one. */
 bool lr_epoch_after(const struct lr_cache *cache, uint32_t stripe, uint32_t entry_epoch, uint32_t epoch);
 /* For each i: at least i + 1 peers have applied or declined the hints below positions[i], which do not rise with i.
  * Wakes who waits for that. */

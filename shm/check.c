@@ -133,7 +133,7 @@ static void check_entry(struct checking *c, uint32_t bucket, unsigned slot, uint
     c->item_bytes += head.size;
     c->payload += (uint64_t)head.key_len + head.value_len;
     c->ttl_items += (head.parts & SM_PART_EXPIRY) != 0;
-    c->sums[lr_range_of(hash)] += lr_range_term(hash, head.version);
+    c->sums[lr_range_of(hash)] += lr_head_kind(&head) == LR_SHARED ? lr_range_term(hash, head.version) : 0;
 }
 
 static bool is_in_other_bucket(struct checking *c, uint32_t bucket, const struct lr_head *head, uint64_t hash) {

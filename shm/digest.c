@@ -19,7 +19,7 @@ static int digest_stripe(struct lr_cache *cache, uint32_t number, void *buf, siz
             *digest = (struct lr_digest){0};
             restarts = scan.restarts;
         }
-        if (result != 0 || entry.tombstone)
+        if (result != 0 || entry.tombstone || entry.kind != LR_SHARED)
             continue;
         uint64_t key = XXH3_64bits_withSeed(entry.key, entry.key_len, entry.version);
         uint64_t value = XXH3_64bits_withSeed(entry.value, entry.value_len, entry.flags);

@@ -47,9 +47,35 @@ uint64_t lr_version_draw(struct lr_view *view) {
 }
 
 bool lr_entry_unshipped(struct lr_view *view, const struct lr_head *head) {
-    return is_replicating(view) && head->version > lr_flush_version(view->cache) &&
+    return is_replicating(view) && lr_head_kind(head) != LR_LOCAL && !lr_is_flushed(view->cache, head->version) &&
            lr_epoch_after(view->cache, view->number, lr_head_epoch(head),
                           lr_epoch_get_acked(view->cache, view->number));
+}
+
+/* ---- marks -------------------------------------------------------------------------------------------------- */
+
+static sm_u64 *mark_row(const struct lr_view *view, uint64_t hash) {
+    return &view->stripe->marks_void[lr_mark_row(hash)];
+}
+
+void lr_marks_end(struct lr_view *view, uint64_t hash) {
+    if (lr_load(&view->stripe->marked) == 0)
+        return;
+    lr_arena_incarnation(view); /* later marks must not be taken for this one */
+    lr_raise(mark_row(view, hash), lr_load(&view->stripe->incarnation));
+}
+
+void lr_marks_end_all(struct lr_view *view) {
+    if (lr_load(&view->stripe->marked) == 0)
+        return;
+    lr_arena_incarnation(view);
+    for (unsigned i = 0; i < SM_MARK_ROWS; i++)
+        lr_raise(&view->stripe->marks_void[i], lr_load(&view->stripe->incarnation));
+}
+
+uint64_t lr_head_turn(const struct lr_view *view, const struct lr_head *head) {
+    const uint64_t now = lr_load(&view->stripe->incarnation);
+    return now - (uint32_t)((uint32_t)now - (uint32_t)head->identity);
 }
 
 /* ---- making ------------------------------------------------------------------------------------------------- */
@@ -59,6 +85,17 @@ uint64_t lr_entry_size(const struct lr_making *making) {
                     (making->flags != 0 ? 4u : 0u) + (making->tombstone ? 8u : making->key->len + making->value_len);
     size = (size + SM_GRANULE - 1) & ~(uint64_t)(SM_GRANULE - 1);
     return size < SM_MIN_BLOCK ? SM_MIN_BLOCK : size;
+}
+
+/* A block's word of an entry that is not SHARED. */
+static __attribute__((noinline)) uint64_t with_kind(const struct lr_view *view, const struct lr_making *making,
+                                                    uint64_t word) {
+    const uint64_t mask = (UINT64_C(1) << SM_BLOCK_EPOCH_BITS) - 1u;
+    if (making->shipped) {
+        word &= ~(mask << SM_BLOCK_EPOCH_SHIFT);
+        word |= (lr_epoch_get_acked(view->cache, view->number) & mask) << SM_BLOCK_EPOCH_SHIFT;
+    }
+    return word | (uint64_t)making->kind << SM_BLOCK_KIND_SHIFT;
 }
 
 uint64_t lr_entry_fill(struct lr_view *view, const struct lr_room *room, const struct lr_making *making) {
@@ -73,6 +110,8 @@ uint64_t lr_entry_fill(struct lr_view *view, const struct lr_room *room, const s
                     (parts << SM_BLOCK_PARTS_SHIFT) | ((room->size - used) << SM_BLOCK_PAD_SHIFT) |
                     (epoch << SM_BLOCK_EPOCH_SHIFT) |
                     (making->tombstone ? 0 : (uint64_t)(key->len - 1) << SM_BLOCK_KEY_SHIFT);
+    if (making->kind != LR_SHARED)
+        word = with_kind(view, making, word);
     uint32_t incarnation = lr_arena_incarnation(view);
     lr_arena_claim(view, room, word, ((uint64_t)lr_placing(key->place) << 32) | incarnation, making->version);
     uint8_t *at = view->data + room->off + sizeof(struct sm_block);
@@ -109,7 +148,8 @@ void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t
     lr_add(&stripe->payload_bytes, one * ((uint64_t)head->key_len + head->value_len));
     if (head->parts & SM_PART_EXPIRY)
         lr_add(&stripe->ttl_items, one);
-    lr_add(&stripe->range_sum[lr_range_of(hash)], one * lr_range_term(hash, head->version));
+    if (lr_head_kind(head) == LR_SHARED) /* hosts compare what they share only */
+        lr_add(&stripe->range_sum[lr_range_of(hash)], one * lr_range_term(hash, head->version));
 }
 
 /* The new word over the old one, with the old one's count, unless it is to start afresh. ESTALE: a delete without the
@@ -226,10 +266,11 @@ static bool tombstones_full(const struct lr_view *view) {
 }
 
 /* A tombstone for an entry that goes unshipped, in free room only. False: none. */
-static bool fill_trace(struct lr_view *view, uint64_t place_hash, uint64_t version, struct lr_room *room,
-                       uint64_t *word) {
+static bool fill_trace(struct lr_view *view, uint64_t place_hash, uint64_t version, enum lr_kind kind,
+                       struct lr_room *room, uint64_t *word) {
     struct lr_key key = lr_key_of_hash(view->cache, place_hash);
-    struct lr_making making = {.key = &key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true};
+    struct lr_making making = {
+        .key = &key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true, .kind = kind};
     if (tombstones_full(view) || (!lr_arena_find(view, LR_MAIN, SM_MIN_BLOCK, 0, room) &&
                                   !lr_arena_find(view, LR_PROBATION, SM_MIN_BLOCK, 0, room)))
         return false;
@@ -264,21 +305,41 @@ static bool take_out(sm_u64 *slot, uint64_t *seen, uint64_t trace, bool yields) 
     return false;
 }
 
+/* The entry goes: what was read before it came is old. So is what was read before now, if it was deleted. */
+static __attribute__((noinline)) void end_marks_before(struct lr_view *view, const struct lr_head *head, uint64_t hash,
+                                                       bool deleted) {
+    lr_raise(mark_row(view, hash), lr_head_turn(view, head));
+    if (deleted)
+        lr_marks_end(view, hash);
+}
+
+static enum lr_kind told_as(const struct lr_head *head) {
+    return lr_head_kind(head) == LR_SHARED ? LR_SHARED : LR_TOLD;
+}
+
+/* What goes untold. Of mode invalidate no version says what was newest elsewhere: all that is older than now. */
+static uint64_t void_of(struct lr_view *view, const struct lr_head *head) {
+    return told_as(head) == LR_SHARED ? head->version - !head->tombstone : lr_version_draw(view);
+}
+
 bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
                      enum lr_forget_why why, bool free_block) {
     const uint64_t superseded = head->version - !head->tombstone; /* all that is older than an item, or deleted */
     const uint64_t hash = lr_head_hash(view->data, head);
     const unsigned range = lr_range_of(hash);
-    lr_raise(&view->stripe->range_floor[range], head->version);
     struct lr_room room;
     uint64_t trace = 0;
     bool unshipped = why != LR_FORGET_DELETE && lr_entry_unshipped(view, head), traced = false;
+    if (lr_head_kind(head) == LR_SHARED) /* of other keys no values come in */
+        lr_raise(&view->stripe->range_floor[range], head->version);
+    if (lr_load(&view->stripe->marked) != 0)
+        end_marks_before(view, head, hash, why == LR_FORGET_DELETE);
     if (unshipped) {
         lr_tally(view, LR_S_unshipped_evictions, 1);
         if (why != LR_FORGET_DISPLACE && why != LR_FORGET_TOMBSTONE)
-            traced = fill_trace(view, hash, superseded, &room, &trace);
+            traced = fill_trace(view, hash, superseded, told_as(head), &room, &trace);
         if (!traced)
-            lr_void_raise(view, range, superseded);
+            lr_void_raise(view, range, void_of(view, head));
     }
     const bool yields = !free_block || why == LR_FORGET_DISPLACE;
     uint64_t seen = word;
@@ -325,7 +386,8 @@ void lr_tombstones_trim(struct lr_view *view) {
 
 /* A tombstone in the entry's place, if that takes nothing else away. */
 static bool lay_trace(struct lr_view *view, const struct lr_key *key, struct lr_found *found, uint64_t version) {
-    struct lr_making making = {.key = key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true};
+    struct lr_making making = {
+        .key = key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true, .kind = told_as(&found->head)};
     if (found->head.tombstone && found->head.version == version)
         return true;
     if ((tombstones_full(view) && !found->head.tombstone) || lr_entry_store(view, found, &making, LR_ROOM_FREE) != 0)
@@ -337,7 +399,7 @@ static bool lay_trace(struct lr_view *view, const struct lr_key *key, struct lr_
 void lr_entry_yield(struct lr_view *view, const struct lr_key *key, uint64_t version, uint64_t superseded) {
     struct lr_found found = lr_index_find(view, key);
     lr_raise(&view->stripe->range_floor[lr_range_of(key->hash)], version);
-    if (found.slot == NULL || found.head.version > version)
+    if (found.slot == NULL || found.head.version > version || lr_head_kind(&found.head) == LR_LOCAL)
         return;
     const bool unshipped = lr_entry_unshipped(view, &found.head);
     if (unshipped && lay_trace(view, key, &found, superseded))
@@ -346,36 +408,43 @@ void lr_entry_yield(struct lr_view *view, const struct lr_key *key, uint64_t ver
     if (found.slot == NULL)
         return;
     if (unshipped)
-        lr_void_raise(view, lr_range_of(key->hash), found.head.version - !found.head.tombstone);
+        lr_void_raise(view, lr_range_of(key->hash), void_of(view, &found.head));
     lr_entry_forget(view, found.slot, found.word, &found.head, LR_FORGET_DELETE, true);
 }
 
 /* ---- deleting ----------------------------------------------------------------------------------------------- */
 
-bool lr_entry_delete(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+static bool was_live(const struct lr_view *view, const struct lr_found *old) {
+    return old->slot != NULL && !old->head.tombstone && !lr_head_gone(view->cache, view->data, &old->head);
+}
+
+bool lr_entry_bury(struct lr_view *view, const struct lr_key *key, uint64_t version, enum lr_kind kind) {
     struct lr_found old = lr_index_find(view, key);
-    if (old.slot != NULL && old.head.version > version)
-        return false;
-    bool was_live = old.slot != NULL && !old.head.tombstone && !lr_head_gone(view->cache, view->data, &old.head);
-    if (!is_replicating(view)) {
+    const bool live = was_live(view, &old);
+    if (!is_replicating(view) || kind == LR_LOCAL) {
         if (old.slot != NULL && !old.head.tombstone)
             lr_entry_forget(view, old.slot, old.word, &old.head, LR_FORGET_DELETE, true);
-        return was_live;
+        else
+            lr_marks_end(view, key->hash);
+        return live;
     }
     lr_tombstones_trim(view);
     if (view->hand_moved)
         old = lr_index_find(view, key);
-    struct lr_making making = {.key = key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true};
+    struct lr_making making = {
+        .key = key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true, .kind = kind};
     if (tombstones_full(view) || lr_entry_store(view, &old, &making, LR_ROOM_EVICT) != 0) {
         /* No tombstone: the range forgets all that is older, here and, by the void, at the peers. */
         lr_raise(&view->stripe->range_floor[lr_range_of(key->hash)], version);
-        lr_void_raise(view, lr_range_of(key->hash), version);
+        lr_void_raise(view, lr_range_of(key->hash), kind == LR_SHARED ? version : lr_version_draw(view));
         old = lr_index_find(view, key);
         if (old.slot != NULL)
             lr_entry_forget(view, old.slot, old.word, &old.head, LR_FORGET_DELETE, true);
+        else
+            lr_marks_end(view, key->hash);
     }
     lr_feed_emit(view, key->hash, version);
-    return was_live;
+    return live;
 }
 
 /* Whether the generation that claimed the note is over: then nothing was promised by it, and it writes no more. */
@@ -386,6 +455,14 @@ static bool is_abandoned(const struct lr_view *view, uint64_t owner) {
     /* ORDER(generation) observe: a note whose owner is over shows all that they ever stored in it. */
     uint64_t now = atomic_load_explicit(&view->cache->participants[slot].generation, memory_order_acquire);
     return (now & SM_GENERATION_MASK) != lr_owner_generation(owner);
+}
+
+/* The note has no key, so what mode that is of only its entry can tell. */
+static void delete_noted(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+    const struct lr_found old = lr_index_find(view, key);
+    const enum lr_kind kind = old.slot != NULL ? lr_head_kind(&old.head) : LR_SHARED;
+    if (old.slot == NULL || old.head.version <= version)
+        lr_entry_bury(view, key, version, kind == LR_FILL ? LR_TOLD : kind);
 }
 
 void lr_notes_settle(struct lr_view *view) {
@@ -402,7 +479,7 @@ void lr_notes_settle(struct lr_view *view) {
             struct lr_key key = lr_key_of_hash(view->cache, lr_load(&note->hash));
             uint64_t version = lr_load(&note->version);
             lr_raise(&view->stripe->clock, version);
-            lr_entry_delete(view, &key, version);
+            delete_noted(view, &key, version);
         } else if (!abandoned) {
             continue; /* being written */
         }

@@ -6,6 +6,12 @@
  * The life of a put: hash the key, lock its stripe -> see what is there and whether the condition holds -> draw a
  * version -> find room, evicting if need be -> fill a block that nobody can reach -> publish it by one CAS of the slot
  * word -> free what it replaced -> leave a hint for the sidecar -> unlock.
+ *
+ * A fill is a put of what was read from its source (a database) after a miss, and the source may have changed since. So
+ * the reader takes a *mark* first: a version, and the number of the stripe's last filling. The fill is refused if the
+ * key's entry is a later filling, or one may have been and gone (marks_void), whoever made it: a put here, or a change
+ * on another host. Otherwise it is stored with the version of the mark, since that is how new it is: a change that was
+ * made elsewhere after the mark, and arrives after the fill, is newer.
  */
 #include "stripe.h"
 
@@ -47,6 +53,7 @@ static int check_condition(struct lr_view *view, const struct lr_put *put, const
     bool there = is_there(view, found);
     switch (put->mode) {
     case LR_SET:
+    case LR_FILL_IN:
         return 0;
     case LR_ADD:
         return there ? LARDER_EEXISTS : 0;
@@ -61,8 +68,9 @@ static int check_condition(struct lr_view *view, const struct lr_put *put, const
 }
 
 /* After the commit, still under the lock. */
-static void after_change(struct lr_view *view, const struct lr_key *key, uint64_t version) {
-    lr_feed_emit(view, key->hash, version);
+static void after_change(struct lr_view *view, const struct lr_key *key, uint64_t version, enum lr_kind kind) {
+    if (kind < LR_FILL)
+        lr_feed_emit(view, key->hash, version);
     const uint64_t turn = lr_load(&view->stripe->incarnation);
     if (turn % SWEEP_EVERY == 0 && lr_load(&view->stripe->ttl_items) != 0)
         lr_sweep_buckets(view, 1, UINT64_MAX);
@@ -70,18 +78,75 @@ static void after_change(struct lr_view *view, const struct lr_key *key, uint64_
         lr_arena_free_held(view);
 }
 
-/* Stores what `making` says with a fresh version. ESTALE cannot come out: a delete that overtook us made our put its
- * past. */
-static int store_anew(struct lr_view *view, struct lr_found *found, struct lr_making *making) {
-    making->version = lr_version_draw(view);
+/* Stores what `making` says. ESTALE cannot come out: a delete that overtook us made our put its past. */
+static int store(struct lr_view *view, struct lr_found *found, struct lr_making *making) {
     making->access = true;
     int error = lr_entry_store(view, found, making, LR_ROOM_EVICT);
     if (error == LARDER_ESTALE)
         return 0;
     if (error == 0)
-        after_change(view, making->key, making->version);
+        after_change(view, making->key, making->version, making->kind);
     else if (error == LARDER_EPINNED)
         lr_count(view->cache, LR_C_pinned_full);
+    return error;
+}
+
+/* A change: it has a version above all that the stripe has met. */
+static inline int store_anew(struct lr_view *view, struct lr_found *found, struct lr_making *making) {
+    making->version = lr_version_draw(view);
+    making->kind = lr_kind_of(view->cache, making->key, false);
+    return store(view, found, making);
+}
+
+/* ---- fills -------------------------------------------------------------------------------------------------- */
+
+int lr_mark(struct lr_cache *cache, const void *key, size_t key_len, struct lr_mark *mark) {
+    struct lr_view view;
+    int error = lr_enter(cache);
+    if (error != 0)
+        return error;
+    if (key_len == 0 || key_len > SM_MAX_KEY)
+        return LARDER_EINVALID;
+    const struct lr_key hashed = lr_key_of(cache, key, key_len);
+    error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place));
+    if (error != 0)
+        return error;
+    lr_store(&view.stripe->marked, 1);
+    *mark = (struct lr_mark){
+        .hash = hashed.hash, .version = lr_version_draw(&view), .turn = lr_load(&view.stripe->incarnation)};
+    lr_stripe_unlock(&view);
+    return 0;
+}
+
+static int judge_mark(struct lr_view *view, const struct lr_mark *mark, const struct lr_key *key,
+                      const struct lr_found *found) {
+    if (mark->hash != key->hash)
+        return LARDER_EINVALID;
+    if (mark->version <= lr_flush_version(view->cache) ||
+        mark->turn < lr_load(&view->stripe->marks_void[lr_mark_row(key->hash)]))
+        return LARDER_ECONFLICT;
+    if (found->slot == NULL)
+        return mark->version <= lr_floor_of(view, key->hash) ? LARDER_ECONFLICT : 0;
+    return lr_head_turn(view, &found->head) > mark->turn || found->head.version >= mark->version ? LARDER_ECONFLICT : 0;
+}
+
+/* Whether what was there before is still to be told to some peer. */
+static bool is_owed(struct lr_view *view, const struct lr_found *found) {
+    return found->slot != NULL && lr_entry_unshipped(view, &found->head);
+}
+
+/* What was there before, and not every peer has heard of, is still to be told: then the fill counts as unshipped. */
+static int store_fill(struct lr_view *view, const struct lr_mark *mark, struct lr_found *found,
+                      struct lr_making *making) {
+    int error = mark != NULL ? judge_mark(view, mark, making->key, found) : 0;
+    lr_count_n(view->cache, LR_C_fill_refusals, error == LARDER_ECONFLICT);
+    if (error != 0)
+        return error;
+    making->version = mark != NULL ? mark->version : lr_version_draw(view);
+    making->kind = lr_kind_of(view->cache, making->key, true);
+    making->shipped = making->kind == LR_FILL && !is_owed(view, found);
+    error = store(view, found, making);
+    lr_count_n(view->cache, LR_C_fills, error == 0);
     return error;
 }
 
@@ -110,7 +175,8 @@ int lr_put(struct lr_cache *cache, struct lr_put *put) {
     if (error != 0) {
         lr_count(cache, LR_C_put_refusals);
     } else {
-        error = store_anew(&view, &found, &making);
+        error = put->mode == LR_FILL_IN ? store_fill(&view, put->mark, &found, &making)
+                                        : store_anew(&view, &found, &making);
         put->version = making.version;
     }
     lr_stripe_unlock(&view);
@@ -147,11 +213,17 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
     lr_void_raise(view, lr_range_of(key->hash), version);
 }
 
+/* Whether the next holder of the lock has to hear of the delete: to tell others, or to refuse a fill. */
+static bool is_noted(const struct lr_view *view, const struct lr_key *key) {
+    return lr_replicating(view->cache) ? lr_kind_of(view->cache, key, false) != LR_LOCAL
+                                       : lr_load(&view->stripe->marked) != 0;
+}
+
 /* The lock's holder does not answer: the delete takes effect all the same. */
 static int delete_lockless(struct lr_cache *cache, const struct lr_key *key) {
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
     uint64_t version = lr_version_peek(&view);
-    if (lr_replicating(cache))
+    if (is_noted(&view, key))
         leave_note(&view, key, version);
     lr_count(cache, LR_C_lockless_deletes);
     return lr_reader_kill(cache, key, version);
@@ -166,7 +238,9 @@ int lr_delete(struct lr_cache *cache, const void *key, size_t key_len) {
         return LARDER_EINVALID;
     struct lr_key hashed = lr_key_of(cache, key, key_len);
     if (lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place)) == 0) {
-        error = lr_entry_delete(&view, &hashed, lr_version_draw(&view)) ? 0 : LARDER_ENOT_FOUND;
+        const uint64_t version = lr_version_draw(&view);
+        const enum lr_kind kind = lr_kind_of(cache, &hashed, false);
+        error = lr_entry_bury(&view, &hashed, version, kind) ? 0 : LARDER_ENOT_FOUND;
         lr_stripe_unlock(&view);
     } else {
         error = delete_lockless(cache, &hashed);
@@ -178,7 +252,7 @@ int lr_delete(struct lr_cache *cache, const void *key, size_t key_len) {
 
 /* ---- touch, increment, flush ------------------------------------------------------------------------------------ */
 
-/* Moves a deadline that the item has room for. The arrival epoch moves too: peers must hear of it. */
+/* Moves a deadline that the item has room for. The arrival epoch moves too where peers must hear of it. */
 void lr_entry_extend(struct lr_view *view, const struct lr_found *found, uint64_t deadline_ms) {
     struct sm_block *block = lr_block_at(view->data, found->head.off);
     uint64_t mask = ((UINT64_C(1) << SM_BLOCK_EPOCH_BITS) - 1u) << SM_BLOCK_EPOCH_SHIFT;
@@ -186,16 +260,19 @@ void lr_entry_extend(struct lr_view *view, const struct lr_found *found, uint64_
     LR_CRASH_POINT("extend, before");
     lr_store((sm_u64 *)(void *)(view->data + found->head.off + sizeof(struct sm_block)), deadline_ms);
     LR_CRASH_POINT("extend, after");
-    lr_store(&block->word, (lr_load(&block->word) & ~mask) | ((epoch << SM_BLOCK_EPOCH_SHIFT) & mask));
+    if (lr_head_kind(&found->head) == LR_SHARED)
+        lr_store(&block->word, (lr_load(&block->word) & ~mask) | ((epoch << SM_BLOCK_EPOCH_SHIFT) & mask));
 }
 
 static int touch_found(struct lr_view *view, const struct lr_key *key, struct lr_found *found, uint64_t deadline_ms) {
     uint64_t now = lr_head_deadline(view->data, &found->head);
     if (deadline_ms == now)
         return 0;
-    if (deadline_ms > now) {
+    const enum lr_kind kind = lr_head_kind(&found->head);
+    if (deadline_ms > now || (kind != LR_SHARED && now != UINT64_MAX)) {
         lr_entry_extend(view, found, deadline_ms);
-        after_change(view, key, found->head.version);
+        if (kind == LR_SHARED)
+            after_change(view, key, found->head.version, kind);
         return 0;
     }
     struct lr_making making = {.key = key,
@@ -205,7 +282,14 @@ static int touch_found(struct lr_view *view, const struct lr_key *key, struct lr
                                .keep_value = true};
     if (lr_entry_size(&making) > view->cache->geometry.max_block)
         return LARDER_ETOO_LARGE;
-    return store_anew(view, found, &making);
+    if (kind == LR_SHARED)
+        return store_anew(view, found, &making);
+    /* Of what no other host has nobody need hear: it stays as new as it is. */
+    making.version = found->head.version;
+    making.kind = kind;
+    making.shipped = !lr_entry_unshipped(view, &found->head);
+    int error = lr_entry_store(view, found, &making, LR_ROOM_EVICT);
+    return error == LARDER_ESTALE ? 0 : error;
 }
 
 int lr_touch(struct lr_cache *cache, const void *key, size_t key_len, uint64_t ttl_ms) {

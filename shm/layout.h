@@ -42,7 +42,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 5u
+#define SM_LAYOUT_VERSION 6u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -69,6 +69,10 @@
 #define SM_NAME_BYTES 64u
 #define SM_COUNTERS 48u
 #define SM_STRIPE_COUNTERS 16u
+#define SM_MODE_ROWS 12u                 /* prefixes of keys with a mode of their own */
+#define SM_MODE_PREFIX 120u              /* bytes of one, at most */
+#define SM_MODE_ROWS_MASK UINT64_C(0xff) /* in the header's word `modes` */
+#define SM_MARK_ROWS 64u                 /* rows of a stripe's marks */
 
 typedef _Atomic uint64_t sm_u64;
 typedef _Atomic uint32_t sm_u32;
@@ -111,6 +115,12 @@ enum { SM_LIVE = 1, SM_RETIRED = 2 };
 #define SM_KEPT 0x80000000u
 #define SM_KEEPER_DIED 0x40000000u
 
+/* A prefix and its mode. */
+struct sm_mode {
+    sm_u64 what; /* bytes of the prefix: 8 (high) | enum lr_mode: 8 (low) */
+    sm_u64 prefix[SM_MODE_PREFIX / 8];
+};
+
 struct sm_header {
     struct sm_constants constants; /* 0 */
 
@@ -120,7 +130,10 @@ struct sm_header {
     sm_u64 flush_version;     /* 264: items at or below this version are gone; only rises */
     sm_u32 origin;            /* 272: low 10 bits of the versions drawn here */
     sm_u32 participants_high; /* 276: slots at or above were never used; only rises */
-    uint8_t pad0[40];
+    sm_u64 modes;             /* 280: turn of the mode tables 56 | rows of the one that counts 8; written by larderd */
+    sm_u64 modes_fitted;      /* 288: the turn up to which all entries have been fitted to their modes */
+    sm_u64 doubt;             /* 296: versions of two hosts that differ by less say nothing | 1: this host is a relay */
+    uint8_t pad0[16];
 
     /* The bell: a sleeping sidecar is woken by a futex. */
     sm_u32 bell;         /* 320: futex word, changed by a ring */
@@ -139,7 +152,10 @@ struct sm_header {
     uint8_t pad2[88];
 
     sm_u64 retired_counters[SM_COUNTERS]; /* 512: counters of participants that left */
-    uint8_t pad3[SM_HEADER_BYTES - 896];
+
+    /* Written by larderd, read by every change where `modes` names any rows: table `turn` mod 2 counts. */
+    struct sm_mode mode_tables[2][SM_MODE_ROWS]; /* 896 */
+    uint8_t pad3[SM_HEADER_BYTES - 896 - 2 * SM_MODE_ROWS * sizeof(struct sm_mode)];
 };
 static_assert(sizeof(struct sm_header) == SM_HEADER_BYTES, "header is one page");
 static_assert(offsetof(struct sm_header, state) == 256 && offsetof(struct sm_header, bell) == 320, "byte map");
@@ -235,7 +251,7 @@ struct sm_stripe {
     sm_u64 divide_off;      /* 152: first byte of the main region; 0 where there is one region only */
     sm_u64 clock;           /* 160: highest version drawn or seen here, origin bits included */
     sm_u64 incarnation;     /* 168: last number given to a block; low 32 bits go into the block */
-    sm_u32 epoch;           /* 176: arrival epoch given to new blocks; low 14 bits go into the block */
+    sm_u32 epoch;           /* 176: arrival epoch given to new blocks; low 12 bits go into the block */
     sm_u32 acked_epoch;     /* 180: all that arrived up to this epoch is with every peer; written by larderd */
     sm_u64 ring_head;       /* 184: hints ever written */
     sm_u64 ring_acked;      /* 192: hints that every peer has applied or declined; written by larderd */
@@ -258,23 +274,25 @@ struct sm_stripe {
     sm_u64 hole_bytes;          /* 304: holes, crumbs included, without the gaps */
     sm_u64 ttl_items;           /* 312: items that expire */
     sm_u64 bin_map[SM_REGIONS]; /* 320: bit r: row r has a hole */
-    uint8_t pad3[48];
+    uint8_t pad3[40];
+    sm_u64 marked; /* 376: not derived; 0: nobody ever took a mark here, and marks_void is not kept */
     sm_u64 counters[SM_STRIPE_COUNTERS];                  /* 384: rows of LR_STRIPE_COUNTERS (cache.h) */
     sm_u32 bins[SM_REGIONS][SM_BIN_ROWS][SM_BIN_COLUMNS]; /* 512: offset / 8 of the first hole; 0 none */
-    sm_u32 held[SM_HELD];           /* 2304: offset / 8 of held blocks, as many as fit; 0 none: derived */
-    sm_u64 large[SM_LARGE];         /* 2368: large items, oldest first; 0 ends the list: a hint (policy.c) */
-    struct sm_note notes[SM_NOTES]; /* 2880 */
-    sm_u64 range_sum[SM_RANGES];    /* 3904: sum of mixed {hash, version} of items: derived */
-    sm_u64 range_floor[SM_RANGES];  /* 5952: highest version forgotten here; only rises */
-    sm_u64 range_void[SM_RANGES];   /* 8000: highest forgotten before all peers had it; only rises */
-    sm_u64 acked_by[SM_ACK_RANKS];  /* 10048: hints that at least i + 1 peers have; written by larderd */
-    struct sm_hint ring[];          /* 10112 */
+    sm_u32 held[SM_HELD];            /* 2304: offset / 8 of held blocks, as many as fit; 0 none: derived */
+    sm_u64 large[SM_LARGE];          /* 2368: large items, oldest first; 0 ends the list: a hint (policy.c) */
+    struct sm_note notes[SM_NOTES];  /* 2880 */
+    sm_u64 range_sum[SM_RANGES];     /* 3904: sum of mixed {hash, version} of items: derived */
+    sm_u64 range_floor[SM_RANGES];   /* 5952: highest version forgotten here; only rises */
+    sm_u64 range_void[SM_RANGES];    /* 8000: highest forgotten before all peers had it; only rises */
+    sm_u64 acked_by[SM_ACK_RANKS];   /* 10048: hints that at least i + 1 peers have; written by larderd */
+    sm_u64 marks_void[SM_MARK_ROWS]; /* 10112: marks that are older than this incarnation are void (items.c) */
+    struct sm_hint ring[];           /* 10624 */
 };
 static_assert(offsetof(struct sm_stripe, split) == 64 && offsetof(struct sm_stripe, gap) == 128, "byte map");
 static_assert(offsetof(struct sm_stripe, items) == 256 && offsetof(struct sm_stripe, counters) == 384, "byte map");
 static_assert(offsetof(struct sm_stripe, bins) == 512 && offsetof(struct sm_stripe, notes) == 2880, "byte map");
 static_assert(offsetof(struct sm_stripe, large) == 2368 && offsetof(struct sm_stripe, range_sum) == 3904, "byte map");
-static_assert(offsetof(struct sm_stripe, ring) == 10112, "byte map");
+static_assert(offsetof(struct sm_stripe, ring) == 10624, "byte map");
 #define SM_STRIPE_FIXED offsetof(struct sm_stripe, ring)
 
 /* ---- index slot word ---------------------------------------------------------------------------------------- */
@@ -322,9 +340,9 @@ static_assert(offsetof(struct sm_stripe, ring) == 10112, "byte map");
 /* ---- blocks ------------------------------------------------------------------------------------------------- */
 
 /*
- *   word 0   63      48 47        34 33   31 30   28 27  26 25                0
- *            | key len-1 | arrival   | pad   | parts | state | size / 8         |
- *            |           | epoch 14  | bytes |       |       |                  |
+ *   word 0   63      48 47  46 45        34 33   31 30   28 27  26 25                0
+ *            | key len-1 | kind | arrival   | pad   | parts | state | size / 8         |
+ *            |           |      | epoch 12  | bytes |       |       |                  |
  *   word 1   placing hash 32 (high) | incarnation 32 (low)
  *   word 2   version
  *   [expiry  8 bytes, host clock in ms]   if parts has SM_PART_EXPIRY
@@ -340,7 +358,8 @@ enum { SM_BLOCK_HOLE = 0, SM_BLOCK_LIVE = 1, SM_BLOCK_HELD = 2 };
 #define SM_BLOCK_PARTS_SHIFT 28
 #define SM_BLOCK_PAD_SHIFT 31
 #define SM_BLOCK_EPOCH_SHIFT 34
-#define SM_BLOCK_EPOCH_BITS 14
+#define SM_BLOCK_EPOCH_BITS 12
+#define SM_BLOCK_KIND_SHIFT 46 /* enum lr_kind */
 #define SM_BLOCK_KEY_SHIFT 48
 #define SM_PART_EXPIRY 1u
 #define SM_PART_FLAGS 2u

@@ -338,6 +338,7 @@ void lr_repair(struct lr_view *view) {
         walk_region(view, marks, LR_PROBATION);
     walk_region(view, marks, LR_MAIN);
     settle_slots(view, marks);
+    lr_marks_end_all(view);
     lr_repair_release(cache);
     lr_count(cache, LR_C_repairs);
     lr_count_n(cache, LR_C_repair_ns, lr_monotonic_ns() - began);

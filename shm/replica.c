@@ -39,6 +39,24 @@ int lr_raise_clock(struct lr_cache *cache, uint64_t version) {
     return error;
 }
 
+int lr_end_marks(struct lr_cache *cache) {
+    int error = lr_enter(cache);
+    for (uint32_t i = 0; error == 0 && i < cache->geometry.stripe_count; i++) {
+        struct lr_view view;
+        error = lr_stripe_lock(&view, cache, i);
+        if (error != 0)
+            break;
+        lr_marks_end_all(&view);
+        lr_stripe_unlock(&view);
+    }
+    return error;
+}
+
+void lr_set_doubt(struct lr_cache *cache, uint64_t ms, bool relay) {
+    if (lr_enter(cache) == 0)
+        lr_store(&cache->header->doubt, ms << SM_VERSION_MS_SHIFT | relay);
+}
+
 void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range *out) {
     *out = (struct lr_range){0};
     if (range >= SM_RANGES)

@@ -43,7 +43,7 @@ size_t lr_entry_bytes(const struct lr_cache *cache) {
 static void make_trace(struct lr_entry *entry) {
     entry->version--;
     entry->deadline_ms = UINT64_MAX;
-    entry->tombstone = true;
+    entry->tombstone = entry->trace = true;
     entry->key_len = entry->value_len = entry->flags = 0;
 }
 
@@ -62,11 +62,13 @@ static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 
     if (!sane)
         return lr_reader_is_damage(view, slot, word) ? LARDER_ENOT_FOUND : LARDER_EBUSY;
     bool gone = !head.tombstone && lr_head_gone(cache, view->data, &head);
-    if (gone && !(traces && head.version > lr_flush_version(cache)))
+    if (gone && !(traces && !lr_is_flushed(cache, head.version)))
         return LARDER_ENOT_FOUND;
     *entry = (struct lr_entry){.version = head.version,
                                .deadline_ms = lr_head_deadline(view->data, &head),
                                .epoch = lr_head_epoch(&head),
+                               .kind = head.tombstone ? LR_SHARED : lr_head_kind(&head),
+                               .modal = lr_head_kind(&head) == LR_TOLD,
                                .flags = lr_head_flags(view->data, &head),
                                .tombstone = head.tombstone,
                                .pinned = (word & SM_SLOT_PINNED) != 0,

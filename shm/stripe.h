@@ -91,6 +91,11 @@ struct lr_head {
     bool tombstone;
 };
 
+/* Of a tombstone TOLD where the key is known to be of mode invalidate, else SHARED. */
+static inline enum lr_kind lr_head_kind(const struct lr_head *head) {
+    return (enum lr_kind)((head->word >> SM_BLOCK_KIND_SHIFT) & 3u);
+}
+
 static inline struct sm_block *lr_block_at(uint8_t *data, uint64_t off) {
     return (struct sm_block *)(void *)(data + off);
 }
@@ -171,6 +176,29 @@ static inline uint64_t lr_head_hash(uint8_t *data, const struct lr_head *head) {
     if (head->tombstone)
         return lr_head_tomb_hash(data, head);
     return lr_hash_key(data + head->off + head->key_at, head->key_len);
+}
+
+/* By how much versions must differ to say which change of a key of mode invalidate was first. 0: there are none. */
+static inline uint64_t lr_doubt(const struct lr_cache *cache) {
+    const bool modal = (atomic_load_explicit(&cache->header->modes, memory_order_relaxed) & SM_MODE_ROWS_MASK) != 0;
+    return modal ? atomic_load_explicit(&cache->header->doubt, memory_order_relaxed) & ~UINT64_C(1) : 0;
+}
+
+/* Whether this host tells its peers what it hears of others. */
+static inline bool lr_is_relay(const struct lr_cache *cache) {
+    return (atomic_load_explicit(&cache->header->doubt, memory_order_relaxed) & 1) != 0;
+}
+
+enum lr_kind lr_modes_kind(const struct lr_cache *cache, const struct lr_key *key, bool fills);
+/* Of which kind a change of the key is, or a fill. */
+static inline enum lr_kind lr_kind_of(const struct lr_cache *cache, const struct lr_key *key, bool fills) {
+    const uint64_t modes = atomic_load_explicit(&cache->header->modes, memory_order_relaxed);
+    return (modes & SM_MODE_ROWS_MASK) == 0 ? LR_SHARED : lr_modes_kind(cache, key, fills);
+}
+
+/* Everybody who hears of the flush lets go of what is older than this, and needs to hear nothing of this. */
+static inline bool lr_is_flushed(const struct lr_cache *cache, uint64_t version) {
+    return version + lr_doubt(cache) <= atomic_load_explicit(&cache->header->flush_version, memory_order_relaxed);
 }
 
 /* Expired by `now_ms`, or below the flush. */
@@ -503,6 +531,8 @@ struct lr_making {
     bool access;      /* replacing counts as a use */
     bool fresh;       /* replacing what is over: its count does not go on */
     bool keep_value;  /* the value is that of the entry being replaced */
+    enum lr_kind kind;
+    bool shipped; /* it counts as being with every peer from the beginning */
 };
 /* Bytes of its block. */
 uint64_t lr_entry_size(const struct lr_making *making);
@@ -539,6 +569,18 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
 void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t hash, int sign);
 /* Not yet with every peer, and above the flush, which every peer hears of by itself. */
 bool lr_entry_unshipped(struct lr_view *view, const struct lr_head *head);
+/* The row of marks_void that a key of this hash belongs to. */
+static inline unsigned lr_mark_row(uint64_t hash) {
+    return (unsigned)(hash >> 32) % SM_MARK_ROWS;
+}
+/* What the key's range has forgotten at most. */
+uint64_t lr_floor_of(const struct lr_view *view, uint64_t hash);
+/* Whatever was read from elsewhere before now, and is to be filled in under a key of this hash, may be old. */
+void lr_marks_end(struct lr_view *view, uint64_t hash);
+/* As above, for all keys of the stripe. */
+void lr_marks_end_all(struct lr_view *view);
+/* The number of the entry's filling. */
+uint64_t lr_head_turn(const struct lr_view *view, const struct lr_head *head);
 /* A new version of this stripe, above all it has drawn, seen or flushed. */
 uint64_t lr_version_draw(struct lr_view *view);
 /* Turns valid delete notes into tombstones and frees those of the dead. Called by lr_stripe_lock before anything else
@@ -555,8 +597,9 @@ uint64_t lr_version_peek(struct lr_view *view);
 void lr_entry_yield(struct lr_view *view, const struct lr_key *key, uint64_t version, uint64_t superseded);
 /* Makes room in the tombstones' share: those that the sweep's cursor meets next go into floor and void. */
 void lr_tombstones_trim(struct lr_view *view);
-/* Deletes the key at `version`: a tombstone if replicating, else nothing stays. True if a live item was there. */
-bool lr_entry_delete(struct lr_view *view, const struct lr_key *key, uint64_t version);
+/* Deletes the key at `version`, whatever is there: a tombstone if replicating and not LOCAL, else nothing stays. True
+ * if a live item was there. */
+bool lr_entry_bury(struct lr_view *view, const struct lr_key *key, uint64_t version, enum lr_kind kind);
 
 /* ---- feed.c ------------------------------------------------------------------------------------------------- */
 

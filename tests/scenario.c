@@ -572,6 +572,7 @@ static void operate_as_sidecar(struct scenario *s) {
     case SIDECAR:
         if (lr_sidecar_claim(s->victim) == 0) {
             lr_sidecar_report(s->victim, 2, 1, 10, 20);
+            lr_modes_set(s->victim, &(struct lr_mode_row){.prefix = "~", .len = 1, .mode = LR_MODE_local}, 1);
             lr_sidecar_release(s->victim);
         }
         break;

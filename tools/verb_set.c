@@ -18,6 +18,8 @@ static const struct cli_option options[] = {
     {"flags", 0, CLI_NUMBER, "NUMBER", NULL, "0", "Keep this 32-bit number with the item, for the applications"},
     {"add", 0, CLI_FLAG, NULL, NULL, NULL, "Store only if the key is absent"},
     {"replace", 0, CLI_FLAG, NULL, NULL, NULL, "Store only if the key is present"},
+    {"fill", 0, CLI_FLAG, NULL, NULL, NULL,
+     "The value is no change: it was read from where it comes from. Under a prefix of mode invalidate no host is told"},
     KEY_PEERS_OPTIONS,
     {"cas", 0, CLI_NUMBER, "VERSION", NULL, NULL,
      "Store only if the item's version is this one (see `larder get --meta`)"},
@@ -71,8 +73,9 @@ static int read_value(const struct cli *cli, uint64_t limit, struct value *out) 
 
 static int read_put(const struct cli *cli, struct lr_put *put) {
     bool add = cli_given(cli, "add"), replace = cli_given(cli, "replace"), cas = cli_given(cli, "cas");
-    if (add + replace + cas > 1)
-        return cli_usage(cli, "--add, --replace and --cas exclude each other");
+    bool fill = cli_given(cli, "fill");
+    if (add + replace + cas + fill > 1)
+        return cli_usage(cli, "--add, --replace, --cas and --fill exclude each other");
     if (cli_number(cli, "flags") > UINT32_MAX)
         return cli_usage(cli, "option --flags is %s, but must fit 32 bits", cli_text(cli, "flags"));
     if (cli->operand_count == 2 && cli_given(cli, "file"))
@@ -83,7 +86,7 @@ static int read_put(const struct cli *cli, struct lr_put *put) {
     put->ttl_ms = cli_number(cli, "ttl");
     put->flags = (uint32_t)cli_number(cli, "flags");
     put->expected = cli_number(cli, "cas");
-    put->mode = add ? LR_ADD : replace ? LR_REPLACE : cas ? LR_CAS : LR_SET;
+    put->mode = add ? LR_ADD : replace ? LR_REPLACE : cas ? LR_CAS : fill ? LR_FILL_IN : LR_SET;
     return 0;
 }
 
