@@ -4,12 +4,13 @@
  *
  *   peers list              ok, then   host NODE ADVERTISE KEYS SECONDS-LEFT REFUSED, then for each
  *                           peer       ADDRESS STATE SOURCES NODE REMOTE SECURITY UNACKNOWLEDGED SENT RECEIVED
- *                                      COMPARISONS PULLED UNSETTLED SECONDS-LEFT
+ *                                      COMPARISONS PULLED UNSETTLED SECONDS-LEFT MODES
  *   peers add ADDRESS       ok
  *   peers remove ADDRESS    ok
  *                           or         error NUMBER TEXT, a number of larder_errors.h
  *
- * Fields are separated by tabs; one that is not known is "-". Fields may be added at the end of a line.
+ * Fields are separated by tabs; one that is not known is "-". Fields may be added at the end of a line, and lines with
+ * another first word: who asks passes over what it does not know.
  */
 #ifndef LR_COMMAND_H
 #define LR_COMMAND_H

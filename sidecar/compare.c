@@ -27,7 +27,10 @@
  *  4. Walks take no lock. What changes meanwhile is reported as a difference at worst, and then found to be none.
  *  5. Sums know nothing of tombstones. A host that joins is sent all of them, for through a relay that never held a
  *     deleted value it would come back from behind.
- *  6. A comparison that the link's end cuts off has done no harm. The next link begins anew.
+ *  6. What is not shared (keys of the modes invalidate and local) is in no sum and no row: two hosts that hold
+ * different fills of a key are equal. A host that joins is told of each such item that what is older is over, for it
+ * may have missed the change that our item came after.
+ *  7. A comparison that the link's end cuts off has done no harm. The next link begins anew.
  *
  * A host joins (a peer of whom nothing is known): if it says that it holds much, everything is not sent to it. The
  * comparison takes the place of the walk, and what the acknowledgement of the walk would mean, that of the
@@ -133,7 +136,7 @@ static bool add_up(struct lr_node *node, const struct parts *parts, struct lr_sc
             continue;
         if (result != 0)
             return true;
-        if (!entry.tombstone && has_range(parts, range_of(entry.hash)))
+        if (!entry.tombstone && entry.kind == LR_SHARED && has_range(parts, range_of(entry.hash)))
             sums[part_of(parts, entry.hash)] += lr_entry_term(entry.hash, entry.version);
     }
     return false;
@@ -379,7 +382,7 @@ static bool list(struct lr_peer *peer) {
         compare->answer.last = result != 0;
         if (result != 0)
             return true;
-        if (!has_range(&compare->answer.parts, range_of(entry.hash)))
+        if (entry.kind != LR_SHARED || !has_range(&compare->answer.parts, range_of(entry.hash)))
             continue;
         uint32_t part = part_of(&compare->answer.parts, entry.hash);
         if ((compare->answer.sums[part / 64] >> (part % 64) & 1) == 0)
@@ -401,8 +404,8 @@ static bool serve(struct lr_peer *peer) {
     return true;
 }
 
-/* Rule 5: a bounded piece of the walk that sends tombstones. True: all of them; else *more says whether there is room.
- */
+/* Rules 5 and 6: a bounded piece of the walk that sends tombstones. True: all of them; else *more says whether there is
+ * room. */
 static bool tell_deleted(struct lr_peer *peer, bool *more) {
     struct lr_node *node = peer->node;
     struct lr_scan *scan = &peer->compare->answer.scan;
@@ -414,7 +417,8 @@ static bool tell_deleted(struct lr_peer *peer, bool *more) {
             continue;
         if (result != 0)
             return true;
-        if (entry.tombstone && !lr_outflow_give_tombstone(peer, &entry)) {
+        const bool stands = entry.tombstone && !entry.trace;
+        if ((stands || entry.kind != LR_SHARED) && !lr_outflow_give_tombstone(peer, &entry)) {
             *scan = before;
             *more = false;
             return false;
@@ -454,6 +458,7 @@ static bool answer_step(struct lr_peer *peer) {
             return true;
         }
         compare->answer.scan = lr_scan_all(peer->node->cache);
+        compare->answer.scan.traces = true;
         compare->answer.state = ANSWER_DELETED;
         return true;
     case ANSWER_DELETED:

@@ -133,6 +133,35 @@ static bool take_peer(const char *value, struct lr_config *out, char *why) {
     return true;
 }
 
+/* A prefix may have any character but those that the file's syntax takes away; what is behind the last '=' is the mode.
+ * One that is given again replaces what was said before, so that flags override the file. */
+static bool take_prefix(const char *value, struct lr_config *out, char *why) {
+    const char *equals = strrchr(value, '=');
+    const int mode = equals != NULL ? lr_mode_number(equals + 1) : -1;
+    const size_t len = equals != NULL ? (size_t)(equals - value) : 0;
+    unsigned row = 0;
+    if (mode < 0 || len > sizeof out->modes[0].prefix)
+        return say(why, value, "PREFIX=MODE, with a prefix of at most 120 bytes and values, invalidate or local");
+    while (row < out->mode_count && (out->modes[row].len != len || memcmp(out->modes[row].prefix, value, len) != 0))
+        row++;
+    if (row == LR_MODE_ROWS)
+        return say(why, value, "one of at most 12 prefixes: there are 12 already");
+    out->mode_count += row == out->mode_count;
+    out->modes[row].len = (unsigned)len;
+    out->modes[row].mode = (enum lr_mode)mode;
+    memcpy(out->modes[row].prefix, value, len);
+    return true;
+}
+
+const char *lr_config_modes(const struct lr_config *config, char *out, size_t cap) {
+    size_t len = 0;
+    snprintf(out, cap, "none");
+    for (unsigned i = 0; i < config->mode_count && len < cap; i++)
+        len += (size_t)snprintf(out + len, cap - len, "%s%.*s=%s", i > 0 ? " " : "", (int)config->modes[i].len,
+                                (const char *)config->modes[i].prefix, lr_mode_name(config->modes[i].mode));
+    return out;
+}
+
 static bool take_option(const char *name, const char *value, struct lr_config *out, char *why) {
     uint64_t number;
     if (strcmp(name, "name") == 0)
@@ -171,6 +200,8 @@ static bool take_option(const char *name, const char *value, struct lr_config *o
         return take_text(value, out->tls_psk_file, sizeof out->tls_psk_file, why);
     if (strcmp(name, "tls_name") == 0)
         return take_text(value, out->tls_name, sizeof out->tls_name, why);
+    if (strcmp(name, "prefix") == 0)
+        return take_prefix(value, out, why);
     if (strcmp(name, "peer") == 0)
         return take_peer(value, out, why);
     if (strcmp(name, "node") == 0)
@@ -395,7 +426,8 @@ void lr_config_help(FILE *to) {
         "  SIGHUP                     Read the file again: peers that it did not have before are dialled, those that\n"
         "                             it has no more are closed, all others untouched, also those that `larder\n"
         "                             peers` has added or removed. Read the keys again: they are for links\n"
-        "                             that are made from now on. A mistake in any of it changes nothing; other\n"
+        "                             that are made from now on. Take over prefixes: entries of keys whose mode is\n"
+        "                             another one now are dropped. A mistake in any of it changes nothing; other\n"
         "                             options are read at the start only\n"
         "\n"
         "While it runs, `larder peers` lists, adds and removes peers, by a Unix socket beside the segment.\n"

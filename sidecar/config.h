@@ -45,6 +45,8 @@
     X(tombstone_s, "SECONDS", "30", "A deleted key is remembered at least this long after every peer has heard of it") \
     X(relay, "YES-OR-NO", "no",                                                                                        \
       "Some peers of this host are not peers of each other: pass on between them what one has forgotten")              \
+    X(prefix, "PREFIX=MODE", "none",                                                                                   \
+      "What peers see of keys that begin so: values, invalidate or local; repeat it, the longest prefix counts")       \
     X(compress, "BYTES", "off",                                                                                        \
       "Values of at least so many bytes travel compressed (LZ4), where that saves an eighth; off: none")
 
@@ -70,6 +72,8 @@ struct lr_config {
     uint64_t clock_limit_ms;
     uint64_t tombstone_ms;
     uint64_t compress; /* 0: off */
+    struct lr_mode_row modes[LR_MODE_ROWS];
+    unsigned mode_count;
     bool relay;
 };
 
@@ -80,6 +84,8 @@ enum lr_config_outcome lr_config_read(int argc, char *const *argv, struct lr_con
 void lr_config_help(FILE *to);
 /* Whether keys are given. */
 bool lr_config_has_keys(const struct lr_config *config);
+/* The modes as lines of one text, for logs; "none" if there are none. */
+const char *lr_config_modes(const struct lr_config *config, char *out, size_t cap);
 /*
  * Splits "host:port" or "[address]:port". False with `why` unless the port is 1 to 65535 and the host is not empty.
  */

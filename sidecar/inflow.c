@@ -81,19 +81,23 @@ static int apply_put(struct lr_link *link, const struct wire_frame *frame) {
     return result;
 }
 
+static int apply_tombstone(struct lr_link *link, const struct wire_frame *frame) {
+    struct lr_cache *cache = link->node->cache;
+    const uint64_t hash = frame->as.entry.hash, version = frame->as.entry.version;
+    const bool modal = (frame->flags & WIRE_MODAL) != 0;
+    int result = modal ? lr_apply_invalidation(cache, hash, version) : lr_apply_tombstone(cache, hash, version);
+    if (result >= 0)
+        lr_outflow_know(link->peer, &(struct lr_known){.hash = hash, .version = version, .deadline_ms = UINT64_MAX});
+    return result;
+}
+
 static int apply(struct lr_link *link, const struct wire_frame *frame) {
     struct lr_cache *cache = link->node->cache;
     switch (frame->type) {
     case WIRE_PUT:
         return apply_put(link, frame);
-    case WIRE_TOMB: {
-        int result = lr_apply_tombstone(cache, frame->as.entry.hash, frame->as.entry.version);
-        if (result >= 0)
-            lr_outflow_know(link->peer, &(struct lr_known){.hash = frame->as.entry.hash,
-                                                           .version = frame->as.entry.version,
-                                                           .deadline_ms = UINT64_MAX});
-        return result;
-    }
+    case WIRE_TOMB:
+        return apply_tombstone(link, frame);
     case WIRE_DROP: {
         int result = lr_drop(cache, frame->as.entry.hash, frame->as.entry.version);
         return result == 0 || result == LARDER_ENOT_FOUND ? LR_DECLINED : result;

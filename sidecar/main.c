@@ -257,6 +257,18 @@ static void on_command(void *context, char *line, bool may_change, char *out) {
     lr_command_run(&on, line, may_change, out, LR_CONTROL_ANSWER);
 }
 
+/* True: the segment's modes are other ones now. */
+static bool take_modes(struct daemon *daemon, const struct lr_config *config) {
+    char text[LR_WHY_BYTES];
+    const uint64_t before = lr_modes_hash(daemon->cache);
+    if (lr_modes_set(daemon->cache, config->modes, config->mode_count) != 0)
+        lr_log(LR_ERROR, "the modes of keys could not be taken over");
+    if (lr_modes_hash(daemon->cache) == before)
+        return false;
+    lr_log(LR_INFO, "modes of keys: %s", lr_config_modes(config, text, sizeof text));
+    return true;
+}
+
 static void on_reload(uv_signal_t *handle, int number) {
     struct daemon *daemon = handle->data;
     (void)number;
@@ -267,6 +279,8 @@ static void on_reload(uv_signal_t *handle, int number) {
         lr_log(LR_ERROR, "SIGHUP: the configuration stays as it was: %s", why);
     } else {
         tell_keys(daemon);
+        if (take_modes(daemon, config))
+            lr_node_modes_changed(daemon->node);
         unsigned before = daemon->node->peer_count;
         apply_peers(daemon, lr_roster_configure(&daemon->roster, (const char(*)[LR_ADDRESS_BYTES])config->peers,
                                                 config->peer_count));
@@ -333,6 +347,7 @@ static int start_node(struct daemon *daemon) {
                                       .pack_least = daemon->config.compress,
                                       .gather = true,
                                       .relay = daemon->config.relay};
+    take_modes(daemon, &daemon->config);
     daemon->node = lr_node_create(daemon->cache, &daemon->tcp.world, &options);
     if (daemon->node == NULL)
         return refuse(3, "out of memory", "");

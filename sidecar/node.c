@@ -17,6 +17,7 @@
 #define SWEEP_AGAIN 8u /* a stripe where something was found is swept on at once, so often */
 #define AGE_EVERY_MS 30000u
 #define SOURCES 1024u /* hints of a stripe of which it is known whence they came: a ring's worth */
+#define FIT_STRIPES 4u
 
 /* An epoch that the last larderd closed, and that was not acknowledged, is ours to finish. A stripe that never had one
  * gets its first here, so that what comes from now on counts as not yet shipped. */
@@ -58,6 +59,8 @@ struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *wo
     }
     for (uint32_t i = 0; i < node->stripes; i++)
         take_over_epoch(node, i);
+    lr_set_doubt(cache, node->clock_limit_ms, node->relay);
+    node->modal = lr_modes_hash(cache) != 0;
     if (node->entry_cap > WIRE_MAX_ENTRY)
         lr_log(LR_WARN, "items above %llu bytes do not travel: the peers forget what they have of them",
                (unsigned long long)WIRE_MAX_ENTRY);
@@ -254,6 +257,33 @@ static void take_rescans(struct lr_node *node) {
     }
 }
 
+/* ---- modes ------------------------------------------------------------------------------------------------------ */
+
+void lr_node_modes_changed(struct lr_node *node) {
+    node->modal = lr_modes_hash(node->cache) != 0;
+    node->fit_stripe = 0;
+    for (unsigned i = 0; i < node->peer_count; i++)
+        if (node->peers[i]->link != NULL)
+            lr_link_close(node->peers[i]->link, WIRE_BYE_SHUTDOWN, "the modes of keys have changed");
+}
+
+/* Some stripes at a time; one that is busy is tried again. */
+static void fit_modes(struct lr_node *node) {
+    for (unsigned i = 0; i < FIT_STRIPES && lr_modes_unfit(node->cache); i++) {
+        if (node->fit_stripe == node->stripes) {
+            lr_modes_fitted(node->cache);
+            return;
+        }
+        int dropped = lr_modes_fit(node->cache, node->fit_stripe, node->entry, node->entry_cap);
+        if (dropped < 0)
+            return;
+        if (dropped > 0)
+            lr_log(LR_INFO, "stripe %u: entries of keys whose mode has changed were dropped entries=%d",
+                   node->fit_stripe, dropped);
+        node->fit_stripe++;
+    }
+}
+
 /* ---- chores ----------------------------------------------------------------------------------------------------- */
 
 static void sweep(struct lr_node *node) {
@@ -300,6 +330,7 @@ void lr_node_tick(struct lr_node *node) {
     expire_removed(node);
     take_rescans(node);
     close_epochs(node);
+    fit_modes(node);
     if (due(now, &node->swept_ms, SWEEP_EVERY_MS))
         sweep(node);
     if (due(now, &node->reaped_ms, REAP_EVERY_MS)) {

@@ -82,6 +82,8 @@ struct lr_node {
     uint64_t refused; /* incoming connections turned away */
     uint64_t aged_ms, reported_ms, reaped_ms, swept_ms;
     uint32_t sweep_stripe;
+    bool modal;          /* some keys are of another mode than values */
+    uint32_t fit_stripe; /* the next whose entries are to be fitted to their modes */
     unsigned reported_live;
     bool retired;          /* the segment was destroyed or replaced: the daemon ends */
     uint64_t *drain_heads; /* NULL, or: hints at and above these positions are left to the next larderd */
@@ -107,6 +109,8 @@ void lr_node_destroy(struct lr_node *node);
  */
 int lr_node_add_peer(struct lr_node *node, const char *address);
 void lr_node_remove_peer(struct lr_node *node, const char *address);
+/* The modes of keys have been set anew in the segment: links are made anew, so that all peers hear of it. */
+void lr_node_modes_changed(struct lr_node *node);
 void lr_node_tick(struct lr_node *node);
 bool lr_node_work(struct lr_node *node);
 /*

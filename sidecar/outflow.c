@@ -25,6 +25,11 @@
  * us what it had. Only what is newer may evict at the peer. Otherwise a small host that joins a large one loses its own
  * entries to old ones, and since nobody had heard of those, its voids make the large host forget.
  *
+ * Of keys of mode invalidate a tombstone travels in place of the value, one version below it, so that our own value
+ * stays; of local keys nothing does. A fill (cache.h) is news to nobody, but it may stand where a change stood that the
+ * peer has not heard of: then its hint still has that change's version, and a walk, which sees no hints, says that all
+ * is over that is older than the fill.
+ *
  * `known` remembers what the peer sent us, or was sent on this link, so that changes do not echo, and a hot key's many
  * hints cost one frame. It is a cache: a row lost means a frame more.
  */
@@ -67,12 +72,14 @@ static struct lr_known row_of(const struct lr_entry *entry) {
         .content = entry->tombstone ? 0 : lr_outflow_content(entry->value, entry->value_len, entry->flags)};
 }
 
-/* That version, or a newer one. */
-static bool knows(struct lr_peer *peer, const struct lr_known *this) {
+/* That version, or a newer one; of mode invalidate that very one, for no change stands for another. */
+static bool knows(struct lr_peer *peer, const struct lr_known *this, bool modal) {
     const struct lr_known *row = known_row(peer, this->hash);
     if (row->hash != this->hash || row->version < this->version)
         return false;
-    return row->version > this->version || (row->deadline_ms == this->deadline_ms && row->content == this->content);
+    if (row->version > this->version)
+        return !modal;
+    return row->deadline_ms == this->deadline_ms && row->content == this->content;
 }
 
 /* ---- batches ---------------------------------------------------------------------------------------------------- */
@@ -228,11 +235,36 @@ bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence) {
  * of large ones, but smaller ones may go. */
 enum given { GIVEN, NO_ROOM, TOO_LARGE };
 
+/* What the peer is to see of the entry, in *out. False: nothing. */
+static bool shown(const struct lr_node *node, const struct lr_entry *entry, struct lr_entry *out) {
+    enum lr_mode mode = entry->kind == LR_LOCAL    ? LR_MODE_local
+                        : entry->kind == LR_SHARED ? LR_MODE_values
+                                                   : LR_MODE_invalidate;
+    if (node->modal && !entry->tombstone) { /* one that does not fit its mode any more */
+        const enum lr_mode now = lr_mode_of(node->cache, entry->key, entry->key_len);
+        mode = now > mode ? now : mode;
+    }
+    *out = *entry;
+    if (mode == LR_MODE_invalidate && !entry->tombstone) {
+        out->version--;
+        out->tombstone = out->modal = true;
+        out->key_len = out->value_len = 0;
+        out->deadline_ms = UINT64_MAX;
+    }
+    return mode != LR_MODE_local;
+}
+
 /* Appends the entry to the batch, unless the peer has it. NO_ROOM: nothing was done. */
 static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsigned flags) {
     struct lr_outflow *out = &peer->out;
+    struct lr_entry seen;
+    if (entry->kind != LR_SHARED || peer->node->modal) {
+        if (!shown(peer->node, entry, &seen))
+            return GIVEN;
+        entry = &seen;
+    }
     const struct lr_known row = row_of(entry);
-    if (knows(peer, &row))
+    if (knows(peer, &row, entry->modal))
         return GIVEN;
     if (entry->version <= out->cursors[entry->stripe].joined)
         flags |= WIRE_FREE_ROOM;
@@ -264,8 +296,10 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
         out->batch_len += wire_encode_put(at, bytes, &put, flags);
     } else {
         uint64_t words[2] = {entry->hash, entry->version};
-        out->batch_len +=
-            wire_encode_words(at, bytes, entry->tombstone ? WIRE_TOMB : WIRE_DROP, flags & WIRE_SCAN, words, 2);
+        flags &= WIRE_SCAN;
+        if (entry->modal && (peer->features & WIRE_HAS_MODES) != 0)
+            flags |= WIRE_MODAL;
+        out->batch_len += wire_encode_words(at, bytes, entry->tombstone ? WIRE_TOMB : WIRE_DROP, flags, words, 2);
     }
     lr_outflow_know(peer, &row);
     out->entries_sent++;
@@ -306,7 +340,7 @@ bool lr_outflow_compared(struct lr_peer *peer) {
 static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     struct lr_node *node = peer->node;
     const struct lr_known *row = known_row(peer, hint->hash);
-    if (row->hash == hint->hash && row->version > hint->version)
+    if (row->hash == hint->hash && row->version > hint->version && !node->modal)
         return GIVEN;
     struct lr_entry entry;
     const size_t cap = large_room(peer); /* what may not go is not copied either */
@@ -315,6 +349,16 @@ static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
         return NO_ROOM;
     if (result == LARDER_ETOO_SMALL)
         return TOO_LARGE;
+    if (result == 0 && entry.kind == LR_FILL) {
+        if (hint->version >= entry.version)
+            return GIVEN;
+        entry = (struct lr_entry){.hash = entry.hash,
+                                  .version = hint->version,
+                                  .deadline_ms = UINT64_MAX,
+                                  .tombstone = true,
+                                  .modal = true,
+                                  .stripe = entry.stripe};
+    }
     return result == 0 ? give(peer, &entry, 0) : GIVEN; /* gone */
 }
 

@@ -180,8 +180,9 @@ static void say_hello(struct lr_link *link) {
                                .flush = lr_flush_version(node->cache),
                                .wall_ms = lr_node_wall(node),
                                .max_entry = node->entry_cap,
-                               .features = WIRE_CAN_COMPARE | WIRE_CAN_UNPACK,
-                               .items = items_of(node)};
+                               .features = WIRE_CAN_COMPARE | WIRE_CAN_UNPACK | WIRE_HAS_MODES,
+                               .items = items_of(node),
+                               .modes = lr_modes_hash(node->cache)};
     snprintf(hello.node, sizeof hello.node, "%s", node->name);
     snprintf(hello.listen, sizeof hello.listen, "%s", node->listen);
     link->said_flush = hello.flush;
@@ -347,6 +348,7 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     peer->origin = hello->origin;
     peer->max_entry = hello->max_entry;
     peer->features = hello->features;
+    peer->modes = hello->modes;
     snprintf(peer->name, sizeof peer->name, "%s", hello->node);
     if (peer->dial == link)
         peer->dial = NULL;
@@ -376,6 +378,9 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     snprintf(why, sizeof why, "%s, %s", link->dialled ? "we dialled" : "it dialled",
              resumed ? "resuming" : "from the beginning");
     set_state(peer, LR_PEER_SYNC, why);
+    if (peer->modes != lr_modes_hash(node->cache))
+        lr_log(LR_WARN, "peer %s: its modes of keys are not ours; of two modes of a key the stricter counts",
+               peer->address);
     ping(link);
 }
 

@@ -209,7 +209,7 @@ struct lr_peer {
 
     bool known; /* the rest was learnt from a HELLO */
     uint64_t incarnation[2];
-    uint64_t max_entry, features;
+    uint64_t max_entry, features, modes;
     uint32_t origin;
     bool shared_origin; /* this incarnation once had ours */
     char name[WIRE_MAX_TEXT + 1];

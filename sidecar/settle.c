@@ -26,7 +26,10 @@
  *  4. What the follower drops may be news to a third host, to which the leader has listed that key when it still held
  *     something of it. So what not every peer has leaves a tombstone, or a void of the follower's own (shm/entry.c).
  *  5. Each stripe has voids of its own. The highest is led, whenever one of them has risen: `voids` is their sum.
- *  6. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
+ *  6. Of keys of mode invalidate the leader lists nothing: that it holds a fill says nothing of what it forgot before.
+ *     The follower drops its items of that mode whether listed or not, and with the clocks' difference in mind. What is
+ *     being read from its source while the follower looks may be as old: it is not to be filled in.
+ *  7. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
  */
 #include "log.h"
 #include "node.h"
@@ -134,8 +137,8 @@ static void collect(struct lr_peer *peer) {
             out->settle = LR_SETTLE_LIST;
             return;
         }
-        if (entry.version > out->voids[range_of(entry.hash)] || entry.hash < out->settle_low ||
-            entry.hash > out->settle_high)
+        if (entry.kind != LR_SHARED || entry.version > out->voids[range_of(entry.hash)] ||
+            entry.hash < out->settle_low || entry.hash > out->settle_high)
             continue;
         if (out->hash_count == LR_LIST_MOST)
             halve(out);
@@ -248,6 +251,8 @@ enum lr_taken lr_settle_take(struct lr_link *link, const struct wire_frame *fram
         return take_voids(link, frame);
     if (frame->type == WIRE_LIST)
         return take_list(link, frame);
+    if (lr_end_marks(link->node->cache) == LARDER_EBUSY)
+        return LR_TAKE_LATER;
     in->settle_low = frame->as.settle.low;
     in->settle_high = frame->as.settle.high;
     in->settle_last = (frame->flags & WIRE_LAST) != 0;
@@ -259,6 +264,16 @@ enum lr_taken lr_settle_take(struct lr_link *link, const struct wire_frame *fram
 
 static bool is_listed(const struct lr_inflow *in, uint64_t hash) {
     return in->hash_count > 0 && bsearch(&hash, in->hashes, in->hash_count, sizeof hash, compare) != NULL;
+}
+
+/* Whether the entry is superseded by the settlement, as far as we can know. */
+static bool has_to_go(const struct lr_node *node, const struct lr_inflow *in, const struct lr_entry *entry) {
+    const uint64_t version = in->voids[range_of(entry->hash)];
+    if (version == 0 || entry->hash < in->settle_low || entry->hash > in->settle_high || entry->kind == LR_LOCAL)
+        return false;
+    if (entry->kind != LR_SHARED)
+        return lr_version_unix_ms(entry->version) <= lr_version_unix_ms(version) + node->clock_limit_ms;
+    return entry->version <= version && !is_listed(in, entry->hash);
 }
 
 /*
@@ -309,11 +324,9 @@ bool lr_settle_walk(struct lr_link *link) {
             lr_link_work(link);
             return true;
         }
-        uint64_t version = in->voids[range_of(entry.hash)];
-        if (entry.version > version || entry.hash < in->settle_low || entry.hash > in->settle_high ||
-            is_listed(in, entry.hash))
+        if (!has_to_go(node, in, &entry))
             continue;
-        if (lr_drop_void(node->cache, entry.hash, version) == LARDER_EBUSY) {
+        if (lr_drop_void(node->cache, entry.hash, in->voids[range_of(entry.hash)]) == LARDER_EBUSY) {
             in->settle_scan = before;
             return false;
         }

@@ -80,7 +80,7 @@ static enum wire_fault take_hello(const uint8_t *at, uint32_t len, struct wire_h
     out->max_entry = load(at + 60, 8);
     out->origin = (uint32_t)load(at + 68, 4);
     out->items = load(at + 72, 8);
-    /* 84 to 91: for later versions of this protocol, ignored */
+    out->modes = load(at + 84, 8);
     uint32_t used = take_text(at + 92, len - 92, out->node);
     if (used == 0 || take_text(at + 92 + used, len - 92 - used, out->listen) == 0)
         return WIRE_FAULT_MALFORMED;
@@ -253,6 +253,7 @@ size_t wire_encode_hello(uint8_t *out, size_t cap, const struct wire_hello *hell
     store(at + 68, hello->origin, 4);
     store(at + 72, hello->items, 8);
     store(at + 80, hello->least, 4);
+    store(at + 84, hello->modes, 8);
     uint32_t len = 92;
     len += give_text(at + len, hello->node);
     len += give_text(at + len, hello->listen);

@@ -55,7 +55,7 @@
     X(BYE, 4, 0, 5, "I close the link: reason")                                                                        \
     X(FLUSH, 5, 0, 8, "entries up to this version are gone")                                                           \
     X(PUT, 6, WIRE_SCAN | WIRE_FREE_ROOM | WIRE_PACKED, 25, "an entry as it is now")                                   \
-    X(TOMB, 7, WIRE_SCAN, 16, "a deleted key")                                                                         \
+    X(TOMB, 7, WIRE_SCAN | WIRE_MODAL, 16, "a deleted key")                                                            \
     X(DROP, 8, WIRE_SCAN, 16, "an entry too large for you: forget what you have up to this version")                   \
     X(MARK, 9, 0, 8, "acknowledge when all before this is applied: link sequence number")                              \
     X(ACK, 10, 0, 16, "all up to this mark is applied or declined; how many were declined so far")                     \
@@ -83,10 +83,12 @@ enum wire_type {
 #define WIRE_LAST 4u      /* the last frame of several; of a settlement: the voids now count at the receiver too */
 #define WIRE_JOIN 8u      /* nothing is known about you: compare everything now */
 #define WIRE_PACKED 16u   /* the value is its length, 4 bytes, and an LZ4 block */
+#define WIRE_MODAL 32u    /* the key is of mode invalidate */
 
 /* Features, as HELLO announces them. Frames of one that the other side lacks are not sent. */
 #define WIRE_CAN_COMPARE 1u /* SUMS to COMPARED */
 #define WIRE_CAN_UNPACK 2u  /* PUT with WIRE_PACKED */
+#define WIRE_HAS_MODES 4u   /* TOMB with WIRE_MODAL */
 
 /* Why a frame is refused. Rows: X(name, text). */
 #define WIRE_FAULTS(X)                                                                                                 \
@@ -134,6 +136,7 @@ struct wire_hello {
     uint64_t wall_ms;   /* Unix */
     uint64_t max_entry; /* bytes of the largest key and value that are of use to me */
     uint64_t items;     /* that I hold; 0 from releases that do not compare */
+    uint64_t modes;     /* lr_modes_hash; 0: no modes, as in releases that have none */
     uint32_t origin;
     char node[WIRE_MAX_TEXT + 1];
     char listen[WIRE_MAX_TEXT + 1]; /* address:port at which I can be dialled */

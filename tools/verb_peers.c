@@ -13,7 +13,7 @@
 #define PATIENCE_MS 5000u
 #define DAY_S 86400
 #define HOST_FIELDS 6u
-#define PEER_FIELDS 14u
+#define PEER_FIELDS 15u
 
 /* 0, or the exit code of a failure that has been reported. */
 static int ask(const struct cli *cli, const struct lr_options *options, const char *line,
@@ -44,13 +44,13 @@ static json_t *peer_to_json(char **fields) {
     char *rest = fields[3];
     for (char *source = strsep(&rest, ","); source != NULL; source = strsep(&rest, ","))
         json_array_append_new(sources, json_string(source));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "address",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "address",
                      text_or_null(fields[1]), "state", text_or_null(fields[2]), "sources", sources, "node",
                      text_or_null(fields[4]), "remote", text_or_null(fields[5]), "secured_by", text_or_null(fields[6]),
                      "unacked", number_or_null(fields[7]), "sent", number_or_null(fields[8]), "received",
                      number_or_null(fields[9]), "comparisons", number_or_null(fields[10]), "pulled",
                      number_or_null(fields[11]), "unsettled", number_or_null(fields[12]), "proof_ends_s",
-                     number_or_null(fields[13]));
+                     number_or_null(fields[13]), "modes", text_or_null(fields[14]));
 }
 
 static void print_host(char **fields) {
@@ -69,6 +69,9 @@ static void print_peer(char **fields) {
     printf("\n  changes    %s unacknowledged, %s sent, %s received on this link\n", fields[7], fields[8], fields[9]);
     printf("  compared   %s times, %s entries were lacking here; %s ranges to be settled\n", fields[10], fields[11],
            fields[12]);
+    if (strcmp(fields[14], "differ") == 0)
+        printf("  modes      %snot as ours%s: of two modes of a key the stricter counts; make them the same\n",
+               cli_colour(stdout, CLI_RED), cli_colour(stdout, CLI_PLAIN));
 }
 
 static int list(const struct cli *cli, const struct lr_options *options, char *answer) {
@@ -155,7 +158,8 @@ const struct verb verb_peers = {
         "(of contents, because they differed), pulled (entries that they found to be lacking here), unsettled (ranges "
         "of "
         "keys in which this host forgot changes that the peer had not heard of), proof_ends_s (seconds until its "
-        "certificate ends; null: it has none)}]. add, remove: changed (how many).",
+        "certificate ends; null: it has none), modes (of keys: \"same\" or \"differ\" from this host's; null: the peer "
+        "was not met yet)}]. add, remove: changed (how many).",
     .examples = "larder peers --name sessions\n"
                 "larder peers add 10.0.0.7:7411 --name sessions\n"
                 "larder peers list --name sessions --json | jq '.peers[] | select(.state != \"LIVE\") .address'",

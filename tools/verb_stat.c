@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* `larder stat`: how is this segment doing? Everything lr_stat knows, in units a human reads. */
 #include "ask_larderd.h"
+#include "key.h"
 #include "segment_facts.h"
 
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 #define PATIENCE_MS 500u
 #define DAY_S 86400
 #define HOST_FIELDS 5u
-#define PEER_FIELDS 7u
+#define PEER_FIELDS 15u
 
 static const struct cli_option options[] = {
     {"verbose", 'v', CLI_FLAG, NULL, NULL, NULL, "Print every counter with the sentence that says what it counts"},
@@ -36,8 +37,9 @@ static const struct counter_row stripe_counter_rows[] = {
 struct links {
     bool told;
     unsigned sealed, plain;
-    char keys[400];   /* "": none */
-    json_int_t end_s; /* until its own certificate ends; INT64_MAX: never */
+    unsigned other_modes; /* peers whose modes of keys are not ours */
+    char keys[400];       /* "": none */
+    json_int_t end_s;     /* until its own certificate ends; INT64_MAX: never */
 };
 
 static void read_links(char *answer, struct links *out) {
@@ -51,6 +53,7 @@ static void read_links(char *answer, struct links *out) {
             out->end_s = strtoll(fields[4], NULL, 10);
         if (is_host && strncmp(fields[3], "none", 4) != 0)
             snprintf(out->keys, sizeof out->keys, "%s", fields[3]);
+        out->other_modes += is_peer && strcmp(fields[14], "differ") == 0;
         if (is_peer && strcmp(fields[6], "-") != 0) {
             out->plain += strcmp(fields[6], "nothing") == 0;
             out->sealed += strcmp(fields[6], "nothing") != 0;
@@ -94,9 +97,9 @@ static json_t *lag_to_json(uint64_t us) {
 static json_t *links_to_json(const struct links *links) {
     if (!links->told)
         return json_null();
-    return json_pack("{s:i, s:i, s:o, s:o}", "tls", (int)links->sealed, "plain", (int)links->plain, "keys",
-                     links->keys[0] != '\0' ? cli_json_text(links->keys) : json_null(), "keys_end_s",
-                     links->end_s != INT64_MAX ? json_integer(links->end_s) : json_null());
+    return json_pack("{s:i, s:i, s:i, s:o, s:o}", "tls", (int)links->sealed, "plain", (int)links->plain, "other_modes",
+                     (int)links->other_modes, "keys", links->keys[0] != '\0' ? cli_json_text(links->keys) : json_null(),
+                     "keys_end_s", links->end_s != INT64_MAX ? json_integer(links->end_s) : json_null());
 }
 
 static json_t *sidecar_to_json(const struct lr_sidecar_state *sidecar, const struct links *links) {
@@ -203,6 +206,9 @@ static void print_links(const struct links *links) {
     if (links->end_s != INT64_MAX)
         printf(", %lld days to its end", (long long)(links->end_s / DAY_S));
     putchar('\n');
+    if (links->other_modes > 0)
+        printf("  %smodes%s          of keys are others at %u peers: make them the same\n", cli_colour(stdout, CLI_RED),
+               cli_colour(stdout, CLI_PLAIN), links->other_modes);
 }
 
 static void print_sidecar(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar,
@@ -219,6 +225,32 @@ static void print_sidecar(const struct lr_stat *stat, const struct lr_sidecar_st
     printf("  unacknowledged %s changes\n", cli_format_count(c, sidecar->unacked));
     printf("  lag            p50 %s, p99 %s\n", format_lag(a, sidecar->lag_p50_us), format_lag(b, sidecar->lag_p99_us));
     print_links(links);
+}
+
+static void print_modes(const struct lr_stat *stat, const struct lr_mode_row *modes, unsigned count) {
+    char a[CLI_FORMAT_BYTES], b[CLI_FORMAT_BYTES], c[CLI_FORMAT_BYTES], d[CLI_FORMAT_BYTES];
+    const uint64_t *counters = stat->counters;
+    for (unsigned i = 0; i < count; i++) {
+        char shown[KEY_SHOWN_BYTES];
+        key_show(shown, modes[i].prefix, modes[i].len);
+        printf("  keys \"%s\"  %s\n", shown, lr_mode_name(modes[i].mode));
+    }
+    if (count > 0)
+        printf("  modes          %s invalidated, %s of local keys declined, %s fills, %s of them refused\n",
+               cli_format_count(a, counters[LR_C_invalidated]), cli_format_count(b, counters[LR_C_applied_local]),
+               cli_format_count(c, counters[LR_C_fills] + counters[LR_C_fill_refusals]),
+               cli_format_count(d, counters[LR_C_fill_refusals]));
+}
+
+static json_t *modes_to_json(const struct lr_mode_row *modes, unsigned count) {
+    json_t *array = json_array();
+    for (unsigned i = 0; i < count; i++) {
+        char shown[KEY_SHOWN_BYTES];
+        key_show(shown, modes[i].prefix, modes[i].len);
+        json_array_append_new(
+            array, json_pack("{s:o, s:s}", "prefix", cli_json_text(shown), "mode", lr_mode_name(modes[i].mode)));
+    }
+    return array;
 }
 
 static void print_counters(const char *title, const struct counter_row *rows, const uint64_t *values, unsigned count) {
@@ -240,11 +272,15 @@ static int stat_run(struct cli *cli) {
 
     struct lr_stat stat;
     struct lr_sidecar_state sidecar;
+    struct lr_mode_row modes[LR_MODE_ROWS];
     lr_stat(cache, &stat);
     lr_sidecar_state(cache, &sidecar);
     struct links links = sidecar.alive ? ask_for_links(&from) : (struct links){0};
+    const unsigned mode_count = lr_modes_get(cache, modes);
     if (cli->json) {
-        cli_print_json(stat_to_json(&stat, &sidecar, &links, &from));
+        json_t *object = stat_to_json(&stat, &sidecar, &links, &from);
+        json_object_set_new(object, "modes", modes_to_json(modes, mode_count));
+        cli_print_json(object);
     } else {
         printf("%ssegment \"%s\"%s%s\n", cli_colour(stdout, CLI_BOLD), cli_segment(&from),
                cli_colour(stdout, CLI_PLAIN), stat.retired ? ": RETIRED, attached processes must open it anew" : "");
@@ -252,6 +288,7 @@ static int stat_run(struct cli *cli) {
         print_memory(&stat);
         print_use(&stat);
         print_sidecar(&stat, &sidecar, &links);
+        print_modes(&stat, modes, mode_count);
         if (cli_given(cli, "verbose")) {
             print_counters("counters of processes", counter_rows, stat.counters, LR_COUNTER_COUNT);
             print_counters("counters of stripes", stripe_counter_rows, stat.stripe_counters, LR_STRIPE_COUNTER_COUNT);
@@ -284,8 +321,9 @@ const struct verb verb_stat = {
         "and stripe_counters "
         "(objects, "
         "by name), sidecar {alive, peers, connected, unacked, lag_p50_us, lag_p99_us (null: unknown), "
-        "links {tls, plain (how many), keys (its own; null: none), keys_end_s (seconds until its certificate ends; "
-        "null: never)} (null: larderd was not to be asked)}.",
+        "links {tls, plain (how many), other_modes (peers whose modes of keys are others), keys (its own; null: none), "
+        "keys_end_s (seconds until its certificate ends; "
+        "null: never)} (null: larderd was not to be asked)}, modes [{prefix, mode}].",
     .examples = "larder stat\n"
                 "larder stat --name sessions --verbose\n"
                 "larder stat --json | jq .hit_ratio",

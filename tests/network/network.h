@@ -5,6 +5,7 @@
  *   plan.c      draws a schedule from its seed: scene, hosts, network, what may go wrong
  *   play.c      plays it: writes and faults on the simulated network (../simnet.h), then calm
  *   oracle.c    the history of every key, and what must hold at each look and at the end
+ *   modes.c     the same for keys of the modes invalidate and local
  *   segment.c   segments in ordinary memory, and the clocks that the engine reads
  *   main.c      the command line and the workers
  *
@@ -24,6 +25,8 @@
 #define NET_VALUE_MOST 100000u
 #define NET_CLOCK_LIMIT_MS 2000u
 #define NET_NEVER UINT64_MAX
+#define NET_MODAL 48u /* keys of the modes invalidate and local */
+#define NET_FILLS 32u
 
 /* What may go wrong while a scene plays. */
 enum net_trouble {
@@ -59,10 +62,11 @@ struct net_plan {
     uint64_t delay_ms, jitter_ms;
     size_t bytes_per_step;
     int64_t skew_ms[SIM_HOSTS];
-    bool one_origin; /* all hosts draw versions with the same one */
-    bool rounds;     /* hosts compare what they hold twice before all is judged, and once more in silence */
-    unsigned outlaw; /* a host whose clock is beyond the limit, or hosts: none */
-    bool complete;   /* nothing raises a floor: every host must hold everything */
+    bool one_origin;     /* all hosts draw versions with the same one */
+    bool rounds;         /* hosts compare what they hold twice before all is judged, and once more in silence */
+    unsigned outlaw;     /* a host whose clock is beyond the limit, or hosts: none */
+    unsigned modal_keys; /* of other modes than values */
+    bool complete;       /* nothing raises a floor: every host must hold everything */
 };
 
 struct net_write { /* one value, by its sequence number */
@@ -86,6 +90,21 @@ struct net_key {
     uint64_t hash;
 };
 
+struct net_fill { /* under way */
+    unsigned host, key;
+    uint64_t number;
+    struct lr_mark mark;
+};
+
+struct net_modes {
+    uint64_t source[NET_MODAL];             /* the number that is the newest */
+    uint64_t changed[SIM_HOSTS][NET_MODAL]; /* the last that was made on this host */
+    uint64_t local[SIM_HOSTS][NET_MODAL];
+    bool mortal[SIM_HOSTS][NET_MODAL];
+    struct net_fill fills[NET_FILLS];
+    unsigned fill_count;
+};
+
 struct net_run {
     struct fixture_random random;
     struct net_plan plan;
@@ -98,8 +117,9 @@ struct net_run {
     uint64_t least[SIM_HOSTS][NET_KEYS];         /* versions below this must not be served here any more */
     bool wiped[SIM_HOSTS];
     bool removed[SIM_HOSTS]; /* it has no peers just now, and is nobody's */
-    uint64_t flush;          /* of the highest flush that survived */
-    uint64_t lost_flush;     /* of the highest that went with a lost segment, and may have been on its way */
+    struct net_modes modes;
+    uint64_t flush;      /* of the highest flush that survived */
+    uint64_t lost_flush; /* of the highest that went with a lost segment, and may have been on its way */
     uint64_t flushes[SIM_HOSTS];
     uint64_t digest; /* of everything that happened */
     bool cured;      /* the outlaw's clock was set */
@@ -157,6 +177,17 @@ void net_rest(struct net_run *run);
 /* After calm: everything that README.md lists. */
 void net_judge(struct net_run *run);
 
+/* ---- modes.c ---------------------------------------------------------------------------------------------------- */
+
+/* As the host's daemon does when it starts. */
+void net_modes_set(struct net_run *run, unsigned host);
+void net_modes_act(struct net_run *run, unsigned host);
+/* The host's segment is about to be lost. */
+void net_modes_forget(struct net_run *run, unsigned host);
+void net_modes_end_fills(struct net_run *run);
+/* After net_judge. */
+void net_modes_judge(struct net_run *run);
+
 /* ---- play.c ----------------------------------------------------------------------------------------------------- */
 
 void net_play_storm(struct net_run *run);
@@ -164,6 +195,7 @@ void net_play_partition(struct net_run *run);
 void net_play_join(struct net_run *run);
 void net_play_away(struct net_run *run);
 void net_play_clocks(struct net_run *run);
+void net_play_modes(struct net_run *run);
 /* Draws and plays a schedule. False: it failed, run->failure says how. */
 bool net_play(struct net_run *run, uint64_t seed, uint64_t schedule, unsigned scene);
 

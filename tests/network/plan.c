@@ -211,6 +211,25 @@ static void shape_away(struct net_run *run) {
     run->plan.large_percent = 0;
 }
 
+/* Keys that do not travel among others that do. Hosts of one origin could draw one version for two changes. */
+static void shape_modes(struct net_run *run) {
+    struct net_plan *plan = &run->plan;
+    const unsigned dice = (unsigned)net_below(run, 100);
+    if (dice < 45)
+        shape_roomy(run);
+    else if (dice < 80)
+        shape_tight(run);
+    else
+        shape_relay(run);
+    if (plan->relays) { /* what a relay forgets nobody behind it can know, and it forgets a range for two changes */
+        plan->troubles &= ~(unsigned)NET_WIPE;
+        plan->complete = false;
+    }
+    plan->modal_keys = 3 + (unsigned)net_below(run, NET_MODAL - 3);
+    plan->operations *= 2;
+    plan->one_origin = false;
+}
+
 /* The clock of one host is wrong, by up to twice the limit. */
 static void shape_clocks(struct net_run *run) {
     struct net_plan *plan = &run->plan;
@@ -231,6 +250,7 @@ static const struct scene scenes[] = {
     {"slow", 4, net_play_storm, shape_slow},      {"partition", 7, net_play_partition, shape_partition},
     {"join", 7, net_play_join, shape_join},       {"away", 5, net_play_away, shape_away},
     {"clocks", 5, net_play_clocks, shape_clocks}, {"operators", 5, net_play_storm, shape_operators},
+    {"modes", 12, net_play_modes, shape_modes},
 };
 
 unsigned net_scene_count(void) {

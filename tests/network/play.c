@@ -42,6 +42,7 @@ static void start(struct net_run *run, unsigned host) {
                                       .gather = host % 2 != 0, /* both ways */
                                       .relay = run->plan.relays};
     net_log(run, "host %u: its daemon starts", host);
+    net_modes_set(run, host);
     sim_start(at, &options, false);
     for (unsigned other = 0; other < run->plan.hosts; other++)
         if (run->plan.peers[host][other] && lr_node_add_peer(at->node, host_of(run, other)->address) != 0)
@@ -140,7 +141,11 @@ static void act_at(struct net_run *run, unsigned host) {
 }
 
 static void act(struct net_run *run) {
-    act_at(run, (unsigned)net_below(run, run->plan.hosts));
+    const unsigned host = (unsigned)net_below(run, run->plan.hosts);
+    if (run->plan.modal_keys > 0 && net_percent(run, 60))
+        net_modes_act(run, host);
+    else
+        act_at(run, host);
 }
 
 static void write_often(struct net_run *run, unsigned host) {
@@ -195,6 +200,7 @@ static void wipe(struct net_run *run, unsigned host) {
     else if (at->node != NULL)
         sim_vanish(at);
     net_forget_host(run, host);
+    net_modes_forget(run, host);
     net_log(run, "host %u: its segment is lost", host);
     net_segment_make(run, host);
     start(run, host);
@@ -417,6 +423,16 @@ void net_play_clocks(struct net_run *run) {
     act_for_a_while(run, run->plan.operations / 2);
     mend(run);
     net_judge(run);
+}
+
+void net_play_modes(struct net_run *run) {
+    start_all(run);
+    act_for_a_while(run, run->plan.operations);
+    mend(run);
+    net_modes_end_fills(run);
+    net_judge(run);
+    if (!run->failed)
+        net_modes_judge(run);
 }
 
 bool net_play(struct net_run *run, uint64_t seed, uint64_t schedule, unsigned scene) {
