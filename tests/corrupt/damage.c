@@ -123,6 +123,7 @@ void damage_restore(struct victim *v) {
     X(patience_ms)                                                                                                     \
     X(wanted)                                                                                                          \
     X(quiet)                                                                                                           \
+    X(marked)                                                                                                          \
     X(look_left_bytes)                                                                                                 \
     X(look_again_ms)                                                                                                   \
     X(large)                                                                                                           \
