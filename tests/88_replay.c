@@ -220,15 +220,20 @@ static void workloads_have_the_published_shapes(void) {
 }
 
 static void what_is_hard_has_its_shape(void) {
-    struct trace scan, loop, shift, tiny;
+    struct trace scan, loop, shift, resize, tiny;
     char why[TRACE_WHY_BYTES];
     CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_scan, 1, 60000, &scan, why), 0);
     CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_loop, 1, 60000, &loop, why), 0);
     CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_shift, 1, 60000, &shift, why), 0);
+    CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_resize, 1, 60000, &resize, why), 0);
     CU_ASSERT_EQUAL_FATAL(workload_generate(WORKLOAD_tiny, 1, 60000, &tiny, why), 0);
     CU_ASSERT_TRUE(once_share(&scan) > 0.7 && median_size(&scan) > 200 && median_size(&scan) < 400);
     CU_ASSERT_TRUE(once_share(&loop) < 0.2 && loop.keys >= 60000 / 6 && loop.keys <= 60000 / 6 + 60000 / 12);
     CU_ASSERT_TRUE(once_share(&tiny) > 0.7 && median_size(&tiny) == 50 && tiny.max_size == 400);
+    /* Each phase has keys of its own, all of one size. */
+    CU_ASSERT_TRUE(resize.rows[0].size == 200 && resize.rows[14000].size == 200);
+    CU_ASSERT_TRUE(resize.rows[16000].size == 20000 && resize.rows[31000].size == 200);
+    CU_ASSERT_TRUE(resize.rows[59999].size == 1000 && resize.rows[59999].key > resize.rows[31000].key);
     /* Who is asked for most at first is asked for less in the end. */
     unsigned *asked = calloc(shift.key_limit, sizeof *asked), most = 0;
     for (size_t i = 0; i < 6000; i++)
@@ -241,6 +246,7 @@ static void what_is_hard_has_its_shape(void) {
     trace_free(&scan);
     trace_free(&loop);
     trace_free(&shift);
+    trace_free(&resize);
     trace_free(&tiny);
 }
 

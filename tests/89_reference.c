@@ -431,7 +431,8 @@ static void a_plot_is_well_formed_and_has_a_line_for_each_series(void) {
 static void the_default_is_never_far_from_lru(void) {
     static const struct {
         const char *kind, *sizes;
-    } cases[] = {{"scan", "10%,50%"}, {"shift", "10%,50%"}, {"tiny", "10%,50%"}, {"loop", "3%,10%"}};
+    } cases[] = {
+        {"scan", "10%,50%"}, {"shift", "10%,50%"}, {"tiny", "10%,50%"}, {"loop", "3%,10%"}, {"resize", "3%,10%"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         CU_ASSERT_EQUAL_FATAL(run("replay --generate %s --requests 150000 --sizes %s --policy s3 --reference=lru "
                                   "--charge 40 --json",

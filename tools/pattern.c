@@ -12,6 +12,7 @@
 #define SCAN_EVERY 5u
 #define LOOP_TIMES 6u
 #define SHIFT_EVERY 10u
+#define RESIZE_REQUESTS 4u /* of a phase, for each of its smallest keys */
 #define TINY_BYTES 50u
 #define TINY_WANTED_BYTES 400u
 
@@ -67,6 +68,21 @@ static int push_shift(struct draw *draw, uint64_t requests, struct trace *out) {
     return error;
 }
 
+static int push_resize(struct draw *draw, uint64_t requests, struct trace *out) {
+    static const uint32_t sizes[] = {200, 20000, 200, 1000};
+    const uint64_t phases = sizeof sizes / sizeof sizes[0], each = requests / phases + 1;
+    uint64_t first = 0;
+    int error = 0;
+    for (unsigned phase = 0; phase < phases; phase++) {
+        const uint64_t keys = each / RESIZE_REQUESTS * sizes[0] / sizes[phase] + 1;
+        const struct zipf zipf = zipf_make(keys, 0.8);
+        for (uint64_t i = 0; i < each && out->count < requests && error == 0; i++)
+            error = push(out, (uint32_t)(first + zipf_draw(&zipf, draw)), sizes[phase]);
+        first += keys;
+    }
+    return error;
+}
+
 static int push_tiny(struct draw *draw, uint64_t requests, struct trace *out) {
     const uint64_t wanted = requests / 12 + 1;
     const struct zipf zipf = zipf_make(wanted, 0.8);
@@ -87,6 +103,8 @@ int pattern_push(enum workload_kind kind, struct draw *draw, uint64_t requests, 
         return push_loop(draw, requests, out);
     case WORKLOAD_shift:
         return push_shift(draw, requests, out);
+    case WORKLOAD_resize:
+        return push_resize(draw, requests, out);
     default:
         return push_tiny(draw, requests, out);
     }

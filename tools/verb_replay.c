@@ -41,8 +41,8 @@ static const struct cli_option options[] = {
      "several times"},
     {"generate", 'g', CLI_CHOICE, workloads + 1, NULL, NULL,
      "Make a workload in place of a trace: kv small objects, web documents, ttl write-heavy and expiring; and what is "
-     "hard for some policy: scan, loop, shift (popularity that moves), tiny (small objects that nobody wants again, "
-     "between larger ones)"},
+     "hard for some policy: scan, loop, shift (popularity that moves), resize (one size of object after another), "
+     "tiny (small objects that nobody wants again, between larger ones)"},
     {"seed", 0, CLI_NUMBER, "N", NULL, "1", "Of the generated workload: the same seed gives the same requests"},
     {"requests", 0, CLI_NUMBER, "N", NULL, "1000000", "Length of the generated workload"},
     {"size", 's', CLI_TEXT, "BYTES|P%", "bytes, or with K, M, G or T, or per cent of the footprint", "10%",

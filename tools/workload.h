@@ -22,7 +22,7 @@
  *        median object about 230 bytes, most TTLs below 20 minutes, a quarter beyond two days (Yang et al., "A large
  *        scale analysis of hundreds of in-memory cache clusters at Twitter", OSDI'20). Zipf exponent 1.0.
  *
- * and four that are made up to be hard: pattern.h.
+ * and five that are made up to be hard: pattern.h.
  */
 #ifndef LARDER_WORKLOAD_H
 #define LARDER_WORKLOAD_H
@@ -37,6 +37,7 @@
     X(scan, "popular keys, and scans through others")                                                                  \
     X(loop, "loops over keys, each six times")                                                                         \
     X(shift, "popularity that moves")                                                                                  \
+    X(resize, "keys of one size after another")                                                                        \
     X(tiny, "small objects that nobody wants again, between larger ones")
 
 enum workload_kind {
