@@ -9,7 +9,7 @@
  *  - what *every* peer has acknowledged, for each stripe: the lowest position of all, given to the segment
  *    (lr_feed_acked);
  *  - arrival epochs: a stripe's epoch is closed (lr_epoch_begin), and when every peer has acknowledged up to the feed
- *    position at which it ended, the segment is told (lr_epoch_acked). The next one is not closed before that: the 14
+ *    position at which it ended, the segment is told (lr_epoch_acked). The next one is not closed before that: the 12
  *    bits of a block's stamp tell old from new only while the two are close.
  *
  * A peer that is removed may be added again, with all that it held. Tombstones that were drawn since it was last in
