@@ -148,40 +148,48 @@ static uint64_t free_bytes(const struct lr_view *view) {
 }
 
 /*
- * The two buckets that the next put makes one are full of keys that have no others, the stripe is full as well, and all
- * of these keys but one are still to be told: so that one is evicted, and the merge waits all the same. It is the one
- * that the put replaces.
+ * The two buckets that the next put would make one are full of keys that have no others, and all of these but `s->key`
+ * are still to be told, so that only that one may go for it. Returns the buckets.
  */
-static void a_merge_that_evicts_what_is_being_replaced_and_then_waits_is_noticed(void) {
-    struct scene s;
+static uint32_t begin_crowded(struct scene *s, bool full) {
     uint32_t epoch;
     uint64_t head, next = LARGE_FIRST;
-    begin(&s, STRIPE, false);
+    begin(s, STRIPE, false);
     for (uint64_t key = 0; key < SMALL_KEYS; key++)
-        put(s.one, key, 1);
+        put(s->one, key, 1);
     for (uint64_t key = 0; key < SMALL_KEYS; key++)
-        lr_delete(s.one, &key, 8);
-    lr_set_replicating(s.one, true);
-    struct lr_view view = lr_view_of(s.one, 0);
+        lr_delete(s->one, &key, 8);
+    lr_set_replicating(s->one, true);
+    struct lr_view view = lr_view_of(s->one, 0);
     const uint32_t buckets = lr_buckets(&view), last = buckets - 1, partner = lr_split_partner(last);
-    s.key = put_beside(&s, next, true, last, partner, 100);
-    CU_ASSERT_EQUAL(lr_epoch_begin(s.one, 0, &epoch, &head), 0);
-    lr_epoch_acked(s.one, 0, epoch);
-    next = s.key;
+    s->key = next = put_beside(s, next, true, last, partner, 100);
+    CU_ASSERT_EQUAL(lr_epoch_begin(s->one, 0, &epoch, &head), 0);
+    lr_epoch_acked(s->one, 0, epoch);
     for (unsigned i = 1; i < 2 * SM_BUCKET_SLOTS; i++)
-        next = put_beside(&s, next + 1, true, last, partner, 100);
-    do
-        next = put_beside(&s, next + 1, false, last, partner, 900);
-    while (free_bytes(&view) >= (STRIPE - lr_load(&view.stripe->border_off)) / 17 && !s.wrong);
-    const uint64_t evicted = lr_load(&view.stripe->counters[LR_S_index_evictions]);
-    CU_ASSERT_FATAL(!s.wrong && lr_buckets(&view) == buckets && find(&s, s.key).slot != NULL && evicted == 0);
+        next = put_beside(s, next + 1, true, last, partner, 100);
+    while (full && free_bytes(&view) >= (STRIPE - lr_load(&view.stripe->border_off)) / 17 && !s->wrong)
+        next = put_beside(s, next + 1, false, last, partner, 900);
+    CU_ASSERT_FATAL(!s->wrong && lr_buckets(&view) == buckets && find(s, s->key).slot != NULL);
+    CU_ASSERT_EQUAL(lr_load(&view.stripe->counters[LR_S_index_evictions]), 0);
     lr_store(&view.stripe->incarnation, (lr_load(&view.stripe->incarnation) | (EVERY - 1)) + 1);
-    put(s.one, s.key, 2);
-    CU_ASSERT(lr_load(&view.stripe->counters[LR_S_index_evictions]) == 1 && lr_buckets(&view) == buckets);
-    CU_ASSERT(lr_get(s.two, &s.key, 8, s.got, sizeof s.got, NULL, 0) == 0 && is_filling(s.got, s.key, 2));
-    fixture_check(s.one);
-    keep(&s);
-    end(&s);
+    return buckets;
+}
+
+/* Full: the merge evicts the key that the put replaces, and waits all the same. Not full: it waits. */
+static void a_merge_that_waits_takes_nothing_that_has_room(void) {
+    for (unsigned full = 0; full < 2; full++) {
+        struct scene s;
+        const uint32_t buckets = begin_crowded(&s, full != 0);
+        struct lr_view view = lr_view_of(s.one, 0);
+        put(s.one, full != 0 ? s.key : LARGE_FIRST - 1, 2);
+        CU_ASSERT_EQUAL(lr_load(&view.stripe->counters[LR_S_index_evictions]), full);
+        CU_ASSERT_EQUAL(lr_buckets(&view), buckets);
+        CU_ASSERT_EQUAL(lr_get(s.two, &s.key, 8, got, sizeof got, NULL, 0), 0);
+        CU_ASSERT(full == 0 || is_filling(got, s.key, 2));
+        fixture_check(s.one);
+        keep(&s);
+        end(&s);
+    }
 }
 
 /* Those whose words may be on their way, and some others. */
@@ -264,7 +272,7 @@ static void a_walk_misses_nothing_when_buckets_go_behind_and_before_it(void) {
 void larder_suite_69_shrinking(void) {
     CU_pSuite suite = CU_add_suite("69_shrinking", NULL, NULL);
     CU_ADD_TEST(suite, a_bucket_that_has_become_a_value_is_left_alone);
-    CU_ADD_TEST(suite, a_merge_that_evicts_what_is_being_replaced_and_then_waits_is_noticed);
+    CU_ADD_TEST(suite, a_merge_that_waits_takes_nothing_that_has_room);
     CU_ADD_TEST(suite, every_key_is_found_and_seen_whatever_a_merge_is_at);
     CU_ADD_TEST(suite, a_walk_misses_nothing_when_buckets_go_behind_and_before_it);
 }
