@@ -46,7 +46,8 @@ static const struct field stripe_fields[] = {
     FIELD(sm_stripe, patience_ms),   ARRAY(sm_stripe, large),       ARRAY(sm_stripe, counters),
     ARRAY(sm_stripe, bins),          ARRAY(sm_stripe, held),        ARRAY(sm_stripe, notes),
     ARRAY(sm_stripe, range_sum),     ARRAY(sm_stripe, range_floor), ARRAY(sm_stripe, range_void),
-    FIELD(sm_stripe, look_again_ms),
+    FIELD(sm_stripe, look_again_ms), FIELD(sm_stripe, wanted),      FIELD(sm_stripe, quiet),
+    FIELD(sm_stripe, marked),        ARRAY(sm_stripe, marks_void),
 };
 #define COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 
