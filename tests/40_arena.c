@@ -36,8 +36,10 @@ static void a_roomy_segment_evicts_nothing(void) {
     CU_ASSERT_EQUAL(stat.items, count);
     CU_ASSERT_EQUAL(stat.stripe_counters[LR_S_evictions], 0);
     CU_ASSERT(stat.stripe_counters[LR_S_splits] > 1000);
-    for (uint64_t i = 0; i < count; i++)
-        CU_ASSERT_EQUAL(lr_get(f.two, &i, sizeof i, value, sizeof value, NULL, 0), 0);
+    uint64_t found = 0;
+    while (found < count && lr_get(f.two, &found, sizeof found, value, sizeof value, NULL, 0) == 0)
+        found++;
+    CU_ASSERT_EQUAL(found, count);
     fixture_destroy(&f);
 }
 

@@ -597,6 +597,8 @@ static void every_policy_takes_any_size_and_stays_healthy(void) {
         struct fixture f;
         struct lr_stat stat;
         struct fixture_random random = fixture_seed("sizes by policy");
+        if (FIXTURE_SANITIZED && i % 2 != i / 2 % 2)
+            continue; /* each policy once */
         stripe_of(&f, 1024 * KIB, policies[i / 2], i % 2 ? LR_FAVOR_bytes : LR_FAVOR_objects);
         const size_t most = lr_max_value(f.one, 8);
         uint8_t *large = calloc(1, most);
@@ -677,14 +679,16 @@ static void sizes_that_shift_leave_the_payload_what_it_was(void) {
         struct fixture f;
         struct fixture_random random = fixture_seed("shifting sizes");
         stripe_of(&f, 4096 * KIB, policy, LR_FAVOR_objects);
-        for (unsigned phase = 0; phase < PHASES; phase++) {
+        bool kept = true;
+        for (unsigned phase = 0; phase < (FIXTURE_SANITIZED ? 4 : PHASES) && kept; phase++) {
             put_phase(&f, &random, phase, lens[phase]);
             const double share = (double)account_for_every_byte(&f, lens, phase + 1) /
                                  (double)payload_of_fresh(policy, &random, lens[phase]);
-            if (share < LEAST_OF_FRESH)
+            kept = share >= LEAST_OF_FRESH;
+            if (!kept)
                 printf("\n    %s, phase %u, values of %zu: %.3f of fresh\n", lr_policy_name(policy), phase, lens[phase],
                        share);
-            CU_ASSERT(share >= LEAST_OF_FRESH);
+            CU_ASSERT(kept);
             for (uint64_t key = (uint64_t)phase * PHASE_KEYS; key < (phase + 1u) * (uint64_t)PHASE_KEYS; key++)
                 if (phase % 3 == 0 ? key % 2 == 0 : phase % 3 == 1 ? key / 64 % 2 == 0 : fixture_below(&random, 3) == 0)
                     lr_delete(f.one, &key, sizeof key);

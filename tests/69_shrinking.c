@@ -90,7 +90,7 @@ static void a_bucket_that_has_become_a_value_is_left_alone(void) {
         unsigned trials = 0;
         begin_high(&s);
         const unsigned length = record_way(&s, calls[c], NULL);
-        for (unsigned k = 1; k <= length; k += STRIDE) {
+        for (unsigned k = 1; k <= length && !s.wrong; k += STRIDE) {
             if (!interrupt(&s, calls[c], k, empty_and_fill))
                 continue;
             trials++;
@@ -99,10 +99,11 @@ static void a_bucket_that_has_become_a_value_is_left_alone(void) {
             s.wrong = s.wrong || (s.result != 0 && (there || s.result != LARDER_ENOT_FOUND));
             s.wrong = s.wrong || (c == 0 && s.result == 0 && !got_filling(&s, 1));
         }
-        CU_ASSERT(trials > length / 3 / STRIDE);
-        CU_ASSERT(!s.wrong);
-        CU_ASSERT_EQUAL(lr_load(&s.one->me->counters[LR_C_corrupt_seen]), 0);
+        const uint64_t corrupt = lr_load(&s.one->me->counters[LR_C_corrupt_seen]);
         end(&s);
+        CU_ASSERT_FATAL(!s.wrong);
+        CU_ASSERT(trials > length / 3 / STRIDE);
+        CU_ASSERT_EQUAL(corrupt, 0);
     }
 }
 
@@ -262,8 +263,8 @@ static void a_walk_misses_nothing_when_buckets_go_behind_and_before_it(void) {
         do {
             restore(&s);
             at += 1 + a;
-        } while (walk(&s, s.one, at, acts[a]));
-        CU_ASSERT(at >= s.keys);
+        } while (walk(&s, s.one, at, acts[a]) && !s.wrong);
+        CU_ASSERT(at >= s.keys || s.wrong);
     }
     CU_ASSERT(!s.wrong);
     end(&s);

@@ -729,7 +729,7 @@ static void for_each_source(void (*body)(const char *source)) {
     for (int i = 0; i < count; i++) {
         char source[4200];
         size_t len = strlen(names[i]->d_name);
-        if (len > 8 && strcmp(names[i]->d_name + len - 8, ".csv.zst") == 0 && ++found <= (FIXTURE_SANITIZED ? 2 : 64)) {
+        if (len > 8 && strcmp(names[i]->d_name + len - 8, ".csv.zst") == 0 && ++found <= (FIXTURE_SANITIZED ? 1 : 64)) {
             snprintf(source, sizeof source, "--trace '%s/%s'", folder, names[i]->d_name);
             body(source);
         }
@@ -774,10 +774,10 @@ static void compare_at(const char *source, const char *size) {
 }
 
 static void compare_with_reference(const char *source) {
-    if (strstr(source, "--generate ttl") != NULL)
-        return;
-    compare_at(source, "4M");
-    compare_at(source, "16M");
+    static const char *const sizes[] = {"4M", "16M"}; /* in turn */
+    static unsigned turn;
+    if (strstr(source, "--generate ttl") == NULL)
+        compare_at(source, sizes[turn++ % 2]);
 }
 
 static void clock_is_at_most_two_per_cent_above_byte_exact_clock(void) {

@@ -132,7 +132,7 @@ static void each_scenario_counts_its_slow_operations(void) {
         size_t rows;
     } scenarios[] = {{"growth", 1}, {"tails", 4}, {"hotkey", 4}, {"stripe", 4},
                      {"expiry", 4}, {"pins", 2},  {"startup", 2}};
-    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i += FIXTURE_SANITIZED ? 2 : 1) {
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i += FIXTURE_SANITIZED ? 3 : 1) {
         char arguments[64];
         int status;
         size_t k;

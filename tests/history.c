@@ -168,6 +168,10 @@ uint64_t history_known(const struct history *history, uint32_t key) {
     return stored > seen ? stored : seen;
 }
 
+bool history_is_gone(const struct history *history, uint32_t key) {
+    return atomic_load(&history->rows[key].gone) >= history_known(history, key);
+}
+
 /* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 int64_t history_number(uint32_t key, uint64_t sequence) {

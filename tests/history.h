@@ -88,6 +88,8 @@ enum history_verdict history_judge_number(struct history *history, uint32_t key,
 void history_missed(struct history *history, uint32_t key, const struct history_look *look);
 /* Highest sequence that a flush which begins now takes away. */
 uint64_t history_known(const struct history *history, uint32_t key);
+/* All that is known of the key was deleted, flushed or missed. */
+bool history_is_gone(const struct history *history, uint32_t key);
 
 /* ---- numbers ----------------------------------------------------------------------------------------------------- */
 

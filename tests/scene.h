@@ -28,7 +28,7 @@
 #define VALUE 48u
 #define TRAP_FLAG 0x100
 #define WAY_MAX 200000u
-#define STRIDE (FIXTURE_SANITIZED ? 37u : 1u) /* instrumented code is several times as long */
+#define STRIDE (FIXTURE_SANITIZED ? 73u : 1u) /* instrumented code is several times as long */
 #define PASSES_MAX 6u
 
 struct scene;
