@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define JOBS_MAX 256u
-#define FAILURES_MOST 10u
+#define FAILURES_MOST 3u
 #define DEFAULT_COUNT UINT64_C(5000)
 #define DEFAULT_SEED UINT64_C(0x1a2de2)
 #define PROGRESS_S 5.0
