@@ -6,6 +6,7 @@
  * and what it does not ask stands below, one question at a time.
  */
 #include "fixture.h"
+#include "namespaces.h"
 #include "place.h"
 #include "stripe.h"
 
@@ -75,14 +76,6 @@ static void judge(const char *test, int status, const char *why_not) {
         CU_ASSERT_EQUAL(status, 0);
 }
 
-static bool write_text(const char *file, const char *text) {
-    int fd = open(file, O_WRONLY | O_CLOEXEC);
-    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    if (fd >= 0)
-        close(fd);
-    return written;
-}
-
 /* ---- the storm -------------------------------------------------------------------------------------------------- */
 
 static void storm(const char *test, const char *options) {
@@ -107,11 +100,6 @@ static void four_containers_and_two_libcs_share_a_memfd(void) {
 }
 
 /* ---- PID namespaces --------------------------------------------------------------------------------------------- */
-
-static pid_t fork_into_namespace(void) {
-    fflush(NULL);
-    return (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL);
-}
 
 /* Pid 1 of its namespace. The first holds a stripe, the second waits for it, a third one, pid 1 too, is killed. */
 static int live_as_pid_one(struct scene *scene) {
@@ -156,7 +144,7 @@ static void a_waiter_that_dies_with_the_holders_pid_hands_the_lock_to_nobody(voi
     pid_t ones[3] = {-1, -1, -1};
     for (unsigned i = 0; i < 3; i++) {
         scene.number = i;
-        ones[i] = fork_into_namespace();
+        ones[i] = namespaces_fork();
         if (ones[i] == 0)
             _exit(live_as_pid_one(&scene));
         if (ones[i] < 0)
@@ -230,7 +218,7 @@ static int enter_other_time(void *context) {
     struct scene *scene = context;
     static const char *const offsets[] = {"boottime 200000 0\nmonotonic 100000 0\n", "boottime -30 0\n",
                                           "boottime 3600 500000000\n"};
-    if (unshare(CLONE_NEWTIME) != 0 || !write_text("/proc/self/timens_offsets", offsets[scene->number]))
+    if (unshare(CLONE_NEWTIME) != 0 || !namespaces_write("/proc/self/timens_offsets", offsets[scene->number]))
         return NOT_HERE;
     pid_t child = fork();
     if (child == 0) {
@@ -459,24 +447,18 @@ static int enter_user_namespace(void *context) {
     char why[LR_WHY_BYTES] = "", path[220];
     if (geteuid() == 0 && !become(0))
         return NOT_HERE;
-    uid_t me = geteuid();
-    gid_t group = getegid();
     prctl(PR_SET_DUMPABLE, 1); /* or /proc/self belongs to root, after the change of user */
     snprintf(path, sizeof path, "%s.user", scene->path);
     scene->options.path = path;
     CHILD_EXPECT(lr_cache_create(&scene->options, &cache, why) == 0);
     CHILD_EXPECT(put_ttl(cache, "a", "out", 0) == 0);
     atomic_store(&scene->board->words[0], lr_own_word(cache));
-    char uid_map[64], gid_map[64];
-    snprintf(uid_map, sizeof uid_map, "0 %u 1\n", (unsigned)me);
-    snprintf(gid_map, sizeof gid_map, "0 %u 1\n", (unsigned)group);
     pid_t child = fork();
     if (child == 0) {
         alarm(60);
-        if (unshare(CLONE_NEWUSER) != 0 || !write_text("/proc/self/setgroups", "deny") ||
-            !write_text("/proc/self/uid_map", uid_map) || !write_text("/proc/self/gid_map", gid_map))
+        if (!namespaces_become_root())
             _exit(NOT_HERE);
-        pid_t one = fork_into_namespace();
+        pid_t one = namespaces_fork();
         if (one == 0)
             _exit(be_root_of_a_user_namespace(scene));
         int status = NOT_HERE << 8;

@@ -15,9 +15,9 @@
 #include "cache.h"
 #include "contain/board.h"
 #include "keeper.h"
+#include "namespaces.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -32,7 +32,6 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,20 +87,7 @@ static uint64_t next(uint64_t *random) {
     return x ^ (x >> 31);
 }
 
-static bool write_text(const char *file, const char *text) {
-    int fd = open(file, O_WRONLY | O_CLOEXEC);
-    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    if (fd >= 0)
-        close(fd);
-    return written;
-}
-
 /* ---- a lane ----------------------------------------------------------------------------------------------------- */
-
-/* As fork, but the child is pid 1 of a new PID namespace. */
-static pid_t fork_into_namespace(void) {
-    return (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL);
-}
 
 static void become_worker(const struct storm *storm, unsigned lane, uint64_t seed) {
     char fd[16], number[16], random[24];
@@ -132,10 +118,10 @@ static int run_lane(struct storm *storm, unsigned lane) {
     int status;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (time_offsets[lane] != NULL &&
-        (unshare(CLONE_NEWTIME) != 0 || !write_text("/proc/self/timens_offsets", time_offsets[lane])))
+        (unshare(CLONE_NEWTIME) != 0 || !namespaces_write("/proc/self/timens_offsets", time_offsets[lane])))
         return 77;
     while (atomic_load(&storm->board->stop) == 0) {
-        pid_t worker = fork_into_namespace();
+        pid_t worker = namespaces_fork();
         if (worker < 0)
             return 77;
         if (worker == 0)
@@ -178,13 +164,7 @@ static bool find_programs(struct storm *storm) {
 /* Without root: a user namespace, in which one is. */
 static bool gain_rights(struct storm *storm) {
     storm->root = geteuid() == 0 && setgroups(0, NULL) == 0;
-    if (storm->root)
-        return true;
-    char map[64], groups[64];
-    snprintf(map, sizeof map, "0 %u 1\n", (unsigned)geteuid());
-    snprintf(groups, sizeof groups, "0 %u 1\n", (unsigned)getegid());
-    return unshare(CLONE_NEWUSER) == 0 && write_text("/proc/self/setgroups", "deny") &&
-           write_text("/proc/self/uid_map", map) && write_text("/proc/self/gid_map", groups);
+    return storm->root || namespaces_become_root();
 }
 
 static bool make_segment(struct storm *storm) {

@@ -9,6 +9,7 @@
  * The process is in the namespace of the host that it made last; its children enter the one that they belong to.
  */
 #include "hosts.h"
+#include "namespaces.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,23 +23,6 @@
 #include <unistd.h>
 
 #define DEVICE "larder0"
-
-static bool write_text(const char *file, const char *text) {
-    int fd = open(file, O_WRONLY | O_CLOEXEC);
-    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    if (fd >= 0)
-        close(fd);
-    return written;
-}
-
-/* Root of its own user namespace, who is outside whoever we are. */
-static bool become_root(void) {
-    char users[64], groups[64];
-    snprintf(users, sizeof users, "0 %u 1", (unsigned)geteuid());
-    snprintf(groups, sizeof groups, "0 %u 1", (unsigned)getegid());
-    return unshare(CLONE_NEWUSER) == 0 && write_text("/proc/self/setgroups", "deny") &&
-           write_text("/proc/self/gid_map", groups) && write_text("/proc/self/uid_map", users);
-}
 
 /* A TUN device in the namespace that we are in. */
 static int make_device(void) {
@@ -71,7 +55,7 @@ static bool set_up(int control, bool up) {
 
 const char *hosts_place_init(void) {
     static char why[200];
-    if (geteuid() != 0 && !become_root())
+    if (geteuid() != 0 && !namespaces_become_root())
         snprintf(why, sizeof why, "not root, and no user namespaces: %s", strerror(errno));
     else if (unshare(CLONE_NEWNET) != 0)
         snprintf(why, sizeof why, "no network namespaces: %s", strerror(errno));
@@ -95,7 +79,7 @@ static bool make_host(struct hosts_run *run, unsigned number) {
     host->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     host->device = make_device();
     return host->network >= 0 && host->control >= 0 && host->device >= 0 &&
-           (!plain || write_text("/proc/sys/net/ipv4/conf/" DEVICE "/route_localnet", "1")) &&
+           (!plain || namespaces_write("/proc/sys/net/ipv4/conf/" DEVICE "/route_localnet", "1")) &&
            set_address(host->control, SIOCSIFADDR, address) &&
            set_address(host->control, SIOCSIFNETMASK, UINT32_C(0xffffff00)) && set_up(host->control, true);
 }

@@ -11,11 +11,10 @@
  * plants: NAIVE_CREATE LIVE_LAST DESTROY_LIVE_FIRST UNLINK_BEFORE_RETIRE CLEAR_ANYTHING
  * plants: LINK_UNGUARDED GUARD_NEVER_DROPS
  */
+#define CREATORS 2 /* three: more states than memory holds */
 #ifdef LARGE
-#define CREATORS 3
 #define PATIENCE 2
 #else
-#define CREATORS 2
 #define PATIENCE 1
 #endif
 #define DESTROYER CREATORS

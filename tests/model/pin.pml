@@ -19,13 +19,11 @@
  */
 #ifdef LARGE
 #define OPS 3
-#define ROUNDS 2
-#define BLOCKS 2
 #else
 #define OPS 2 /* and one more for an heir */
-#define ROUNDS 1 /* the flag of an earlier pin may stand at the start */
-#define BLOCKS 2
 #endif
+#define ROUNDS 1 /* the flag of an earlier pin may stand at the start; two of three operations do not end */
+#define BLOCKS 2
 
 /* Cells of memory. */
 #define SLOT 0
