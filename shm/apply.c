@@ -130,6 +130,31 @@ static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key
     return LR_APPLIED;
 }
 
+/* ---- ahead of time ---------------------------------------------------------------------------------------------- */
+
+static struct lr_view view_ahead(const struct lr_cache *cache, uint64_t place, unsigned apply_flags) {
+    struct lr_view view = lr_view_of((struct lr_cache *)(uintptr_t)cache, lr_place_stripe(cache, place));
+    view.grow_early = (apply_flags & LR_MORE) != 0;
+    return view;
+}
+
+void lr_apply_prefetch(const struct lr_cache *cache, uint64_t hash, unsigned apply_flags) {
+    const uint64_t place = lr_place(cache, hash);
+    const struct lr_view view = view_ahead(cache, place, apply_flags);
+    const unsigned range = lr_range_of(hash);
+    lr_index_prefetch(&view, place);
+    lr_index_prefetch_split(&view);
+    __builtin_prefetch((const void *)&view.stripe->range_sum[range], 1);
+    __builtin_prefetch((const void *)&view.stripe->range_floor[range]);
+    __builtin_prefetch((const void *)&view.stripe->range_void[range]);
+}
+
+void lr_apply_prefetch_entry(const struct lr_cache *cache, uint64_t hash, unsigned apply_flags) {
+    const uint64_t place = lr_place(cache, hash);
+    const struct lr_view view = view_ahead(cache, place, apply_flags);
+    lr_index_prefetch_entry(&view, place);
+}
+
 /* ---- applying --------------------------------------------------------------------------------------------------- */
 
 static int apply_put_locked(struct lr_view *view, const struct lr_key *key, const struct lr_change *change,
@@ -199,6 +224,7 @@ int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigne
     result = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
     if (result != 0)
         return result;
+    view.grow_early = (apply_flags & LR_MORE) != 0;
     result = apply_put_locked(&view, &key, change, apply_flags);
     lr_stripe_unlock(&view);
     return count_applied(cache, result);
@@ -245,7 +271,7 @@ int lr_apply_flush(struct lr_cache *cache, uint64_t version) {
 
 bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, void *buf, size_t cap) {
     struct lr_entry entry;
-    int result = lr_entry_by_hash(cache, hash, buf, cap, &entry);
+    int result = lr_entry_without_value(cache, hash, buf, cap, &entry);
     if (result != LARDER_ENOT_FOUND)
         return result == 0 && entry.version < version; /* busy: it is being replaced, and hints will tell */
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, lr_place(cache, hash)));

@@ -283,11 +283,14 @@ struct lr_entry {
     uint32_t key_len;
     uint32_t value_len;
     const void *key;   /* in the caller's buffer */
-    const void *value; /* behind the key */
+    const void *value; /* behind the key; NULL: it was not asked for */
 };
 
 struct lr_scan {
-    bool traces; /* set by the caller: expired items too, each as a tombstone of what was older */
+    bool traces;    /* set by the caller: expired items too, each as a tombstone of what was older */
+    bool keys;      /* ... and: values are not copied */
+    bool newer;     /* ... nor those of what had arrived up to `epoch` */
+    uint32_t epoch; /* of the present stripe */
     uint32_t stripe;
     uint32_t last_stripe; /* inclusive */
     uint32_t restarts;    /* of the present stripe: what was seen of it comes again */
@@ -307,9 +310,13 @@ struct lr_scan lr_scan_stripe(uint32_t stripe);
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry);
 /* The entry with this cluster hash: item or tombstone; an expired item as with `traces` above. */
 int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry);
-/* Fetch, for a call soon, the index lines of a hash; then the beginning of the entry that they lead to. */
+/* The same, and the value is not copied. */
+int lr_entry_without_value(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry);
+/* Fetch, for a call soon, the index lines of a hash; then the beginning of the entry that they lead to; then the rest.
+ */
 void lr_entry_prefetch(const struct lr_cache *cache, uint64_t hash);
 void lr_entry_prefetch_block(const struct lr_cache *cache, uint64_t hash);
+void lr_entry_prefetch_value(const struct lr_cache *cache, uint64_t hash);
 /* Bytes of the largest key and value together. */
 size_t lr_entry_bytes(const struct lr_cache *cache);
 
@@ -343,6 +350,7 @@ enum lr_apply_result {
     LR_DECLINED = 2, /* below the floor, or not storable here: any older value is gone, the floor is raised */
 };
 #define LR_NO_EVICT 1u /* apply: only into free room (bootstrap, anti-entropy) */
+#define LR_MORE 2u     /* apply: many more come: the index keeps ahead of them */
 
 struct lr_left {
     bool hint; /* it left one */
@@ -363,6 +371,9 @@ struct lr_change {
 /* Idempotent and commutative; of one version the later deadline stays. Result: enum lr_apply_result, or EBUSY (nothing
  * done: try again), ERETIRED, EINVALID. */
 int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigned apply_flags);
+/* Fetch, for a change of this hash that is applied soon, the lines where its key belongs; then what they lead to. */
+void lr_apply_prefetch(const struct lr_cache *cache, uint64_t hash, unsigned apply_flags);
+void lr_apply_prefetch_entry(const struct lr_cache *cache, uint64_t hash, unsigned apply_flags);
 /* A delete by cluster hash. */
 int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version);
 /* The same where the key is known to be of mode invalidate. */

@@ -11,7 +11,9 @@
  *
  * The index grows by linear hashing, a bucket at a time: bucket n takes those words of its partner p that no longer
  * belong there. Buckets that are yet to be split get twice the keys of those that have been; having two choices levels
- * that out, so the index can be kept nine tenths full. `split` in the stripe's control block is {moves, splitting, n}:
+ * that out, so the index can be kept seven eighths full. While another host fills this one (LR_MORE) it is kept three
+ * quarters full, as far as it reaches into what stays index anyway: then one new key in thirteen finds both its buckets
+ * full, and not one in four. `split` in the stripe's control block is {moves, splitting, n}:
  *
  *   {n}  ->  bucket n is zeroed  ->  {n, splitting}  ->  words move p -> n, one by one  ->  {n + 1}
  *
@@ -48,6 +50,7 @@
 #define GROW_AT_ONCE 64u /* ... and when it finds no slot otherwise */
 #define WAY_STEPS 40u    /* buckets that a search for a free slot looks at */
 #define GROW_ABOVE 28u   /* entries in four buckets above which it grows: seven eighths */
+#define GROW_EARLY 24u   /* ... in what stays index anyway, while a host is filled by another: fewer words make way */
 #define SHRINK_BELOW 21u /* ... and below which it shrinks: two thirds */
 #define SHRINK_EVERY 16u /* small puts */
 #define SHRINK_STEPS 16u /* buckets that one put takes away in passing ... */
@@ -64,14 +67,6 @@ static struct two buckets_of(const struct lr_view *view, uint32_t placing) {
     const uint32_t buckets = lr_buckets(view);
     const uint32_t first = lr_bucket_of(placing, buckets), second = lr_bucket_of(lr_second(placing), buckets);
     return (struct two){{first, second}, {lr_bucket_at(view, first), lr_bucket_at(view, second)}};
-}
-
-void lr_index_prefetch(const struct lr_view *view, uint64_t place) {
-    struct two both = buckets_of(view, lr_placing(place));
-    __builtin_prefetch((const void *)both.bucket[0], 1);
-    __builtin_prefetch((const void *)both.bucket[1], 1);
-    if (lr_has_probation(view->cache))
-        __builtin_prefetch((const void *)lr_ghosts_at(view, lr_bucket_of(lr_placing(place), lr_buckets(view))), 1);
 }
 
 /* Whether the entry in this slot is the key's; removes it if it is dead. */
@@ -552,10 +547,50 @@ static void shrink(struct lr_view *view, uint64_t put_bytes) {
         give_back(view);
 }
 
+static bool is_to_grow(const struct lr_view *view) {
+    const uint64_t buckets = lr_buckets(view);
+    const bool early = view->grow_early && buckets < view->cache->geometry.least_buckets;
+    return exceeds(view, buckets, early ? GROW_EARLY : GROW_ABOVE);
+}
+
 void lr_index_fit(struct lr_view *view, uint64_t put_bytes) {
     for (unsigned i = 0; i < GROW_STEPS; i++)
-        if (!exceeds(view, lr_buckets(view), GROW_ABOVE) || !add_bucket(view))
+        if (!is_to_grow(view) || !add_bucket(view))
             break;
     if (!exceeds(view, lr_buckets(view), SHRINK_BELOW))
         shrink(view, put_bytes);
+}
+
+/* ---- ahead of time ---------------------------------------------------------------------------------------------- */
+
+void lr_index_prefetch(const struct lr_view *view, uint64_t place) {
+    struct two both = buckets_of(view, lr_placing(place));
+    __builtin_prefetch((const void *)both.bucket[0], 1);
+    __builtin_prefetch((const void *)both.bucket[1], 1);
+    if (lr_has_probation(view->cache))
+        __builtin_prefetch((const void *)lr_ghosts_at(view, lr_bucket_of(lr_placing(place), lr_buckets(view))), 1);
+}
+
+void lr_index_prefetch_split(const struct lr_view *view) {
+    const uint32_t buckets = lr_buckets(view);
+    if (!is_to_grow(view))
+        return;
+    __builtin_prefetch((const void *)lr_bucket_at(view, lr_split_partner(buckets)), 1);
+    __builtin_prefetch((const void *)lr_bucket_at(view, buckets), 1);
+}
+
+static void fetch_heads(const struct lr_view *view, sm_u64 *bucket, unsigned mask) {
+    for (; mask != 0; mask &= mask - 1)
+        __builtin_prefetch(view->data + lr_slot_off(lr_load(&bucket[__builtin_ctz(mask)])));
+}
+
+void lr_index_prefetch_entry(const struct lr_view *view, uint64_t place) {
+    const struct two both = buckets_of(view, lr_placing(place));
+    const uint64_t tag = lr_place_tag(place);
+    const unsigned first = lr_bucket_tagged(both.bucket[0], tag), second = lr_bucket_tagged(both.bucket[1], tag);
+    const bool full = (lr_bucket_empty(both.bucket[0]) | lr_bucket_empty(both.bucket[1])) == 0;
+    fetch_heads(view, both.bucket[0], full && (first | second) == 0 ? LR_BUCKET_ALL : first); /* one makes way */
+    fetch_heads(view, both.bucket[1], second);
+    if (is_to_grow(view))
+        fetch_heads(view, lr_bucket_at(view, lr_split_partner(lr_buckets(view))), LR_BUCKET_ALL);
 }

@@ -24,7 +24,11 @@
 #include "stripe.h"
 
 #define TRIES 16u
-#define RESTARTS 8u /* of one stripe, in which a word moved downwards meanwhile */
+#define FETCH_LINES 4u   /* buckets ahead of which index lines are fetched */
+#define FETCH_HEADS 2u   /* ... and headers */
+#define FETCH_SLOTS 2u   /* of which the value is fetched ahead */
+#define FETCH_MOST 4096u /* bytes of it */
+#define RESTARTS 8u      /* of one stripe, in which a word moved downwards meanwhile */
 
 struct lr_scan lr_scan_all(const struct lr_cache *cache) {
     return (struct lr_scan){.last_stripe = cache->geometry.stripe_count - 1};
@@ -47,10 +51,32 @@ static void make_trace(struct lr_entry *entry) {
     entry->key_len = entry->value_len = entry->flags = 0;
 }
 
-/* The entry in this slot; expired ones only as `traces`. ENOT_FOUND: empty, gone or not an entry; EBUSY: it changed
- * while we read. */
-static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 *slot, bool traces, void *buf,
-                     size_t cap, struct lr_entry *entry) {
+static bool wants_value(const struct lr_view *view, const struct lr_scan *scan, uint32_t epoch) {
+    return !scan->keys && (!scan->newer || lr_epoch_after(view->cache, view->number, epoch, scan->epoch));
+}
+
+/* The entry as its header has it. */
+static struct lr_entry describe(const struct lr_view *view, const struct lr_head *head, uint64_t word) {
+    return (struct lr_entry){.version = head->version,
+                             .deadline_ms = lr_head_deadline(view->data, head),
+                             .epoch = lr_head_epoch(head),
+                             .kind = head->tombstone ? LR_SHARED : lr_head_kind(head),
+                             .modal = lr_head_kind(head) == LR_TOLD,
+                             .flags = lr_head_flags(view->data, head),
+                             .tombstone = head->tombstone,
+                             .pinned = (word & SM_SLOT_PINNED) != 0,
+                             .recency = lr_slot_recency(word),
+                             .stripe = view->number,
+                             .block_bytes = head->size,
+                             .key_len = head->key_len,
+                             .value_len = head->tombstone ? 0 : head->value_len};
+}
+
+/* The entry in this slot, of which the caller wants what `scan` says. ENOT_FOUND: empty, gone or not an entry; EBUSY:
+ * it changed while we read. */
+static int read_slot(const struct lr_view *view, sm_u64 *slot, const struct lr_scan *scan, void *buf, size_t cap,
+                     struct lr_entry *entry) {
+    struct lr_cache *cache = view->cache;
     uint64_t word = atomic_load_explicit(slot, memory_order_acquire);
     struct lr_head head;
     if (lr_slot_is_empty(word) || (word & SM_SLOT_DEAD))
@@ -62,24 +88,11 @@ static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 
     if (!sane)
         return lr_reader_is_damage(view, slot, word) ? LARDER_ENOT_FOUND : LARDER_EBUSY;
     bool gone = !head.tombstone && lr_head_gone(cache, view->data, &head);
-    if (gone && !(traces && !lr_is_flushed(cache, head.version)))
+    if (gone && !(scan->traces && !lr_is_flushed(cache, head.version)))
         return LARDER_ENOT_FOUND;
-    *entry = (struct lr_entry){.version = head.version,
-                               .deadline_ms = lr_head_deadline(view->data, &head),
-                               .epoch = lr_head_epoch(&head),
-                               .kind = head.tombstone ? LR_SHARED : lr_head_kind(&head),
-                               .modal = lr_head_kind(&head) == LR_TOLD,
-                               .flags = lr_head_flags(view->data, &head),
-                               .tombstone = head.tombstone,
-                               .pinned = (word & SM_SLOT_PINNED) != 0,
-                               .recency = lr_slot_recency(word),
-                               .stripe = view->number,
-                               .block_bytes = head.size,
-                               .key_len = head.key_len,
-                               .value_len = head.tombstone ? 0 : head.value_len,
-                               .key = buf,
-                               .value = (uint8_t *)buf + head.key_len};
-    size_t len = head.tombstone ? 0 : (size_t)head.key_len + head.value_len;
+    *entry = describe(view, &head, word);
+    const bool whole = !gone && !head.tombstone && wants_value(view, scan, entry->epoch);
+    const size_t len = head.tombstone ? 0 : head.key_len + (whole ? (size_t)head.value_len : 0);
     if (len <= cap && len > 0)
         lr_bytes_out(buf, view->data + head.off + head.key_at, len);
     if (head.tombstone)
@@ -91,6 +104,8 @@ static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 
         return LARDER_EBUSY;
     if (len > cap)
         return LARDER_ETOO_SMALL;
+    entry->key = buf;
+    entry->value = whole ? (uint8_t *)buf + head.key_len : NULL;
     if (!head.tombstone)
         entry->hash = lr_hash_key(buf, head.key_len);
     if (gone)
@@ -98,11 +113,11 @@ static int read_slot(struct lr_cache *cache, const struct lr_view *view, sm_u64 
     return 0;
 }
 
-static int read_slot_settled(struct lr_cache *cache, const struct lr_view *view, sm_u64 *slot, bool traces, void *buf,
+static int read_slot_settled(const struct lr_view *view, sm_u64 *slot, const struct lr_scan *scan, void *buf,
                              size_t cap, struct lr_entry *entry) {
     int result = LARDER_EBUSY;
     for (unsigned i = 0; i < TRIES && result == LARDER_EBUSY; i++)
-        result = read_slot(cache, view, slot, traces, buf, cap, entry);
+        result = read_slot(view, slot, scan, buf, cap, entry);
     return result;
 }
 
@@ -111,6 +126,64 @@ static uint32_t buckets_in_use(const struct lr_cache *cache, uint64_t split) {
     const uint64_t buckets = (split & UINT32_MAX) + (split & SM_SPLITTING ? 1 : 0);
     const uint64_t most = cache->geometry.most_buckets - 1u;
     return buckets == 0 ? 1 : (uint32_t)(buckets < most ? buckets : most);
+}
+
+/* ---- ahead of time ---------------------------------------------------------------------------------------------- */
+
+/*
+ * Entries of one bucket lie anywhere, and most of a walk would be waiting for memory. So what it reads soon is fetched
+ * while it works on something else: index lines four buckets ahead, headers and keys two buckets ahead, values two
+ * entries ahead. All of it is read again when it counts.
+ */
+static void fetch_head(const struct lr_view *view, sm_u64 *slot) {
+    const uint64_t off = lr_slot_off(lr_load(slot));
+    if (off == 0 || off > view->cache->geometry.stripe_bytes - 2 * SM_LINE)
+        return;
+    __builtin_prefetch(view->data + off);
+    __builtin_prefetch(view->data + off + SM_LINE);
+}
+
+/* The rest of what the slot names; of a long value the beginning, the processor guesses the rest. */
+static void fetch_value(const struct lr_view *view, const struct lr_scan *scan, sm_u64 *slot) {
+    const uint64_t off = lr_slot_off(lr_load(slot)), last = view->cache->geometry.stripe_bytes;
+    if (off == 0 || off > last - sizeof(struct sm_block))
+        return;
+    const uint64_t word = lr_load(&lr_block_at(view->data, off)->word);
+    const uint64_t size = lr_block_size(word), most = size < FETCH_MOST ? size : FETCH_MOST;
+    const uint32_t epoch = (uint32_t)(word >> SM_BLOCK_EPOCH_SHIFT) & ((1u << SM_BLOCK_EPOCH_BITS) - 1u);
+    if (size > last - off || !wants_value(view, scan, epoch))
+        return;
+    for (uint64_t at = 2 * SM_LINE; at < most; at += SM_LINE)
+        __builtin_prefetch(view->data + off + at);
+}
+
+/* Behind a bucket: the number of the next one. False: there is none. */
+static bool bucket_behind(const struct lr_view *view, const struct lr_scan *scan, uint32_t *bucket) {
+    const uint32_t buckets = buckets_in_use(view->cache, scan->split & UINT32_MAX);
+    const uint64_t end = lr_walk_end(*bucket, buckets);
+    *bucket = lr_walk_bucket(end, buckets);
+    return end <= UINT32_MAX;
+}
+
+static void fetch_buckets(const struct lr_view *view, const struct lr_scan *scan) {
+    uint32_t bucket = scan->bucket;
+    for (unsigned i = 1; bucket_behind(view, scan, &bucket); i++) {
+        for (unsigned slot = 0; i == FETCH_HEADS && slot < SM_BUCKET_SLOTS; slot++)
+            fetch_head(view, &lr_bucket_at(view, bucket)[slot]);
+        if (i < FETCH_LINES)
+            continue;
+        __builtin_prefetch((const void *)lr_bucket_at(view, bucket));
+        break;
+    }
+}
+
+static void fetch_ahead(const struct lr_view *view, const struct lr_scan *scan) {
+    const unsigned slot = scan->slot + FETCH_SLOTS;
+    uint32_t bucket = scan->bucket;
+    if (scan->slot == 0)
+        fetch_buckets(view, scan);
+    if (!scan->keys && (slot < SM_BUCKET_SLOTS || bucket_behind(view, scan, &bucket)))
+        fetch_value(view, scan, &lr_bucket_at(view, bucket)[slot % SM_BUCKET_SLOTS]);
 }
 
 /* ---- the cursor ----------------------------------------------------------------------------------------------- */
@@ -178,7 +251,8 @@ static int read_bucket(const struct lr_view *view, struct lr_scan *scan, void *b
     const unsigned slots = is_double(scan) ? 2 * SM_BUCKET_SLOTS : SM_BUCKET_SLOTS;
     int result = LARDER_ENOT_FOUND;
     while (scan->slot < slots && result == LARDER_ENOT_FOUND) {
-        result = read_slot_settled(view->cache, view, slot_at(view, scan), scan->traces, buf, cap, entry);
+        fetch_ahead(view, scan);
+        result = read_slot_settled(view, slot_at(view, scan), scan, buf, cap, entry);
         if (result != LARDER_ETOO_SMALL)
             scan->slot++;
     }
@@ -230,7 +304,9 @@ static bool is_still(const struct lr_view *view, uint64_t split) {
     return lr_load(&view->stripe->split) == split;
 }
 
-int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry) {
+/* `wants`: as of a scan. */
+static int find_entry(struct lr_cache *cache, uint64_t hash, const struct lr_scan *wants, void *buf, size_t cap,
+                      struct lr_entry *entry) {
     int error = lr_enter_read(cache);
     if (error != 0)
         return error;
@@ -251,7 +327,7 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
             for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
                 if ((atomic_load_explicit(&bucket[i], memory_order_acquire) & SM_SLOT_TAG_MASK) != tag)
                     continue;
-                int result = read_slot_settled(cache, &view, &bucket[i], true, buf, cap, entry);
+                int result = read_slot_settled(&view, &bucket[i], wants, buf, cap, entry);
                 busy = busy || result == LARDER_EBUSY;
                 if (result == LARDER_ETOO_SMALL)
                     return result;
@@ -265,7 +341,16 @@ int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t ca
     return LARDER_EBUSY;
 }
 
-/* ---- ahead of time ---------------------------------------------------------------------------------------------- */
+int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry) {
+    return find_entry(cache, hash, &(struct lr_scan){.traces = true}, buf, cap, entry);
+}
+
+int lr_entry_without_value(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry) {
+    return find_entry(cache, hash, &(struct lr_scan){.traces = true, .keys = true}, buf, cap, entry);
+}
+
+/* ---- entries of which the hash is known, ahead of time ------------------------------------------------------------
+ */
 
 struct two {
     sm_u64 *bucket[2];
@@ -287,15 +372,28 @@ void lr_entry_prefetch(const struct lr_cache *cache, uint64_t hash) {
     __builtin_prefetch((const void *)both.bucket[1]);
 }
 
+/* Of the slots in `both`, those that may be the key's. */
+static unsigned likely_in(const struct two *both, uint64_t place) {
+    const uint64_t tag = lr_place_tag(place);
+    return lr_bucket_tagged(both->bucket[0], tag) | lr_bucket_tagged(both->bucket[1], tag) << SM_BUCKET_SLOTS;
+}
+
 void lr_entry_prefetch_block(const struct lr_cache *cache, uint64_t hash) {
-    const uint64_t place = lr_place(cache, hash), tag = lr_place_tag(place);
+    const uint64_t place = lr_place(cache, hash);
     const struct lr_view view = lr_view_of((struct lr_cache *)(uintptr_t)cache, lr_place_stripe(cache, place));
     const struct two both = buckets_of(&view, place);
-    for (unsigned i = 0; i < 2 * SM_BUCKET_SLOTS; i++) {
-        const uint64_t word = lr_load(&both.bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS]);
-        if ((word & SM_SLOT_TAG_MASK) == tag && !lr_slot_is_empty(word)) {
-            __builtin_prefetch(view.data + lr_slot_off(word));
-            __builtin_prefetch(view.data + lr_slot_off(word) + 64);
-        }
+    for (unsigned mask = likely_in(&both, place); mask != 0; mask &= mask - 1) {
+        const unsigned i = (unsigned)__builtin_ctz(mask);
+        fetch_head(&view, &both.bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS]);
+    }
+}
+
+void lr_entry_prefetch_value(const struct lr_cache *cache, uint64_t hash) {
+    const uint64_t place = lr_place(cache, hash);
+    const struct lr_view view = lr_view_of((struct lr_cache *)(uintptr_t)cache, lr_place_stripe(cache, place));
+    const struct two both = buckets_of(&view, place);
+    for (unsigned mask = likely_in(&both, place); mask != 0; mask &= mask - 1) {
+        const unsigned i = (unsigned)__builtin_ctz(mask);
+        fetch_value(&view, &(struct lr_scan){0}, &both.bucket[i / SM_BUCKET_SLOTS][i % SM_BUCKET_SLOTS]);
     }
 }

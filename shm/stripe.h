@@ -30,6 +30,7 @@ struct lr_view {
     uint8_t *data;
     uint32_t number;
     bool keep_all;     /* the index may grow over free room only: what is stored may not evict */
+    bool grow_early;   /* many more entries come */
     bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
     uint32_t promoted; /* blocks that this put has moved to the main region */
     uint64_t promoted_bytes;
@@ -311,6 +312,11 @@ struct lr_found {
 };
 /* Brings the key's buckets into the cache, for a writer who is about to lock the stripe. */
 void lr_index_prefetch(const struct lr_view *view, uint64_t place);
+/* ... and those that are split by the next new entry. */
+void lr_index_prefetch_split(const struct lr_view *view);
+/* When all of these are there: the block that is likely the key's, or those that must be looked at to make way and to
+ * split. */
+void lr_index_prefetch_entry(const struct lr_view *view, uint64_t place);
 /* The key's entry, tombstones included. Removes it if it is dead. */
 struct lr_found lr_index_find(struct lr_view *view, const struct lr_key *key);
 /* The slot that names the block at `off`, whose header says `placing`. */

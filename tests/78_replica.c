@@ -701,6 +701,73 @@ static void a_scan_with_too_little_room_says_so_and_stays(void) {
     fixture_destroy(&f);
 }
 
+/* The next of a scan: the key, its value if that was to be copied, else NULL. */
+static void next_is(struct fixture *f, struct lr_scan *scan, const char *key, const char *value) {
+    char room[16];
+    struct lr_entry entry;
+    CU_ASSERT_EQUAL_FATAL(lr_scan_next(f->one, scan, room, value != NULL ? sizeof room : strlen(key), &entry), 0);
+    CU_ASSERT(entry.key_len == strlen(key) && memcmp(entry.key, key, entry.key_len) == 0);
+    CU_ASSERT(entry.value_len == 5 && entry.hash == lr_cluster_hash(key, strlen(key)));
+    CU_ASSERT((entry.value != NULL) == (value != NULL));
+    CU_ASSERT(value == NULL || memcmp(entry.value, value, entry.value_len) == 0);
+}
+
+static void values_that_are_not_asked_for_stay_where_they_are(void) {
+    struct fixture f;
+    struct lr_entry entry;
+    char room[16];
+    uint64_t head;
+    host(&f, 1 << 20, 1);
+    put(f.one, "old", "first", 0);
+    struct lr_scan keys = lr_scan_all(f.one), newer = keys;
+    keys.keys = newer.newer = true;
+    next_is(&f, &keys, "old", NULL);
+    CU_ASSERT_EQUAL(lr_entry_without_value(f.one, lr_cluster_hash("old", 3), room, 3, &entry), 0);
+    CU_ASSERT(entry.value == NULL && entry.value_len == 5 && memcmp(entry.key, "old", 3) == 0);
+    CU_ASSERT_EQUAL(lr_epoch_begin(f.one, 0, &newer.epoch, &head), 0);
+    next_is(&f, &newer, "old", NULL);
+    put(f.one, "old", "later", 0);
+    newer.position = newer.slot = 0;
+    next_is(&f, &newer, "old", "later");
+    CU_ASSERT_EQUAL(lr_delete(f.one, "old", 3), 0);
+    newer.position = newer.slot = 0;
+    CU_ASSERT_EQUAL(lr_scan_next(f.one, &newer, room, sizeof room, &entry), 0);
+    CU_ASSERT(entry.tombstone && entry.value == NULL && entry.hash == lr_cluster_hash("old", 3));
+    fixture_destroy(&f);
+}
+
+/* Applies so many new keys, and looks how many entries there are in four buckets at most. */
+static uint64_t fill_by(struct fixture *f, unsigned entries, unsigned flags) {
+    struct lr_stripe_info info = {0};
+    uint64_t most = 0;
+    for (unsigned i = 0; i < entries; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%u", i);
+        struct lr_change change = change_of(key, "value", V(i + 1));
+        CU_ASSERT(lr_apply_put(f->one, &change, flags) >= 0);
+        CU_ASSERT_EQUAL(lr_stripe_info(f->one, 0, &info), 0);
+        const uint64_t in_four = info.items * 4 / info.buckets;
+        most = in_four > most ? in_four : most;
+    }
+    return most;
+}
+
+/* While many more come a quarter of the slots is free; but not at the price of what could be arena. */
+static void the_index_keeps_ahead_of_those_that_come_in_numbers(void) {
+    for (unsigned many = 0; many < 2; many++) {
+        struct fixture f;
+        struct lr_stripe_info info;
+        host(&f, 1 << 20, 1);
+        const unsigned kept = f.one->geometry.least_buckets;
+        const uint64_t most = fill_by(&f, kept * 5, many ? LR_NO_EVICT | LR_MORE : LR_NO_EVICT);
+        CU_ASSERT(many ? most <= 24 : most > 24 && most <= 28);
+        fill_by(&f, kept * 7, many ? LR_NO_EVICT | LR_MORE : LR_NO_EVICT);
+        CU_ASSERT_EQUAL(lr_stripe_info(f.one, 0, &info), 0);
+        CU_ASSERT(info.items == kept * 7 && info.buckets <= kept + 2);
+        fixture_destroy(&f);
+    }
+}
+
 static int be_a_sidecar(void *context) {
     struct fixture *f = context;
     struct lr_sidecar_state state;
@@ -759,5 +826,7 @@ void larder_suite_78_replica(void) {
     CU_ADD_TEST(suite, every_call_on_a_busy_stripe_says_so);
     CU_ADD_TEST(suite, what_is_out_of_range_is_refused);
     CU_ADD_TEST(suite, a_scan_with_too_little_room_says_so_and_stays);
+    CU_ADD_TEST(suite, values_that_are_not_asked_for_stay_where_they_are);
+    CU_ADD_TEST(suite, the_index_keeps_ahead_of_those_that_come_in_numbers);
     CU_ADD_TEST(suite, a_dead_sidecar_is_seen_and_followed);
 }
