@@ -30,7 +30,10 @@
  *  6. What is not shared (keys of the modes invalidate and local) is in no sum and no row: two hosts that hold
  * different fills of a key are equal. A host that joins is told of each such item that what is older is over, for it
  * may have missed the change that our item came after.
- *  7. A comparison that the link's end cuts off has done no harm. The next link begins anew.
+ *  7. Who is being sent everything that was here when the link opened is asked when that is done. By then most of it
+ * is the same on both sides; before, each entry on its way would be listed to us, and looked up. But two that both join
+ * do not wait for each other.
+ *  8. A comparison that the link's end cuts off has done no harm. The next link begins anew.
  *
  * A host joins (a peer of whom nothing is known): if it says that it holds much, everything is not sent to it. The
  * comparison takes the place of the walk, and what the acknowledgement of the walk would mean, that of the
@@ -48,8 +51,11 @@
 #define MOST_BITS 12u
 #define PART_ENTRIES 16u /* entries of a part, about */
 #define FRAME_WORDS WIRE_MAX_HASHES
+#define FETCH_LINES 24u /* ahead of what is looked up: its index lines, its header, its value */
+#define FETCH_BLOCKS 8u
+#define FETCH_VALUES 2u
 
-enum asking { ASK_NOTHING, ASK_SUMMING, ASK_PICKING, ASK_PULLING };
+enum asking { ASK_NOTHING, ASK_DUE, ASK_SUMMING, ASK_PICKING, ASK_PULLING };
 enum answering {
     ANSWER_NOTHING,
     ANSWER_SUMMING,
@@ -195,10 +201,11 @@ static unsigned bits_for(uint64_t items) {
     return bits;
 }
 
-static void begin_asking(struct lr_peer *peer, const uint64_t ranges[WIRE_RANGES / 64]) {
+static void begin_asking(struct lr_peer *peer) {
     struct lr_compare *compare = peer->compare;
+    uint64_t ranges[WIRE_RANGES / 64];
     struct lr_stat stat;
-    stop_asking(compare);
+    memcpy(ranges, compare->ask.parts.ranges, sizeof ranges);
     lr_stat(peer->node->cache, &stat);
     set_parts(&compare->ask.parts, ranges, bits_for(stat.items));
     compare->ask.mine = calloc(compare->ask.parts.count + 1, sizeof(uint64_t));
@@ -212,6 +219,7 @@ static void begin_asking(struct lr_peer *peer, const uint64_t ranges[WIRE_RANGES
         return;
     }
     compare->ask.scan = lr_scan_all(peer->node->cache);
+    compare->ask.scan.keys = true;
     compare->ask.state = ASK_SUMMING;
     peer->comparisons++;
     lr_link_send(peer->link, frame, wire_encode_words(frame, sizeof frame, WIRE_ASK, 0, words, 5));
@@ -245,8 +253,11 @@ static void take_sums(struct lr_peer *peer, const struct wire_frame *frame) {
         compare->told[i] = told;
         compare->mine[i] = range.sum;
     }
-    if (joins || any)
-        begin_asking(peer, ranges);
+    if (!joins && !any)
+        return;
+    stop_asking(compare);
+    set_parts(&compare->ask.parts, ranges, 0);
+    compare->ask.state = ASK_DUE;
 }
 
 /* The bitmap of the parts that differ, in place of our sums. */
@@ -263,6 +274,11 @@ static void mark_differing(struct lr_compare *compare) {
 static bool ask_step(struct lr_peer *peer) {
     struct lr_compare *compare = peer->compare;
     switch (compare->ask.state) {
+    case ASK_DUE:
+        if (!lr_outflow_is_even(peer))
+            return false;
+        begin_asking(peer);
+        return true;
     case ASK_SUMMING:
         if (!compare->ask.summed) {
             compare->ask.summed = add_up(peer->node, &compare->ask.parts, &compare->ask.scan, compare->ask.mine);
@@ -283,6 +299,15 @@ static bool ask_step(struct lr_peer *peer) {
     }
 }
 
+/* Most of looking a row up is waiting for memory. */
+static void fetch_rows(const struct lr_cache *cache, const struct wire_frame *frame, uint32_t i) {
+    const uint32_t left = frame->as.rows.count - i;
+    if (left > 2 * FETCH_LINES)
+        lr_entry_prefetch(cache, wire_word_at(frame, i + 2 * FETCH_LINES));
+    if (left > 2 * FETCH_BLOCKS)
+        lr_entry_prefetch_block(cache, wire_word_at(frame, i + 2 * FETCH_BLOCKS));
+}
+
 static void take_rows(struct lr_peer *peer, const struct wire_frame *frame) {
     struct lr_compare *compare = peer->compare;
     struct lr_node *node = peer->node;
@@ -292,6 +317,7 @@ static void take_rows(struct lr_peer *peer, const struct wire_frame *frame) {
     for (uint32_t i = 0; i + 1 < frame->as.rows.count; i += 2) {
         const uint64_t hash = wire_word_at(frame, i), version = wire_word_at(frame, i + 1);
         compare->ask.rows++;
+        fetch_rows(node->cache, frame, i);
         if (lr_lacks(node->cache, hash, version, node->entry, node->entry_cap))
             words[count++] = hash;
     }
@@ -338,6 +364,7 @@ static bool take_ask(struct lr_peer *peer, const struct wire_frame *frame) {
     if (compare->answer.sums == NULL)
         return false;
     compare->answer.scan = lr_scan_all(peer->node->cache);
+    compare->answer.scan.keys = true;
     compare->answer.state = ANSWER_SUMMING;
     return true;
 }
@@ -353,7 +380,7 @@ static bool take_pick(struct lr_peer *peer, const struct wire_frame *frame) {
         return false;
     if ((frame->flags & WIRE_LAST) != 0) {
         compare->answer.scan = lr_scan_all(peer->node->cache);
-        compare->answer.scan.traces = true;
+        compare->answer.scan.traces = compare->answer.scan.keys = true;
         begin_listing(compare);
     }
     return true;
@@ -393,10 +420,23 @@ static bool list(struct lr_peer *peer) {
     return compare->answer.count == FRAME_WORDS;
 }
 
+/* And so is most of reading an entry that was asked for. */
+static void fetch_answers(const struct lr_cache *cache, const struct lr_compare *compare) {
+    const uint64_t *next = &compare->answer.words[compare->answer.at];
+    const uint32_t left = compare->answer.count - compare->answer.at;
+    if (left > FETCH_LINES)
+        lr_entry_prefetch(cache, next[FETCH_LINES]);
+    if (left > FETCH_BLOCKS)
+        lr_entry_prefetch_block(cache, next[FETCH_BLOCKS]);
+    if (left > FETCH_VALUES)
+        lr_entry_prefetch_value(cache, next[FETCH_VALUES]);
+}
+
 /* Sends what was asked for. True: all of it. */
 static bool serve(struct lr_peer *peer) {
     struct lr_compare *compare = peer->compare;
     while (compare->answer.at < compare->answer.count) {
+        fetch_answers(peer->node->cache, compare);
         if (!lr_outflow_give_hash(peer, compare->answer.words[compare->answer.at]))
             return false;
         compare->answer.at++;
@@ -458,7 +498,7 @@ static bool answer_step(struct lr_peer *peer) {
             return true;
         }
         compare->answer.scan = lr_scan_all(peer->node->cache);
-        compare->answer.scan.traces = true;
+        compare->answer.scan.traces = compare->answer.scan.keys = true;
         compare->answer.state = ANSWER_DELETED;
         return true;
     case ANSWER_DELETED:

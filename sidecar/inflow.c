@@ -47,6 +47,17 @@ static bool is_old_news(struct lr_node *node, const struct lr_known *row) {
            lr_outflow_content(entry.value, entry.value_len, entry.flags) == row->content;
 }
 
+unsigned lr_inflow_flags(const struct wire_frame *frame) {
+    return ((frame->flags & WIRE_FREE_ROOM) != 0 ? LR_NO_EVICT : 0) | ((frame->flags & WIRE_SCAN) != 0 ? LR_MORE : 0);
+}
+
+static struct lr_known row_of(const struct lr_change *change) {
+    return (struct lr_known){.hash = lr_cluster_hash(change->key, change->key_len),
+                             .version = change->version,
+                             .deadline_ms = change->deadline_ms,
+                             .content = lr_outflow_content(change->value, change->value_len, change->flags)};
+}
+
 static int apply_put(struct lr_link *link, const struct wire_frame *frame) {
     struct lr_node *node = link->node;
     const struct wire_put *put = &frame->as.put;
@@ -65,16 +76,15 @@ static int apply_put(struct lr_link *link, const struct wire_frame *frame) {
     }
     if (put->ttl_left_ms != WIRE_NEVER)
         change.deadline_ms = deadline_of(node, put->ttl_left_ms);
-    struct lr_known row = {.hash = lr_cluster_hash(put->key, put->key_len),
-                           .version = put->version,
-                           .deadline_ms = change.deadline_ms,
-                           .content = lr_outflow_content(change.value, change.value_len, put->user_flags)};
+    /* Too many to be remembered, and no walk of ours will meet them. */
+    const bool many = (frame->flags & WIRE_FREE_ROOM) != 0 && lr_outflow_is_even(link->peer);
+    const struct lr_known row = many && put->ttl_left_ms == WIRE_NEVER ? (struct lr_known){0} : row_of(&change);
     struct lr_left left = {0};
     change.left = &left;
     if (put->ttl_left_ms != WIRE_NEVER && is_old_news(node, &row))
         return LR_STALE;
-    int result = lr_apply_put(node->cache, &change, (frame->flags & WIRE_FREE_ROOM) != 0 ? LR_NO_EVICT : 0);
-    if (result >= 0)
+    int result = lr_apply_put(node->cache, &change, lr_inflow_flags(frame));
+    if (result >= 0 && !many)
         lr_outflow_know(link->peer, &row);
     if (left.hint)
         lr_node_came_from(node, left.stripe, left.position, link->peer->out.link_number);

@@ -31,7 +31,9 @@
  * is over that is older than the fill.
  *
  * `known` remembers what the peer sent us, or was sent on this link, so that changes do not echo, and a hot key's many
- * hints cost one frame. It is a cache: a row lost means a frame more.
+ * hints cost one frame. It is a cache: a row lost means a frame more. What is for free room only is not remembered,
+ * unless a walk of ours is yet to meet it: of that there is more than the table has rows, and whence it came its hint's
+ * place tells.
  */
 #include "log.h"
 #include "node.h"
@@ -40,14 +42,17 @@
 #include <string.h>
 
 #define HINTS_AT_ONCE 64u
-#define FETCH_AHEAD 3u /* hints */
+#define FETCH_BLOCKS 4 /* ahead of the hint that is worked on */
+#define FETCH_VALUES 2
 #define SLICE_HINTS 2048u
 #define SLICE_WALK 512u
 #define BUSY_TRIES 16u
 
 static uint64_t now_left(struct lr_node *node, uint64_t deadline_ms) {
-    uint64_t now = lr_now_ms(node->cache);
-    return deadline_ms == UINT64_MAX ? WIRE_NEVER : deadline_ms > now ? deadline_ms - now : 0;
+    if (deadline_ms == UINT64_MAX)
+        return WIRE_NEVER;
+    const uint64_t now = lr_now_ms(node->cache);
+    return deadline_ms > now ? deadline_ms - now : 0;
 }
 
 /* ---- known ------------------------------------------------------------------------------------------------------ */
@@ -58,28 +63,36 @@ static struct lr_known *known_row(struct lr_peer *peer, uint64_t hash) {
 
 void lr_outflow_know(struct lr_peer *peer, const struct lr_known *row) {
     *known_row(peer, row->hash) = *row;
+    peer->out.knows_any = true;
+}
+
+void lr_outflow_prefetch(struct lr_peer *peer, uint64_t hash) {
+    __builtin_prefetch(known_row(peer, hash), 1);
 }
 
 uint64_t lr_outflow_content(const void *value, size_t value_len, uint32_t flags) {
     return lr_cluster_hash(value, value_len) ^ flags;
 }
 
+static uint64_t content_of(const struct lr_entry *entry) {
+    return entry->tombstone ? 0 : lr_outflow_content(entry->value, entry->value_len, entry->flags);
+}
+
 static struct lr_known row_of(const struct lr_entry *entry) {
-    return (struct lr_known){
-        .hash = entry->hash,
-        .version = entry->version,
-        .deadline_ms = entry->deadline_ms,
-        .content = entry->tombstone ? 0 : lr_outflow_content(entry->value, entry->value_len, entry->flags)};
+    return (struct lr_known){.hash = entry->hash,
+                             .version = entry->version,
+                             .deadline_ms = entry->deadline_ms,
+                             .content = content_of(entry)};
 }
 
 /* That version, or a newer one; of mode invalidate that very one, for no change stands for another. */
-static bool knows(struct lr_peer *peer, const struct lr_known *this, bool modal) {
-    const struct lr_known *row = known_row(peer, this->hash);
-    if (row->hash != this->hash || row->version < this->version)
+static bool knows(struct lr_peer *peer, const struct lr_entry *entry) {
+    const struct lr_known *row = known_row(peer, entry->hash);
+    if (!peer->out.knows_any || row->hash != entry->hash || row->version < entry->version)
         return false;
-    if (row->version > this->version)
-        return !modal;
-    return row->deadline_ms == this->deadline_ms && row->content == this->content;
+    if (row->version > entry->version)
+        return !entry->modal;
+    return row->deadline_ms == entry->deadline_ms && row->content == content_of(entry);
 }
 
 /* ---- batches ---------------------------------------------------------------------------------------------------- */
@@ -263,8 +276,7 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
             return GIVEN;
         entry = &seen;
     }
-    const struct lr_known row = row_of(entry);
-    if (knows(peer, &row, entry->modal))
+    if (knows(peer, entry))
         return GIVEN;
     if (entry->version <= out->cursors[entry->stripe].joined)
         flags |= WIRE_FREE_ROOM;
@@ -301,7 +313,10 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
             flags |= WIRE_MODAL;
         out->batch_len += wire_encode_words(at, bytes, entry->tombstone ? WIRE_TOMB : WIRE_DROP, flags, words, 2);
     }
-    lr_outflow_know(peer, &row);
+    if ((flags & WIRE_FREE_ROOM) == 0) { /* the others are too many to be remembered */
+        const struct lr_known row = row_of(entry);
+        lr_outflow_know(peer, &row);
+    }
     out->entries_sent++;
     return GIVEN;
 }
@@ -371,11 +386,18 @@ void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe) {
 }
 
 /* Most of reading an entry is waiting for memory: the waits overlap. */
-static void fetch_entries(struct lr_peer *peer, const struct lr_hint *hints, int count) {
+static void fetch_lines(struct lr_peer *peer, const struct lr_hint *hints, int count) {
     for (int i = 0; i < count; i++) {
         __builtin_prefetch(known_row(peer, hints[i].hash));
         lr_entry_prefetch(peer->node->cache, hints[i].hash);
     }
+}
+
+static void fetch_entries(struct lr_peer *peer, const struct lr_hint *hints, int left) {
+    if (left > FETCH_BLOCKS)
+        lr_entry_prefetch_block(peer->node->cache, hints[FETCH_BLOCKS].hash);
+    if (left > FETCH_VALUES)
+        lr_entry_prefetch_value(peer->node->cache, hints[FETCH_VALUES].hash);
 }
 
 /* Sends from one stripe's ring. Returns how many hints were looked at; *full: the window is. */
@@ -397,10 +419,9 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     }
     uint64_t before = cursor->read;
     unsigned done = 0;
-    fetch_entries(peer, hints, got);
+    fetch_lines(peer, hints, got);
     for (; got > 0 && done < (unsigned)got; done++) {
-        if (done + FETCH_AHEAD < (unsigned)got)
-            lr_entry_prefetch_block(node->cache, hints[done + FETCH_AHEAD].hash);
+        fetch_entries(peer, hints + done, got - (int)done);
         bool echo = lr_node_source(node, stripe, cursor->read) == out->link_number;
         enum given given = echo ? GIVEN : give_hint(peer, &hints[done]);
         *full = given == NO_ROOM;
@@ -464,6 +485,8 @@ static bool begin_walk(struct lr_peer *peer) {
         out->scan.traces = true;
         if (out->scan_full)
             cursor->joined = clock_of(node, stripe);
+        out->scan.newer = !out->scan_full;
+        out->scan.epoch = out->scan_filter;
         cursor->scan = LR_SCAN_NONE; /* what is asked for from now on is another walk */
         cursor->unacked_scan = out->scan_full ? LR_SCAN_FULL : LR_SCAN_NEWER;
         return true;
@@ -482,6 +505,13 @@ static void finish_walk(struct lr_peer *peer) {
                                            .position = out->scan_head,
                                            .epoch = out->scan_epoch,
                                            .full = out->scan_full});
+}
+
+/* Whether it arrived after what the peer has. Of an item the walk has said it already: it left out the value. */
+static bool is_to_go(const struct lr_peer *peer, const struct lr_entry *entry) {
+    const struct lr_outflow *out = &peer->out;
+    return out->scan_full || entry->value != NULL ||
+           (entry->tombstone && lr_epoch_after(peer->node->cache, out->scan_stripe, entry->epoch, out->scan_filter));
 }
 
 static bool pump_walk(struct lr_peer *peer, bool *full) {
@@ -507,7 +537,7 @@ static bool pump_walk(struct lr_peer *peer, bool *full) {
             finish_walk(peer);
             return true;
         }
-        if (!out->scan_full && !lr_epoch_after(node->cache, out->scan_stripe, entry.epoch, out->scan_filter))
+        if (!is_to_go(peer, &entry))
             continue;
         if (give(peer, &entry, WIRE_SCAN) != GIVEN) {
             out->scan = before;
@@ -543,6 +573,10 @@ bool lr_goal_reached(const struct lr_peer *peer, struct lr_goal *goal) {
         goal->reached++;
     }
     return true;
+}
+
+bool lr_outflow_is_even(const struct lr_peer *peer) {
+    return peer->out.sync_reached || peer->out.joining != LR_JOIN_NONE;
 }
 
 uint64_t lr_outflow_left(const struct lr_peer *peer) {
@@ -683,6 +717,7 @@ void lr_outflow_restart(struct lr_peer *peer) {
     }
     out->link_number = lr_node_next_link(peer->node);
     memset(out->known, 0, LR_KNOWN_ROWS * sizeof *out->known);
+    out->knows_any = false;
     out->sent_first = out->sent_count = 0;
     out->sequence = 0;
     out->in_flight = out->large_in_flight = 0;

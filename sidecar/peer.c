@@ -510,12 +510,15 @@ static void look_ahead(const struct lr_link *link, const struct wire_frame *fram
     uint32_t key_len;
     const uint8_t *at = lr_stream_behind(&link->stream, frame, &len);
     const void *key = wire_peek_key(at, len, &key_len, &bytes);
+    const unsigned apply_flags = lr_inflow_flags(frame);
     if (key == NULL)
         return;
-    lr_entry_prefetch_block(cache, lr_cluster_hash(key, key_len));
+    const uint64_t hash = lr_cluster_hash(key, key_len);
+    lr_apply_prefetch_entry(cache, hash, apply_flags);
+    lr_outflow_prefetch(link->peer, hash);
     key = bytes < len ? wire_peek_key(at + bytes, len - bytes, &key_len, &bytes) : NULL;
     if (key != NULL)
-        lr_entry_prefetch(cache, lr_cluster_hash(key, key_len));
+        lr_apply_prefetch(cache, lr_cluster_hash(key, key_len), apply_flags);
 }
 
 /* Takes frames as far as they can be applied now. */
@@ -532,7 +535,7 @@ static void take_frames(struct lr_link *link) {
             refuse_bytes(link, fault, &frame);
             return;
         }
-        if (frame.type == WIRE_PUT)
+        if (frame.type == WIRE_PUT && link->greeted)
             look_ahead(link, &frame);
         switch (take_frame(link, &frame)) {
         case LR_TAKEN:

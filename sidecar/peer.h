@@ -154,6 +154,7 @@ struct lr_outflow {
     uint32_t link_number; /* of the node's links, from 1: what came by this one is not sent back (node.h) */
     struct lr_cursor *cursors;
     struct lr_known *known;
+    bool knows_any;       /* some row of it is in use */
     struct lr_sent *sent; /* ring of LR_SENT_ROWS */
     uint32_t sent_first, sent_count;
     uint64_t sequence;                     /* of the last mark */
@@ -264,12 +265,16 @@ bool lr_outflow_pump(struct lr_peer *peer);
 /* False: no such mark was sent. */
 bool lr_outflow_acked(struct lr_peer *peer, uint64_t sequence);
 void lr_outflow_know(struct lr_peer *peer, const struct lr_known *row);
+/* Fetches, for a call of the above soon, the row of this hash. */
+void lr_outflow_prefetch(struct lr_peer *peer, uint64_t hash);
 /* What tells two values of one version apart; 0 for a tombstone. */
 uint64_t lr_outflow_content(const void *value, size_t value_len, uint32_t flags);
 /* All stripes whose hints may be incomplete are walked again. */
 void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe);
 /* The stripes that were to be walked from the beginning are compared instead. */
 void lr_outflow_join(struct lr_peer *peer);
+/* Whether the peer was sent all that was there when the link opened; or it is to find out itself what it lacks. */
+bool lr_outflow_is_even(const struct lr_peer *peer);
 /* The entry with this hash, for the peer's free room, whatever it is known to have. False: there is no room now. */
 bool lr_outflow_give_hash(struct lr_peer *peer, uint64_t hash);
 /* A tombstone, unless the peer is known to have it. False: there is no room now. */
@@ -296,6 +301,8 @@ uint64_t lr_outflow_left(const struct lr_peer *peer);
 /* ---- inflow.c -------------------------------------------------------------------------------------------------- */
 
 enum lr_taken { LR_TAKEN, LR_TAKE_LATER, LR_TAKE_REFUSED };
+/* How a PUT is applied: LR_NO_EVICT, LR_MORE. */
+unsigned lr_inflow_flags(const struct wire_frame *frame);
 /* Applies PUT, TOMB, DROP, FLUSH. REFUSED: the link was closed. */
 enum lr_taken lr_inflow_take(struct lr_link *link, const struct wire_frame *frame);
 /* False, with the link closed: `version` is further ahead of our wall clock than allowed. */

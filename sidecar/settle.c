@@ -81,6 +81,7 @@ static void begin_interval(struct lr_peer *peer, uint64_t low) {
     out->settle_high = UINT64_MAX;
     out->hash_count = out->hash_sent = 0;
     out->settle_scan = lr_scan_all(peer->node->cache);
+    out->settle_scan.keys = true;
 }
 
 void lr_settle_begin(struct lr_peer *peer) {
@@ -257,6 +258,7 @@ enum lr_taken lr_settle_take(struct lr_link *link, const struct wire_frame *fram
     in->settle_high = frame->as.settle.high;
     in->settle_last = (frame->flags & WIRE_LAST) != 0;
     in->settle_scan = lr_scan_all(link->node->cache);
+    in->settle_scan.keys = true;
     in->raise_range = 0;
     in->settling = true;
     return LR_TAKEN;

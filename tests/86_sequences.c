@@ -507,6 +507,47 @@ static void what_expired_before_a_comparison_takes_the_peers_older_value_away(vo
     what_expired_as_hosts_met_takes_the_peers_older_value_away(false);
 }
 
+/*
+ * Who has next to nothing is sent everything, and itself says that it wants to be compared with. What it holds by then
+ * is what it has just been sent: so it is asked when all of that is there, and has nothing to list.
+ */
+static void who_is_sent_everything_is_asked_when_that_is_there(void) {
+    uint64_t sizes[2] = {8 * SEGMENT, 8 * SEGMENT};
+    struct sim *sim = sim_create_idle("asked afterwards", 2, sizes);
+    sim_start(&sim->hosts[0], NULL, true);
+    for (unsigned number = 0; number < 3000; number++)
+        put_ballast(&sim->hosts[0], number);
+    sim->bytes_per_step = 20000;
+    sim_start(&sim->hosts[1], NULL, true);
+    put(&sim->hosts[1], 1, "its own");
+    const struct lr_peer *peer = sim->hosts[0].node->peers[0];
+    unsigned steps = 0;
+    for (; !peer->out.sync_reached && peer->comparisons == 0 && steps < 2000; steps++)
+        sim_run(sim, SIM_STEP_MS);
+    CU_ASSERT(steps > 50 && steps < 2000 && peer->out.sync_reached);
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(peer->comparisons == 1 && peer->pulled == 1);
+    CU_ASSERT(has(&sim->hosts[0], 1, "its own"));
+    sim_destroy(sim);
+}
+
+/* Two that both lack what the other has, and know nothing of each other, wait for each other's question: both ask. */
+static void who_joins_does_not_wait_for_who_joins(void) {
+    uint64_t sizes[2] = {SEGMENT, SEGMENT};
+    struct sim *sim = sim_create_idle("both join", 2, sizes);
+    for (unsigned i = 0; i < 2; i++) {
+        sim_start(&sim->hosts[i], NULL, true);
+        for (unsigned key = 0; key < 50; key++)
+            put(&sim->hosts[i], 100 * i + key, "one of many");
+    }
+    CU_ASSERT(sim_settle(sim, 20000));
+    for (unsigned i = 0; i < 2; i++) {
+        CU_ASSERT(has(&sim->hosts[i], 1, "one of many") && has(&sim->hosts[i], 101, "one of many"));
+        CU_ASSERT_EQUAL(sim->hosts[i].node->peers[0]->pulled, 50);
+    }
+    sim_destroy(sim);
+}
+
 /* Between our HELLO, which tells how far we were flushed, and the other side's. */
 static void a_flush_during_the_greeting_is_told(void) {
     uint64_t sizes[2] = {SEGMENT, SEGMENT};
@@ -644,6 +685,8 @@ void larder_suite_86_sequences(void) {
     CU_ADD_TEST(suite, what_expired_unshipped_takes_the_peers_older_value_away);
     CU_ADD_TEST(suite, what_expired_before_a_walk_takes_the_peers_older_value_away);
     CU_ADD_TEST(suite, what_expired_before_a_comparison_takes_the_peers_older_value_away);
+    CU_ADD_TEST(suite, who_is_sent_everything_is_asked_when_that_is_there);
+    CU_ADD_TEST(suite, who_joins_does_not_wait_for_who_joins);
     CU_ADD_TEST(suite, a_flush_during_the_greeting_is_told);
     CU_ADD_TEST(suite, a_flush_while_a_peer_is_away_costs_no_tombstones);
     CU_ADD_TEST(suite, equal_versions_agree_whoever_speaks_first);
