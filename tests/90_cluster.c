@@ -30,18 +30,6 @@ static struct host hosts[HOSTS];
 /* ---- daemons ------------------------------------------------------------------------------------------------------
  */
 
-/* A port that nobody listens on now. */
-static unsigned free_port(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    unsigned port = 0;
-    if (bind(fd, (struct sockaddr *)&address, len) == 0 && getsockname(fd, (struct sockaddr *)&address, &len) == 0)
-        port = ntohs(address.sin_port);
-    close(fd);
-    return port;
-}
-
 static void write_config(const struct host *host, const char *text) {
     FILE *file = fopen(host->config, "w");
     CU_ASSERT_PTR_NOT_NULL_FATAL(file);
@@ -142,7 +130,7 @@ static void file_name(char out[1024], const char *name, const char *ending) {
 /* Two hosts that know each other; the daemons run and are connected. */
 static void set_up(void) {
     for (unsigned i = 0; i < HOSTS; i++) {
-        hosts[i] = (struct host){.port = free_port()};
+        hosts[i] = (struct host){.port = fixture_port()};
         fixture_name(hosts[i].name);
         file_name(hosts[i].log, hosts[i].name, "log");
         file_name(hosts[i].config, hosts[i].name, "ini");
@@ -395,7 +383,7 @@ static void wrong_options_are_refused_with_both_sides_named(void) {
 static void a_second_daemon_and_a_taken_port_are_refused(void) {
     char arguments[256], other[65];
     set_up();
-    snprintf(arguments, sizeof arguments, "--name %s --listen 127.0.0.1:%u", hosts[0].name, free_port());
+    snprintf(arguments, sizeof arguments, "--name %s --listen 127.0.0.1:%u", hosts[0].name, fixture_port());
     expect_refusal(arguments, 1, "another larderd works on segment");
     fixture_name(other);
     snprintf(arguments, sizeof arguments, "--name %s --listen 127.0.0.1:%u", other, hosts[0].port);

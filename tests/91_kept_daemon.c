@@ -19,20 +19,9 @@ struct daemon {
     struct lr_options options; /* to attach with */
 };
 
-static unsigned free_port(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    unsigned port = 0;
-    if (bind(fd, (struct sockaddr *)&address, len) == 0 && getsockname(fd, (struct sockaddr *)&address, &len) == 0)
-        port = ntohs(address.sin_port);
-    close(fd);
-    return port;
-}
-
 static void new_daemon(struct daemon *daemon) {
     static unsigned count;
-    *daemon = (struct daemon){.port = free_port(), .options = lr_options_default()};
+    *daemon = (struct daemon){.port = fixture_port(), .options = lr_options_default()};
     snprintf(daemon->socket, sizeof daemon->socket, "%.90s/daemon.%u", fixture_folder(), ++count);
     snprintf(daemon->path, sizeof daemon->path, "unix:%s", daemon->socket);
     snprintf(daemon->config, sizeof daemon->config, "%s.ini", daemon->socket);
@@ -122,18 +111,18 @@ static void a_second_daemon_and_two_segments_are_refused(void) {
     new_daemon(&daemon);
     struct lr_cache *cache = start(&daemon);
     snprintf(command, sizeof command, "%s --memfd %s --listen 127.0.0.1:%u", fixture_program("larderd"), daemon.socket,
-             free_port());
+             fixture_port());
     CU_ASSERT_EQUAL(fixture_run(command, out, sizeof out), 1);
     CU_ASSERT(says(out, "somebody listens"));
     snprintf(command, sizeof command, "%s --path %s --listen 127.0.0.1:%u", fixture_program("larderd"), daemon.path,
-             free_port()); /* it may attach, but the role is taken */
+             fixture_port()); /* it may attach, but the role is taken */
     CU_ASSERT_EQUAL(fixture_run(command, out, sizeof out), 1);
     CU_ASSERT(says(out, "another larderd"));
     snprintf(command, sizeof command, "%s --memfd %s --name x", fixture_program("larderd"), daemon.socket);
     CU_ASSERT_EQUAL(fixture_run(command, out, sizeof out), 2);
     CU_ASSERT(says(out, "a memfd and a name"));
     snprintf(command, sizeof command, "%s --memfd /nonexistent/socket --listen 127.0.0.1:%u",
-             fixture_program("larderd"), free_port());
+             fixture_program("larderd"), fixture_port());
     CU_ASSERT(fixture_run(command, out, sizeof out) == 2 && says(out, "/nonexistent"));
     snprintf(command, sizeof command, "%s --memfd x --group nosuchgroup", fixture_program("larderd"));
     CU_ASSERT(fixture_run(command, out, sizeof out) == 2 && says(out, "nosuchgroup"));

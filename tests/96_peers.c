@@ -467,7 +467,7 @@ static void the_addresses_of_a_name_are_peers_as_long_as_it_has_them(void) {
     struct cert service = cert_make(&(struct cert_wish){.subject = "pod", .names = "DNS:larder.test"}, &authority);
     cert_write(&authority, ca, NULL);
     cert_write(&service, cert, key);
-    unsigned port = host_free_port();
+    unsigned port = fixture_port();
     write_names("127.0.0.2 larder.test\n127.0.0.3 larder.test\n");
     start_named(0, port, files);
     start_named(1, port, files);

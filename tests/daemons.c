@@ -12,23 +12,12 @@
 #define PATIENCE_MS 10000u
 #define STARTED " started segment="
 
-unsigned host_free_port(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    unsigned port = 0;
-    if (bind(fd, (struct sockaddr *)&address, len) == 0 && getsockname(fd, (struct sockaddr *)&address, &len) == 0)
-        port = ntohs(address.sin_port);
-    close(fd);
-    return port;
-}
-
 void host_make(struct host *host) {
     *host = (struct host){0};
     fixture_name(host->name);
     snprintf(host->log, sizeof host->log, "%s/%s.log", fixture_folder(), host->name);
     snprintf(host->config, sizeof host->config, "%s/%s.ini", fixture_folder(), host->name);
-    snprintf(host->address, sizeof host->address, "127.0.0.1:%u", host_free_port());
+    snprintf(host->address, sizeof host->address, "127.0.0.1:%u", fixture_port());
 }
 
 void host_configure(const struct host *host, const char *lines) {

@@ -13,8 +13,6 @@ struct host {
     struct lr_cache *cache;
 };
 
-/* A port that nobody listens on now. */
-unsigned host_free_port(void);
 void host_make(struct host *host);
 /* The file has name, size and listen; then `lines`. */
 void host_configure(const struct host *host, const char *lines);

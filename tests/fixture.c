@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -185,6 +187,24 @@ int fixture_run(const char *command, char *out, size_t cap) {
         out[used] = '\0';
     close(ends[0]);
     return fixture_wait(child);
+}
+
+#define PORT_FIRST 12000u
+#define PORT_COUNT 20000u
+
+unsigned fixture_port(void) {
+    static unsigned count;
+    unsigned port;
+    bool usable;
+    do { /* suites run side by side: each begins elsewhere */
+        port = PORT_FIRST + ((unsigned)getpid() * 97 + count++) % PORT_COUNT;
+        const struct sockaddr_in address = {
+            .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        usable = fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+        close(fd);
+    } while (!usable && count < PORT_COUNT);
+    return port;
 }
 
 const char *fixture_program(const char *name) {

@@ -92,6 +92,9 @@ int fixture_child(int (*body)(void *context), void *context);
  * cut if too long. Returns the exit status as above.
  */
 int fixture_run(const char *command, char *out, size_t cap);
+/* A TCP port of the loopback address that nobody uses now, another one each time. Not one of those that the kernel
+ * gives to outgoing connections: a host that is started anew would find its own taken. */
+unsigned fixture_port(void);
 /* Path of a program of this build ("larder", "larderd"), static until the next call. */
 const char *fixture_program(const char *name);
 /* A private folder, removed with all in it when the runner exits. */
