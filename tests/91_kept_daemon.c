@@ -3,11 +3,8 @@
 #include "fixture.h"
 #include "place.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #define START_MS 10000u

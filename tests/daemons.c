@@ -2,12 +2,9 @@
 /* See daemons.h. */
 #include "daemons.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define PATIENCE_MS 10000u
 #define STARTED " started segment="
