@@ -109,7 +109,8 @@ static int invalidate_locked(struct lr_view *view, const struct lr_key *key, con
     return let_go(view, key, found);
 }
 
-static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key, uint64_t version, bool modal) {
+static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key, uint64_t version, bool modal,
+                                  unsigned apply_flags) {
     lr_raise(&view->stripe->clock, version);
     struct lr_found found = lr_index_find(view, key);
     const bool item = found.slot != NULL && !found.head.tombstone;
@@ -126,6 +127,8 @@ static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key
         lr_marks_end(view, key->hash); /* it leaves no other trace */
         return LR_STALE;
     }
+    if ((apply_flags & LR_NO_EVICT) != 0 && !lr_is_relay(view->cache))
+        return lr_entry_bury_gently(view, key, &found, version) ? LR_APPLIED : LR_DECLINED;
     lr_entry_bury(view, key, version, LR_SHARED);
     return LR_APPLIED;
 }
@@ -172,7 +175,7 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
         return LR_DECLINED;
     }
     if (mode == LR_MODE_invalidate) /* the other host does not know that we do not want to see it */
-        return apply_tombstone_locked(view, key, change->version - 1, true);
+        return apply_tombstone_locked(view, key, change->version - 1, true, 0);
     lr_raise(&view->stripe->clock, change->version);
     if (change->version <= lr_flush_version(view->cache))
         return LR_STALE;
@@ -230,7 +233,7 @@ int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigne
     return count_applied(cache, result);
 }
 
-static int apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version, bool modal) {
+static int apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version, bool modal, unsigned apply_flags) {
     struct lr_view view;
     struct lr_key key = lr_key_of_hash(cache, hash);
     int result = lr_enter(cache);
@@ -238,17 +241,17 @@ static int apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t versi
         result = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
     if (result != 0)
         return result;
-    result = apply_tombstone_locked(&view, &key, version, modal);
+    result = apply_tombstone_locked(&view, &key, version, modal, apply_flags);
     lr_stripe_unlock(&view);
     return count_applied(cache, result);
 }
 
-int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version) {
-    return apply_tombstone(cache, hash, version, false);
+int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version, unsigned apply_flags) {
+    return apply_tombstone(cache, hash, version, false, apply_flags);
 }
 
 int lr_apply_invalidation(struct lr_cache *cache, uint64_t hash, uint64_t version) {
-    return apply_tombstone(cache, hash, version, true);
+    return apply_tombstone(cache, hash, version, true, 0);
 }
 
 int lr_apply_flush(struct lr_cache *cache, uint64_t version) {

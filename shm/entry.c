@@ -261,8 +261,14 @@ uint64_t lr_void_raise(struct lr_view *view, unsigned range, uint64_t version) {
     return 0;
 }
 
+/* One more tombstone would take them beyond so many halves of their share. */
+static bool tombstones_beyond(const struct lr_view *view, unsigned halves) {
+    return (lr_load(&view->stripe->tombstones) + 1) * SM_MIN_BLOCK * 2 >
+           view->cache->geometry.stripe_bytes / TOMB_SHARE * halves;
+}
+
 static bool tombstones_full(const struct lr_view *view) {
-    return (lr_load(&view->stripe->tombstones) + 1) * SM_MIN_BLOCK > view->cache->geometry.stripe_bytes / TOMB_SHARE;
+    return tombstones_beyond(view, 2);
 }
 
 /* A tombstone for an entry that goes unshipped, in free room only. False: none. */
@@ -445,6 +451,22 @@ bool lr_entry_bury(struct lr_view *view, const struct lr_key *key, uint64_t vers
     }
     lr_feed_emit(view, key->hash, version);
     return live;
+}
+
+bool lr_entry_bury_gently(struct lr_view *view, const struct lr_key *key, struct lr_found *old, uint64_t version) {
+    struct lr_making making = {
+        .key = key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true, .kind = LR_SHARED};
+    if (!tombstones_beyond(view, 1) && lr_entry_store(view, old, &making, LR_ROOM_FREE) == 0) {
+        lr_feed_emit(view, key->hash, version);
+        return true;
+    }
+    lr_raise(&view->stripe->range_floor[lr_range_of(key->hash)], version);
+    const struct lr_found found = lr_index_find(view, key);
+    if (found.slot != NULL)
+        lr_entry_forget(view, found.slot, found.word, &found.head, LR_FORGET_DELETE, true);
+    else
+        lr_marks_end(view, key->hash);
+    return false;
 }
 
 /* Whether the generation that claimed the note is over: then nothing was promised by it, and it writes no more. */

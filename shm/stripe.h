@@ -606,6 +606,12 @@ void lr_tombstones_trim(struct lr_view *view);
 /* Deletes the key at `version`, whatever is there: a tombstone if replicating and not LOCAL, else nothing stays. True
  * if a live item was there. */
 bool lr_entry_bury(struct lr_view *view, const struct lr_key *key, uint64_t version, enum lr_kind kind);
+/*
+ * The same, evicting nothing, where peers hear of it without us. The tombstone gets free room only, within half of the
+ * tombstones' share, since what is deleted here needs the other half. False: there was none; what was there goes, and
+ * the floor says as much.
+ */
+bool lr_entry_bury_gently(struct lr_view *view, const struct lr_key *key, struct lr_found *old, uint64_t version);
 
 /* ---- feed.c ------------------------------------------------------------------------------------------------- */
 

@@ -261,7 +261,7 @@ static void local_keys_neither_leave_nor_enter(void) {
         .key = "l/k", .key_len = 3, .value = "foreign", .value_len = 7, .deadline_ms = UINT64_MAX};
     change.version = lr_highest_version(one->cache) + 5000;
     CU_ASSERT_EQUAL(lr_apply_put(one->cache, &change, 0), LR_DECLINED);
-    CU_ASSERT_EQUAL(lr_apply_tombstone(one->cache, lr_cluster_hash("l/k", 3), change.version), LR_DECLINED);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(one->cache, lr_cluster_hash("l/k", 3), change.version, 0), LR_DECLINED);
     CU_ASSERT(has(one, "l/k", "of one"));
     CU_ASSERT_EQUAL(counted(one, LR_C_applied_local), 2);
     change.key = "i/k";

@@ -284,7 +284,7 @@ static void apply_delete(unsigned key, bool drop) {
     op->version = remote_version();
     const uint64_t hash = place->keys[key].hash;
     if (!drop)
-        sim_history_return(op, lr_apply_tombstone(handle(), hash, op->version));
+        sim_history_return(op, lr_apply_tombstone(handle(), hash, op->version, 0));
     else if (sim_one_in(2))
         sim_history_return(op, lr_drop_void(handle(), hash, op->version));
     else /* a value of the next version is somewhere else */
