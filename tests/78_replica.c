@@ -144,7 +144,8 @@ static void a_dropped_tombstone_raises_the_floor(void) {
     struct lr_stat stat;
     lr_stat(f.one, &stat);
     CU_ASSERT_EQUAL(stat.tombstones, 0);
-    CU_ASSERT_EQUAL(apply(f.one, "key", "value", version), LR_DECLINED);
+    const struct lr_change old = change_of("key", "value", version);
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &old, LR_NO_EVICT), LR_DECLINED);
     CU_ASSERT(has(f.one, "key", NULL));
     fixture_destroy(&f);
 }

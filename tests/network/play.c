@@ -280,7 +280,9 @@ static void act_for_a_while(struct net_run *run, unsigned operations) {
 
 void net_play_storm(struct net_run *run) {
     start_all(run);
-    if (net_percent(run, 50))
+    if (run->plan.steady)
+        settle(run);
+    else if (net_percent(run, 50))
         wait_for(run, net_below(run, 3000));
     act_for_a_while(run, run->plan.operations);
     mend(run);

@@ -479,7 +479,7 @@ static void resend(unsigned key) {
     change.value_len = (uint32_t)known->value_len;
     change.deadline_ms = known->deadline_ms;
     change.version = known->version;
-    if (lr_apply_put(handle(), &change, 0) == LR_APPLIED)
+    if (lr_apply_put(handle(), &change, LR_NO_EVICT) == LR_APPLIED)
         sim_fail("key %u is gone, and its first value, sent again by a peer, was taken", key);
 }
 
