@@ -514,7 +514,10 @@ void lr_notes_settle(struct lr_view *view) {
             struct lr_key key = lr_key_of_hash(view->cache, lr_load(&note->hash));
             uint64_t version = lr_load(&note->version);
             lr_raise(&view->stripe->clock, version);
-            delete_noted(view, &key, version);
+            if (version == 0)
+                lr_marks_end(view, key.hash);
+            else
+                delete_noted(view, &key, version);
         } else if (!abandoned) {
             continue; /* being written */
         }
