@@ -3,9 +3,17 @@
  * Changes from other hosts: which of two versions stays?
  *
  * The newer one, always, whatever the order of arrival: every function here is idempotent and commutative. For a key
- * that is absent the range's floor stands in for what was forgotten: a change at or below it is declined, since
- * something newer may have been here before. Equal versions with different contents (two hosts that shared an origin)
- * are decided by a hash of the content.
+ * that is absent the range's floors stand in for what was forgotten, since something newer may have been here before:
+ *
+ *  - What comes from a walk or a comparison (LR_NO_EVICT) is declined at or below the *floor*, the highest version that
+ *    this host has forgotten: what was evicted is not taken back, nor something older from a host that was no peer.
+ *  - A change that a peer tells for the first time is declined only at or below the *firm floor* and the void. What was
+ *    forgotten after every peer had it leaves the firm floor alone: a peer that had something newer of the key would
+ *    not tell this. Else each entry that expires would decline the new keys of a whole range that a peer put before,
+ *    and tells late. Firm is what was declined, for then others may have it or not, and what was let go of because a
+ *    peer had forgotten something.
+ *
+ * Equal versions with different contents (two hosts that shared an origin) are decided by a hash of the content.
  *
  * A key of mode invalidate has an item on each host that asked for it, and none of those is the newest. A change
  * elsewhere is heard of as a tombstone one version below the change's own, and what is here goes, unless it is newer by
@@ -21,11 +29,21 @@
  */
 #include "stripe.h"
 
+static uint64_t over_void(const struct lr_view *view, uint64_t hash, sm_u64 *floors) {
+    const uint64_t floor = lr_load(&floors[lr_range_of(hash)]);
+    const uint64_t void_version = lr_load(&view->stripe->range_void[lr_range_of(hash)]);
+    return floor > void_version ? floor : void_version;
+}
+
 /* A delete that found no free note could raise the void alone (items.c). */
 uint64_t lr_floor_of(const struct lr_view *view, uint64_t hash) {
-    uint64_t floor = lr_load(&view->stripe->range_floor[lr_range_of(hash)]);
-    uint64_t void_version = lr_load(&view->stripe->range_void[lr_range_of(hash)]);
-    return floor > void_version ? floor : void_version;
+    return over_void(view, hash, view->stripe->range_floor);
+}
+
+/* Up to where a change of an absent key is declined. */
+static uint64_t bar_of(const struct lr_view *view, uint64_t hash, unsigned apply_flags) {
+    sm_u64 *floors = apply_flags & LR_NO_EVICT ? view->stripe->range_floor : view->stripe->range_firm;
+    return over_void(view, hash, floors);
 }
 
 static uint64_t content_hash(const void *value, size_t value_len, uint32_t flags) {
@@ -40,10 +58,34 @@ static int compare_tie(struct lr_view *view, const struct lr_head *head, const s
     return (theirs > ours) - (theirs < ours);
 }
 
-/* The change is not stored: nothing older may stay, nor be accepted later. */
-static int decline(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+/* A relay has no room for the change. Those behind it may hold something older, and hear of it from nobody else. */
+static void lead_on(struct lr_view *view, const struct lr_key *key, const struct lr_found *found, uint64_t version) {
+    lr_floor_firm(view, lr_range_of(key->hash), version);
+    if (found->slot != NULL && (found->head.version > version || lr_head_kind(&found->head) == LR_LOCAL ||
+                                (found->head.tombstone && found->head.version >= version - 1)))
+        return;
+    lr_entry_bury(view, key, version - 1, LR_SHARED);
+}
+
+/* A relay takes no change up to `version`, for it has forgotten something newer of that range. Those behind it let go
+ * of what is older than that, if it has room for a tombstone; of what lies below its void they hear anyway. */
+static void hint_at(struct lr_view *view, const struct lr_key *key, struct lr_found *found, uint64_t version) {
+    if (lr_is_relay(view->cache) && version > lr_load(&view->stripe->range_void[lr_range_of(key->hash)]) &&
+        !(found->slot != NULL && found->head.tombstone && found->head.version >= version))
+        lr_entry_lay(view, key, found, version);
+}
+
+/*
+ * The change is not stored: nothing older may stay, nor be accepted later. What a relay is offered for its free room,
+ * of a key that it does not have, it tells nobody: a full one would be busy with nothing else.
+ */
+static int decline(struct lr_view *view, const struct lr_key *key, uint64_t version, unsigned apply_flags) {
+    const struct lr_found found = lr_index_find(view, key);
     lr_marks_end(view, key->hash);
-    lr_entry_yield(view, key, version, version - 1);
+    if (lr_is_relay(view->cache) && (found.slot != NULL || !(apply_flags & LR_NO_EVICT)))
+        lead_on(view, key, &found, version);
+    else
+        lr_entry_yield(view, key, version, version - 1);
     return LR_DECLINED;
 }
 
@@ -68,6 +110,11 @@ static int apply_equal(struct lr_view *view, const struct lr_key *key, const str
 /* Also what has expired or was flushed, and is not swept yet: walks, and with them settlements, pass it over. */
 static bool is_absent(const struct lr_view *view, const struct lr_found *found) {
     return found->slot == NULL || (!found->head.tombstone && lr_head_gone(view->cache, view->data, &found->head));
+}
+
+/* A tombstone that says nothing of this version but that it was here, or was declined. */
+static bool is_trace_of(const struct lr_found *found, uint64_t version) {
+    return found->slot != NULL && found->head.tombstone && found->head.version == version - 1;
 }
 
 /* ---- mode invalidate -------------------------------------------------------------------------------------------- */
@@ -109,7 +156,21 @@ static int invalidate_locked(struct lr_view *view, const struct lr_key *key, con
     return let_go(view, key, found);
 }
 
-static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key, uint64_t version, bool modal) {
+/* A tombstone from a walk, in free room. Else the floor says as much: who sent it tells the others. */
+static int bury_gently(struct lr_view *view, const struct lr_key *key, struct lr_found *found, uint64_t version) {
+    if (lr_entry_lay(view, key, found, version))
+        return LR_APPLIED;
+    lr_floor_firm(view, lr_range_of(key->hash), version);
+    *found = lr_index_find(view, key);
+    if (found->slot != NULL)
+        lr_entry_forget(view, found->slot, found->word, &found->head, LR_FORGET_DELETE, true);
+    else
+        lr_marks_end(view, key->hash);
+    return LR_DECLINED;
+}
+
+static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key, uint64_t version, bool modal,
+                                  unsigned apply_flags) {
     lr_raise(&view->stripe->clock, version);
     struct lr_found found = lr_index_find(view, key);
     const bool item = found.slot != NULL && !found.head.tombstone;
@@ -122,10 +183,13 @@ static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key
         return invalidate_locked(view, key, &found, version);
     if (found.slot != NULL && (found.head.version > version || (found.head.version == version && found.head.tombstone)))
         return LR_STALE;
-    if (found.slot == NULL && version <= lr_floor_of(view, key->hash)) {
+    if (found.slot == NULL && version <= bar_of(view, key->hash, apply_flags)) {
         lr_marks_end(view, key->hash); /* it leaves no other trace */
+        hint_at(view, key, &found, version);
         return LR_STALE;
     }
+    if ((apply_flags & LR_NO_EVICT) != 0 && !lr_is_relay(view->cache))
+        return bury_gently(view, key, &found, version);
     lr_entry_bury(view, key, version, LR_SHARED);
     return LR_APPLIED;
 }
@@ -159,7 +223,7 @@ void lr_apply_prefetch_entry(const struct lr_cache *cache, uint64_t hash, unsign
 
 static int apply_put_locked(struct lr_view *view, const struct lr_key *key, const struct lr_change *change,
                             unsigned apply_flags) {
-    const uint64_t floor = lr_floor_of(view, key->hash);
+    const uint64_t bar = bar_of(view, key->hash, apply_flags);
     struct lr_making making = {.key = key,
                                .value = change->value,
                                .value_len = change->value_len,
@@ -172,7 +236,7 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
         return LR_DECLINED;
     }
     if (mode == LR_MODE_invalidate) /* the other host does not know that we do not want to see it */
-        return apply_tombstone_locked(view, key, change->version - 1, true);
+        return apply_tombstone_locked(view, key, change->version - 1, true, 0);
     lr_raise(&view->stripe->clock, change->version);
     if (change->version <= lr_flush_version(view->cache))
         return LR_STALE;
@@ -188,17 +252,19 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
         if (tie <= 0)
             return apply_equal(view, key, &found, change->deadline_ms, change->left);
     }
-    if (is_absent(view, &found) && change->version <= floor)
+    if (change->version <= bar && (is_absent(view, &found) || is_trace_of(&found, change->version))) {
+        hint_at(view, key, &found, change->version - 1);
         return LR_DECLINED;
+    }
     bool expired = change->deadline_ms != UINT64_MAX && change->deadline_ms <= lr_now_ms(view->cache);
     if (expired || lr_entry_size(&making) > view->cache->geometry.max_block)
-        return decline(view, key, change->version);
+        return decline(view, key, change->version, apply_flags);
     enum lr_room_how how = apply_flags & LR_NO_EVICT ? LR_ROOM_FREE : LR_ROOM_EVICT;
     int error = lr_entry_store(view, &found, &making, how);
     if (error == LARDER_ESTALE) /* a delete without the lock came between; its note or flag decides */
         return LR_STALE;
     if (error != 0)
-        return decline(view, key, change->version);
+        return decline(view, key, change->version, apply_flags);
     emit(view, key->hash, change->version, change->left);
     return LR_APPLIED;
 }
@@ -230,7 +296,7 @@ int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigne
     return count_applied(cache, result);
 }
 
-static int apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version, bool modal) {
+static int apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version, bool modal, unsigned apply_flags) {
     struct lr_view view;
     struct lr_key key = lr_key_of_hash(cache, hash);
     int result = lr_enter(cache);
@@ -238,17 +304,17 @@ static int apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t versi
         result = lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place));
     if (result != 0)
         return result;
-    result = apply_tombstone_locked(&view, &key, version, modal);
+    result = apply_tombstone_locked(&view, &key, version, modal, apply_flags);
     lr_stripe_unlock(&view);
     return count_applied(cache, result);
 }
 
-int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version) {
-    return apply_tombstone(cache, hash, version, false);
+int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version, unsigned apply_flags) {
+    return apply_tombstone(cache, hash, version, false, apply_flags);
 }
 
 int lr_apply_invalidation(struct lr_cache *cache, uint64_t hash, uint64_t version) {
-    return apply_tombstone(cache, hash, version, true);
+    return apply_tombstone(cache, hash, version, true, 0);
 }
 
 int lr_apply_flush(struct lr_cache *cache, uint64_t version) {
@@ -292,6 +358,8 @@ static int drop(struct lr_cache *cache, uint64_t hash, uint64_t version, uint64_
     const bool item = found.slot != NULL && !found.head.tombstone;
     if (item && (lr_head_kind(&found.head) == LR_TOLD || lr_head_kind(&found.head) == LR_FILL))
         let_go(&view, &key, &found);
+    else if (lr_is_relay(cache) && superseded < version)
+        lead_on(&view, &key, &found, version);
     else
         lr_entry_yield(&view, &key, version, superseded);
     lr_stripe_unlock(&view);

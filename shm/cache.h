@@ -374,8 +374,11 @@ int lr_apply_put(struct lr_cache *cache, const struct lr_change *change, unsigne
 /* Fetch, for a change of this hash that is applied soon, the lines where its key belongs; then what they lead to. */
 void lr_apply_prefetch(const struct lr_cache *cache, uint64_t hash, unsigned apply_flags);
 void lr_apply_prefetch_entry(const struct lr_cache *cache, uint64_t hash, unsigned apply_flags);
-/* A delete by cluster hash. */
-int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version);
+/*
+ * A delete by cluster hash. With LR_NO_EVICT the tombstone gets free room or none: then the floor rises instead, and it
+ * counts as declined. A relay has to tell others, and keeps it in any case.
+ */
+int lr_apply_tombstone(struct lr_cache *cache, uint64_t hash, uint64_t version, unsigned apply_flags);
 /* The same where the key is known to be of mode invalidate. */
 int lr_apply_invalidation(struct lr_cache *cache, uint64_t hash, uint64_t version);
 /* Merged by maximum. */

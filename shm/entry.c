@@ -208,11 +208,32 @@ int lr_entry_publish(struct lr_view *view, struct lr_found *old, uint64_t word, 
     return 0;
 }
 
+/* One more tombstone would take them beyond so many quarters of their share. */
+static bool tombstones_beyond(const struct lr_view *view, unsigned quarters) {
+    return (lr_load(&view->stripe->tombstones) + 1) * SM_MIN_BLOCK * 4 >
+           view->cache->geometry.stripe_bytes / TOMB_SHARE * quarters;
+}
+
+/*
+ * What is evicted from now on may need a tombstone: when their share is three quarters full, those that every peer has
+ * make way, young or not. Without them the range would raise its void, at the price of what peers hold. Now and then
+ * only, before much of the last quarter can be gone: with a peer away, there may be none to drop.
+ */
+static void trim_ahead(struct lr_view *view) {
+    if (!tombstones_beyond(view, 3))
+        return;
+    const uint64_t puts = view->cache->geometry.stripe_bytes / TOMB_SHARE / SM_MIN_BLOCK / 16;
+    const unsigned every = (unsigned)(puts < TRIM_BUCKETS ? puts : TRIM_BUCKETS) | 1u; /* odd: no stride misses it */
+    if (lr_load(&view->stripe->incarnation) % every == 0 && lr_sweep_buckets(view, every, 0) > 0)
+        view->hand_moved = true;
+}
+
 int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_making *making, enum lr_room_how how) {
     struct lr_room room;
     view->hand_moved = false;
     /* First of all, since making way for the index may evict: what is stored below must not be what goes. */
     view->keep_all = how == LR_ROOM_FREE;
+    trim_ahead(view);
     const uint64_t size = lr_entry_size(making);
     lr_index_fit(view, size);
     if (old->slot == NULL)
@@ -262,7 +283,7 @@ uint64_t lr_void_raise(struct lr_view *view, unsigned range, uint64_t version) {
 }
 
 static bool tombstones_full(const struct lr_view *view) {
-    return (lr_load(&view->stripe->tombstones) + 1) * SM_MIN_BLOCK > view->cache->geometry.stripe_bytes / TOMB_SHARE;
+    return tombstones_beyond(view, 4);
 }
 
 /* A tombstone for an entry that goes unshipped, in free room only. False: none. */
@@ -396,9 +417,14 @@ static bool lay_trace(struct lr_view *view, const struct lr_key *key, struct lr_
     return true;
 }
 
+void lr_floor_firm(struct lr_view *view, unsigned range, uint64_t version) {
+    lr_raise(&view->stripe->range_floor[range], version);
+    lr_raise(&view->stripe->range_firm[range], version);
+}
+
 void lr_entry_yield(struct lr_view *view, const struct lr_key *key, uint64_t version, uint64_t superseded) {
     struct lr_found found = lr_index_find(view, key);
-    lr_raise(&view->stripe->range_floor[lr_range_of(key->hash)], version);
+    lr_floor_firm(view, lr_range_of(key->hash), version);
     if (found.slot == NULL || found.head.version > version || lr_head_kind(&found.head) == LR_LOCAL)
         return;
     const bool unshipped = lr_entry_unshipped(view, &found.head);
@@ -447,6 +473,15 @@ bool lr_entry_bury(struct lr_view *view, const struct lr_key *key, uint64_t vers
     return live;
 }
 
+bool lr_entry_lay(struct lr_view *view, const struct lr_key *key, struct lr_found *old, uint64_t version) {
+    struct lr_making making = {
+        .key = key, .version = version, .deadline_ms = UINT64_MAX, .tombstone = true, .kind = LR_SHARED};
+    if (tombstones_beyond(view, 2) || lr_entry_store(view, old, &making, LR_ROOM_FREE) != 0)
+        return false;
+    lr_feed_emit(view, key->hash, version);
+    return true;
+}
+
 /* Whether the generation that claimed the note is over: then nothing was promised by it, and it writes no more. */
 static bool is_abandoned(const struct lr_view *view, uint64_t owner) {
     uint32_t slot = lr_owner_slot(owner);
@@ -479,7 +514,10 @@ void lr_notes_settle(struct lr_view *view) {
             struct lr_key key = lr_key_of_hash(view->cache, lr_load(&note->hash));
             uint64_t version = lr_load(&note->version);
             lr_raise(&view->stripe->clock, version);
-            delete_noted(view, &key, version);
+            if (version == 0)
+                lr_marks_end(view, key.hash);
+            else
+                delete_noted(view, &key, version);
         } else if (!abandoned) {
             continue; /* being written */
         }

@@ -98,17 +98,24 @@ static inline int store_anew(struct lr_view *view, struct lr_found *found, struc
     return store(view, found, making);
 }
 
-/* ---- fills -------------------------------------------------------------------------------------------------- */
-
-int lr_mark(struct lr_cache *cache, const void *key, size_t key_len, struct lr_mark *mark) {
-    struct lr_view view;
+/* The key, hashed, and its stripe, locked. EBUSY: hashed all the same. */
+static int enter_locked(struct lr_cache *cache, const void *key, size_t key_len, struct lr_key *hashed,
+                        struct lr_view *view) {
     int error = lr_enter(cache);
     if (error != 0)
         return error;
     if (key_len == 0 || key_len > SM_MAX_KEY)
         return LARDER_EINVALID;
-    const struct lr_key hashed = lr_key_of(cache, key, key_len);
-    error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place));
+    *hashed = lr_key_of(cache, key, key_len);
+    return lr_stripe_lock(view, cache, lr_place_stripe(cache, hashed->place));
+}
+
+/* ---- fills -------------------------------------------------------------------------------------------------- */
+
+int lr_mark(struct lr_cache *cache, const void *key, size_t key_len, struct lr_mark *mark) {
+    struct lr_key hashed;
+    struct lr_view view;
+    int error = enter_locked(cache, key, key_len, &hashed, &view);
     if (error != 0)
         return error;
     lr_store(&view.stripe->marked, 1);
@@ -189,9 +196,9 @@ int lr_put(struct lr_cache *cache, struct lr_put *put) {
 
 /* ---- delete ------------------------------------------------------------------------------------------------- */
 
-/* A note tells the next holder to leave a tombstone. Written before the slot word is killed: a delete that took effect
- * is never forgotten. */
-static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+/* A note tells the next holder to leave a tombstone, or, of a local key (`told` is not), to end the marks only. Written
+ * before the slot word is killed: a delete that took effect is never forgotten. */
+static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t version, bool told) {
     uint64_t own = lr_own_word(view->cache);
     for (unsigned i = 0; i < SM_NOTES; i++) {
         struct sm_note *note = &view->stripe->notes[i];
@@ -200,7 +207,7 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
                                               &note->owner, &nobody, own, memory_order_acq_rel, memory_order_relaxed))
             continue;
         lr_store(&note->hash, key->hash);
-        lr_store(&note->version, version);
+        lr_store(&note->version, told ? version : 0);
         atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
         LR_CRASH_POINT("note, before");
         /* COMMIT POINT: before, the next holder frees the note once our generation is over; after, it makes a tombstone
@@ -214,35 +221,31 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
 }
 
 /* Whether the next holder of the lock has to hear of the delete: to tell others, or to refuse a fill. */
-static bool is_noted(const struct lr_view *view, const struct lr_key *key) {
-    return lr_replicating(view->cache) ? lr_kind_of(view->cache, key, false) != LR_LOCAL
-                                       : lr_load(&view->stripe->marked) != 0;
+static bool is_noted(const struct lr_view *view, bool local) {
+    return (lr_replicating(view->cache) && !local) || lr_load(&view->stripe->marked) != 0;
 }
 
 /* The lock's holder does not answer: the delete takes effect all the same. */
 static int delete_lockless(struct lr_cache *cache, const struct lr_key *key) {
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
     uint64_t version = lr_version_peek(&view);
-    if (is_noted(&view, key))
-        leave_note(&view, key, version);
+    const bool local = lr_kind_of(cache, key, false) == LR_LOCAL;
+    if (is_noted(&view, local))
+        leave_note(&view, key, version, !local);
     lr_count(cache, LR_C_lockless_deletes);
     return lr_reader_kill(cache, key, version);
 }
 
 int lr_delete(struct lr_cache *cache, const void *key, size_t key_len) {
+    struct lr_key hashed;
     struct lr_view view;
-    int error = lr_enter(cache);
-    if (error != 0)
-        return error;
-    if (key_len == 0 || key_len > SM_MAX_KEY)
-        return LARDER_EINVALID;
-    struct lr_key hashed = lr_key_of(cache, key, key_len);
-    if (lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place)) == 0) {
+    int error = enter_locked(cache, key, key_len, &hashed, &view);
+    if (error == 0) {
         const uint64_t version = lr_version_draw(&view);
         const enum lr_kind kind = lr_kind_of(cache, &hashed, false);
         error = lr_entry_bury(&view, &hashed, version, kind) ? 0 : LARDER_ENOT_FOUND;
         lr_stripe_unlock(&view);
-    } else {
+    } else if (error == LARDER_EBUSY) {
         error = delete_lockless(cache, &hashed);
     }
     if (error == 0)
@@ -293,15 +296,10 @@ static int touch_found(struct lr_view *view, const struct lr_key *key, struct lr
 }
 
 int lr_touch(struct lr_cache *cache, const void *key, size_t key_len, uint64_t ttl_ms) {
+    struct lr_key hashed;
     struct lr_view view;
-    int error = lr_enter(cache);
-    if (error != 0)
-        return error;
-    if (key_len == 0 || key_len > SM_MAX_KEY)
-        return LARDER_EINVALID;
-    struct lr_key hashed = lr_key_of(cache, key, key_len);
-    uint64_t deadline_ms = deadline_of(cache, ttl_ms);
-    error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place));
+    const uint64_t deadline_ms = deadline_of(cache, ttl_ms);
+    int error = enter_locked(cache, key, key_len, &hashed, &view);
     if (error != 0)
         return error;
     struct lr_found found = lr_index_find(&view, &hashed);
@@ -342,16 +340,11 @@ static size_t print_number(int64_t number, char out[24]) {
 
 int lr_increment(struct lr_cache *cache, const void *key, size_t key_len, int64_t delta, int64_t initial,
                  uint64_t ttl_ms, int64_t *result) {
+    struct lr_key hashed;
     struct lr_view view;
     char text[24];
-    int error = lr_enter(cache);
-    if (error != 0)
-        return error;
-    if (key_len == 0 || key_len > SM_MAX_KEY)
-        return LARDER_EINVALID;
-    struct lr_key hashed = lr_key_of(cache, key, key_len);
     struct lr_making making = {.key = &hashed, .value = text, .deadline_ms = deadline_of(cache, ttl_ms)};
-    error = lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place));
+    int error = enter_locked(cache, key, key_len, &hashed, &view);
     if (error != 0)
         return error;
     struct lr_found found = lr_index_find(&view, &hashed);

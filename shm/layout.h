@@ -42,7 +42,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 6u
+#define SM_LAYOUT_VERSION 7u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -282,17 +282,18 @@ struct sm_stripe {
     sm_u64 large[SM_LARGE];          /* 2368: large items, oldest first; 0 ends the list: a hint (policy.c) */
     struct sm_note notes[SM_NOTES];  /* 2880 */
     sm_u64 range_sum[SM_RANGES];     /* 3904: sum of mixed {hash, version} of items: derived */
-    sm_u64 range_floor[SM_RANGES];   /* 5952: highest version forgotten here; only rises */
+    sm_u64 range_floor[SM_RANGES];   /* 5952: highest version forgotten here, or declined; only rises */
     sm_u64 range_void[SM_RANGES];    /* 8000: highest forgotten before all peers had it; only rises */
     sm_u64 acked_by[SM_ACK_RANKS];   /* 10048: hints that at least i + 1 peers have; written by larderd */
     sm_u64 marks_void[SM_MARK_ROWS]; /* 10112: marks that are older than this incarnation are void (items.c) */
-    struct sm_hint ring[];           /* 10624 */
+    sm_u64 range_firm[SM_RANGES];    /* 10624: highest declined, or let go of since a peer said so; only rises */
+    struct sm_hint ring[];           /* 12672 */
 };
 static_assert(offsetof(struct sm_stripe, split) == 64 && offsetof(struct sm_stripe, gap) == 128, "byte map");
 static_assert(offsetof(struct sm_stripe, items) == 256 && offsetof(struct sm_stripe, counters) == 384, "byte map");
 static_assert(offsetof(struct sm_stripe, bins) == 512 && offsetof(struct sm_stripe, notes) == 2880, "byte map");
 static_assert(offsetof(struct sm_stripe, large) == 2368 && offsetof(struct sm_stripe, range_sum) == 3904, "byte map");
-static_assert(offsetof(struct sm_stripe, ring) == 10624, "byte map");
+static_assert(offsetof(struct sm_stripe, ring) == 12672, "byte map");
 #define SM_STRIPE_FIXED offsetof(struct sm_stripe, ring)
 
 /* ---- index slot word ---------------------------------------------------------------------------------------- */

@@ -80,7 +80,7 @@ static int raise_range(struct lr_cache *cache, unsigned range, uint64_t version,
         if (error != 0)
             break;
         lr_raise(&view.stripe->clock, version); /* as in lr_drop */
-        lr_raise(&view.stripe->range_floor[range], version);
+        lr_floor_firm(&view, range, version);
         const uint64_t by = void_too ? lr_void_raise(&view, range, version) : 0;
         if (risen != NULL)
             *risen += by;

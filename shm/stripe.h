@@ -581,6 +581,8 @@ static inline unsigned lr_mark_row(uint64_t hash) {
 }
 /* What the key's range has forgotten at most. */
 uint64_t lr_floor_of(const struct lr_view *view, uint64_t hash);
+/* Something up to `version` was declined, or let go of since a peer said so: the floor rises, and the firm one. */
+void lr_floor_firm(struct lr_view *view, unsigned range, uint64_t version);
 /* Whatever was read from elsewhere before now, and is to be filled in under a key of this hash, may be old. */
 void lr_marks_end(struct lr_view *view, uint64_t hash);
 /* As above, for all keys of the stripe. */
@@ -606,6 +608,11 @@ void lr_tombstones_trim(struct lr_view *view);
 /* Deletes the key at `version`, whatever is there: a tombstone if replicating and not LOCAL, else nothing stays. True
  * if a live item was there. */
 bool lr_entry_bury(struct lr_view *view, const struct lr_key *key, uint64_t version, enum lr_kind kind);
+/*
+ * The same, evicting nothing: the tombstone gets free room only, within half of the tombstones' share, since what is
+ * deleted here needs the other half. False: there was none, and nothing has changed but that the hand may have moved.
+ */
+bool lr_entry_lay(struct lr_view *view, const struct lr_key *key, struct lr_found *old, uint64_t version);
 
 /* ---- feed.c ------------------------------------------------------------------------------------------------- */
 

@@ -95,7 +95,8 @@ static int apply_tombstone(struct lr_link *link, const struct wire_frame *frame)
     struct lr_cache *cache = link->node->cache;
     const uint64_t hash = frame->as.entry.hash, version = frame->as.entry.version;
     const bool modal = (frame->flags & WIRE_MODAL) != 0;
-    int result = modal ? lr_apply_invalidation(cache, hash, version) : lr_apply_tombstone(cache, hash, version);
+    const unsigned how = (frame->flags & WIRE_SCAN) != 0 ? LR_NO_EVICT : 0;
+    int result = modal ? lr_apply_invalidation(cache, hash, version) : lr_apply_tombstone(cache, hash, version, how);
     if (result >= 0)
         lr_outflow_know(link->peer, &(struct lr_known){.hash = hash, .version = version, .deadline_ms = UINT64_MAX});
     return result;

@@ -55,6 +55,7 @@ struct daemon {
     atomic_bool stop_bell;
     uint64_t drain_until_ms; /* 0: not draining */
     uint64_t keys_told_ms;
+    enum lr_tls_lists lists_told;
     bool stopping;
     int status; /* of the process */
 };
@@ -136,7 +137,18 @@ static bool load_keys(const struct lr_config *config, struct lr_tls **out, char 
     return *out != NULL || !lr_config_has_keys(config);
 }
 
-static void tell_keys(const struct daemon *daemon) {
+/* Every hour and, for lists may be made for a day or less, as soon as it is so. */
+static void tell_lists(struct daemon *daemon, bool again) {
+    const struct lr_tls *keys = daemon->tcp.keys;
+    const enum lr_tls_lists now = keys != NULL ? lr_tls_lists(keys) : LR_TLS_LISTS_FINE;
+    if (now != LR_TLS_LISTS_FINE && (again || now != daemon->lists_told))
+        lr_log(now == LR_TLS_LISTS_ENDED ? LR_ERROR : LR_WARN,
+               "keys: a list of tls_crl %s: put its successor in place, then SIGHUP",
+               now == LR_TLS_LISTS_ENDED ? "is overdue, and no link can be made any more" : "will soon be overdue");
+    daemon->lists_told = now;
+}
+
+static void tell_keys(struct daemon *daemon) {
     const struct lr_tls *keys = daemon->tcp.keys;
     if (keys == NULL)
         return;
@@ -145,6 +157,7 @@ static void tell_keys(const struct daemon *daemon) {
     if (left < WARN_S)
         lr_log(left > 0 ? LR_WARN : LR_ERROR, "keys: this host's certificate %s: renew it, then SIGHUP",
                left > 0 ? "ends within two weeks" : "has ended, and no link can be made any more");
+    tell_lists(daemon, true);
 }
 
 /* True: the keys are as they were, or new ones are in use. */
@@ -179,6 +192,7 @@ static void on_tick(uv_timer_t *timer) {
         daemon->keys_told_ms = lr_node_now(daemon->node);
         tell_keys(daemon);
     }
+    tell_lists(daemon, false);
     if (daemon->drain_until_ms == 0)
         return;
     if (lr_node_left(daemon->node, true) == 0 || lr_node_now(daemon->node) >= daemon->drain_until_ms)

@@ -18,6 +18,8 @@
 #define AGE_EVERY_MS 30000u
 #define SOURCES 1024u /* hints of a stripe of which it is known whence they came: a ring's worth */
 #define FIT_STRIPES 4u
+#define FIT_PAUSE_LEAST_MS 1000u
+#define FIT_PAUSE_MOST_MS 60000u
 
 /* An epoch that the last larderd closed, and that was not acknowledged, is ours to finish. A stripe that never had one
  * gets its first here, so that what comes from now on counts as not yet shipped. */
@@ -262,21 +264,40 @@ static void take_rescans(struct lr_node *node) {
 void lr_node_modes_changed(struct lr_node *node) {
     node->modal = lr_modes_hash(node->cache) != 0;
     node->fit_stripe = 0;
+    node->fit_pause_ms = 0;
+    node->fit_next_ms = 0;
     for (unsigned i = 0; i < node->peer_count; i++)
         if (node->peers[i]->link != NULL)
             lr_link_close(node->peers[i]->link, WIRE_BYE_SHUTDOWN, "the modes of keys have changed");
 }
 
+/* One that cannot be walked is tried again, less and less often. */
+static void put_fitting_off(struct lr_node *node, int error) {
+    if (node->fit_pause_ms == 0)
+        lr_log(LR_ERROR,
+               "stripe %u: %s; entries of keys whose mode has changed stay until that is mended: see `larder check`",
+               node->fit_stripe, lr_error_text(error));
+    node->fit_pause_ms = node->fit_pause_ms == 0                  ? FIT_PAUSE_LEAST_MS
+                         : node->fit_pause_ms < FIT_PAUSE_MOST_MS ? 2 * node->fit_pause_ms
+                                                                  : node->fit_pause_ms;
+    node->fit_next_ms = lr_node_now(node) + node->fit_pause_ms;
+}
+
 /* Some stripes at a time; one that is busy is tried again. */
 static void fit_modes(struct lr_node *node) {
+    if (lr_node_now(node) < node->fit_next_ms)
+        return;
     for (unsigned i = 0; i < FIT_STRIPES && lr_modes_unfit(node->cache); i++) {
         if (node->fit_stripe == node->stripes) {
             lr_modes_fitted(node->cache);
             return;
         }
         int dropped = lr_modes_fit(node->cache, node->fit_stripe, node->entry, node->entry_cap);
+        if (dropped < 0 && dropped != LARDER_EBUSY)
+            put_fitting_off(node, dropped);
         if (dropped < 0)
             return;
+        node->fit_pause_ms = 0;
         if (dropped > 0)
             lr_log(LR_INFO, "stripe %u: entries of keys whose mode has changed were dropped entries=%d",
                    node->fit_stripe, dropped);

@@ -82,8 +82,10 @@ struct lr_node {
     uint64_t refused; /* incoming connections turned away */
     uint64_t aged_ms, reported_ms, reaped_ms, swept_ms;
     uint32_t sweep_stripe;
-    bool modal;          /* some keys are of another mode than values */
-    uint32_t fit_stripe; /* the next whose entries are to be fitted to their modes */
+    bool modal;            /* some keys are of another mode than values */
+    uint32_t fit_stripe;   /* the next whose entries are to be fitted to their modes */
+    uint32_t fit_pause_ms; /* it cannot be walked, and is tried again that much later; 0: it can */
+    uint64_t fit_next_ms;
     unsigned reported_live;
     bool retired;          /* the segment was destroyed or replaced: the daemon ends */
     uint64_t *drain_heads; /* NULL, or: hints at and above these positions are left to the next larderd */

@@ -23,7 +23,7 @@
  * What was there when the walk of everything began is for the peer's free room only, however it comes to travel: by
  * that walk, by one that follows because the ring ran over meanwhile, or by a hint, since a third host joined and sent
  * us what it had. Only what is newer may evict at the peer. Otherwise a small host that joins a large one loses its own
- * entries to old ones, and since nobody had heard of those, its voids make the large host forget.
+ * entries to old ones and to tombstones, and since nobody had heard of those, its voids make the large host forget.
  *
  * Of keys of mode invalidate a tombstone travels in place of the value, one version below it, so that our own value
  * stays; of local keys nothing does. A fill (cache.h) is news to nobody, but it may stand where a change stood that the
@@ -308,7 +308,7 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
         out->batch_len += wire_encode_put(at, bytes, &put, flags);
     } else {
         uint64_t words[2] = {entry->hash, entry->version};
-        flags &= WIRE_SCAN;
+        flags = flags != 0 ? WIRE_SCAN : 0;
         if (entry->modal && (peer->features & WIRE_HAS_MODES) != 0)
             flags |= WIRE_MODAL;
         out->batch_len += wire_encode_words(at, bytes, entry->tombstone ? WIRE_TOMB : WIRE_DROP, flags, words, 2);

@@ -40,7 +40,8 @@ struct lr_tls {
     char name[256];
     char text[400];
     bool has_end;
-    int64_t end_s; /* Unix */
+    int64_t end_s;                   /* Unix */
+    int64_t list_warn_s, list_end_s; /* of the revocation list that ends first; 0: none has an end */
 };
 
 struct lr_tls_session {
@@ -176,8 +177,20 @@ static int64_t seconds_until(const ASN1_TIME *time) {
     return ASN1_TIME_diff(&days, &seconds, NULL, time) == 1 ? (int64_t)days * 86400 + seconds : INT64_MIN;
 }
 
+static void note_end(struct lr_tls *keys, const X509_CRL *list) {
+    const ASN1_TIME *from = X509_CRL_get0_lastUpdate(list), *to = X509_CRL_get0_nextUpdate(list);
+    const int64_t end_s = to != NULL ? (int64_t)time(NULL) + seconds_until(to) : 0;
+    int days = 0, seconds = 0;
+    if (to == NULL || (keys->list_end_s != 0 && keys->list_end_s <= end_s) ||
+        ASN1_TIME_diff(&days, &seconds, from, to) != 1)
+        return;
+    keys->list_end_s = end_s;
+    keys->list_warn_s = end_s - ((int64_t)days * 86400 + seconds) / 5;
+}
+
 /* Who was disowned by those who signed for him. */
-static bool take_revoked(SSL_CTX *context, const char *path, char *why) {
+static bool take_revoked(struct lr_tls *keys, const char *path, char *why) {
+    SSL_CTX *context = keys->context;
     size_t len = 0;
     unsigned count = 0;
     bool ended = false;
@@ -189,6 +202,7 @@ static bool take_revoked(SSL_CTX *context, const char *path, char *why) {
     while (bio != NULL && (list = PEM_read_bio_X509_CRL(bio, NULL, no_passphrase, NULL)) != NULL) {
         const ASN1_TIME *end = X509_CRL_get0_nextUpdate(list);
         ended |= end != NULL && seconds_until(end) <= 0;
+        note_end(keys, list);
         count += X509_STORE_add_crl(SSL_CTX_get_cert_store(context), list) == 1;
         X509_CRL_free(list);
     }
@@ -366,12 +380,11 @@ struct lr_tls *lr_tls_load(const struct lr_tls_files *files, char *why) {
     keys->users = 1;
     digits(host, sizeof host, keys->host);
     snprintf(keys->name, sizeof keys->name, "%s", given(files->name) ? files->name : "");
-    bool loaded = by_psk ? take_secrets(keys, files->psk, why)
-                         : take_own_certificates(keys->context, files->cert, why) &&
-                               take_key(keys->context, files->key, why) &&
-                               take_authorities(keys->context, files->ca, why) &&
-                               (!given(files->crl) || take_revoked(keys->context, files->crl, why)) &&
-                               judge_own(keys, files->cert, why);
+    bool loaded =
+        by_psk ? take_secrets(keys, files->psk, why)
+               : take_own_certificates(keys->context, files->cert, why) && take_key(keys->context, files->key, why) &&
+                     take_authorities(keys->context, files->ca, why) &&
+                     (!given(files->crl) || take_revoked(keys, files->crl, why)) && judge_own(keys, files->cert, why);
     ERR_clear_error(); /* the end of a PEM file is one */
     if (loaded)
         return keys;
@@ -393,6 +406,13 @@ const char *lr_tls_describe(const struct lr_tls *keys) {
 
 int64_t lr_tls_seconds_left(const struct lr_tls *keys) {
     return keys->has_end ? keys->end_s - (int64_t)time(NULL) : INT64_MAX;
+}
+
+enum lr_tls_lists lr_tls_lists(const struct lr_tls *keys) {
+    const int64_t now = (int64_t)time(NULL);
+    if (keys->list_end_s == 0 || now < keys->list_warn_s)
+        return LR_TLS_LISTS_FINE;
+    return now < keys->list_end_s ? LR_TLS_LISTS_ENDING : LR_TLS_LISTS_ENDED;
 }
 
 /* ---- the beginning and the end of a session ---------------------------------------------------------------------- */

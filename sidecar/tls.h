@@ -61,6 +61,10 @@ const char *lr_tls_describe(const struct lr_tls *keys);
 /* Seconds until our own certificate ends, negative afterwards; INT64_MAX: there is none. */
 int64_t lr_tls_seconds_left(const struct lr_tls *keys);
 
+/* ENDING: a fifth of the time for which the first of our revocation lists to end was made is left, or less. */
+enum lr_tls_lists { LR_TLS_LISTS_FINE, LR_TLS_LISTS_ENDING, LR_TLS_LISTS_ENDED };
+enum lr_tls_lists lr_tls_lists(const struct lr_tls *keys);
+
 enum lr_tls_state { LR_TLS_SHAKING, LR_TLS_OPEN, LR_TLS_ENDED };
 
 /* `host`: of the peer that we dial; NULL: somebody dials us. NULL without memory. */

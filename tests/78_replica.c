@@ -115,16 +115,16 @@ static void a_tombstone_keeps_older_values_out(void) {
     struct fixture f;
     host(&f, 1 << 20, 1);
     apply(f.one, "key", "value", V(5));
-    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("key", 3), V(4)), LR_STALE);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("key", 3), V(4), 0), LR_STALE);
     CU_ASSERT(has(f.one, "key", "value"));
-    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("key", 3), V(7)), LR_APPLIED);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("key", 3), V(7), 0), LR_APPLIED);
     CU_ASSERT(has(f.one, "key", NULL));
     CU_ASSERT_EQUAL(apply(f.one, "key", "six", V(6)), LR_STALE);
     CU_ASSERT(has(f.one, "key", NULL));
     CU_ASSERT_EQUAL(apply(f.one, "key", "eight", V(8)), LR_APPLIED);
     CU_ASSERT(has(f.one, "key", "eight"));
     /* A tombstone for a key that was never here protects as well. */
-    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("new", 3), V(9)), LR_APPLIED);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, lr_cluster_hash("new", 3), V(9), 0), LR_APPLIED);
     CU_ASSERT_EQUAL(apply(f.one, "new", "old", V(8)), LR_STALE);
     fixture_destroy(&f);
 }
@@ -144,7 +144,8 @@ static void a_dropped_tombstone_raises_the_floor(void) {
     struct lr_stat stat;
     lr_stat(f.one, &stat);
     CU_ASSERT_EQUAL(stat.tombstones, 0);
-    CU_ASSERT_EQUAL(apply(f.one, "key", "value", version), LR_DECLINED);
+    const struct lr_change old = change_of("key", "value", version);
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &old, LR_NO_EVICT), LR_DECLINED);
     CU_ASSERT(has(f.one, "key", NULL));
     fixture_destroy(&f);
 }
@@ -252,7 +253,7 @@ static void what_yields_unshipped_leaves_a_trace(void) {
     apply(f.one, keys[2], "value", V(4));
     acknowledge_all(f.one);
     apply(f.one, keys[0], "value", V(5));
-    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, hashes[1], V(5)), LR_APPLIED);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, hashes[1], V(5), 0), LR_APPLIED);
     const uint64_t head = lr_feed_head(f.one, 0);
     for (unsigned i = 0; i < 3; i++)
         CU_ASSERT_EQUAL(lr_drop(f.one, hashes[i], V(6)), 0); /* by a change that is too large for us */
@@ -506,7 +507,7 @@ static void ship(struct cluster *c, unsigned from, unsigned to, const struct lr_
     struct lr_cache *cache = c->hosts[to].one;
     (void)from;
     if (entry->tombstone) {
-        CU_ASSERT(lr_apply_tombstone(cache, entry->hash, entry->version) >= 0);
+        CU_ASSERT(lr_apply_tombstone(cache, entry->hash, entry->version, 0) >= 0);
         return;
     }
     struct lr_change change = {.key = entry->key,
@@ -635,7 +636,7 @@ static void every_call_on_a_busy_stripe_says_so(void) {
     CU_ASSERT_EQUAL(lr_touch(f.one, "key", 3, 1000), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_increment(f.one, "key", 3, 1, 0, 0, &number), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LARDER_EBUSY);
-    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, hash, V(9)), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, hash, V(9), 0), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_drop(f.one, hash, V(9)), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_drop_void(f.one, hash, V(9)), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_raise_floor(f.one, 1, V(9)), LARDER_EBUSY);

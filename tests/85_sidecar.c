@@ -576,7 +576,94 @@ static void a_small_host_neither_empties_a_large_one_nor_makes_room_for_it(void)
     lr_stat(sim->hosts[2].cache, &after);
     CU_ASSERT(after.items >= before.items / 2); /* the third host has not been emptied either */
     lr_stat(sim->hosts[1].cache, &small);
-    CU_ASSERT(small.stripe_counters[LR_S_evictions] - evicted < small.items / 10); /* for tombstones */
+    CU_ASSERT_EQUAL(small.stripe_counters[LR_S_evictions], evicted);
+    sim_destroy(sim);
+}
+
+/* ---- a small host joins a large one ---------------------------------------------------------------------------- */
+
+#define LARGE_KEYS 30000u
+#define OWN_KEYS 12000u
+
+/* A key of the small host's users: the n-th is asked for about 1 / n as often as the first. */
+static unsigned a_popular_key(struct sim *sim) {
+    const uint64_t most = UINT64_C(1) << fixture_below(&sim->random, 14);
+    return (unsigned)((most + fixture_below(&sim->random, most)) % OWN_KEYS);
+}
+
+/* Users who read, and put what they miss. Returns how many of their reads were hits. */
+static unsigned hits_of(struct sim_host *host, unsigned reads) {
+    unsigned hits = 0;
+    for (unsigned i = 0; i < reads; i++) {
+        const unsigned key = 1000000 + a_popular_key(host->sim);
+        char name[24], value[64];
+        const size_t len = (size_t)snprintf(name, sizeof name, "key %u", key);
+        if (lr_get(host->cache, name, len, value, sizeof value, NULL, 0) == 0)
+            hits++;
+        else
+            CU_ASSERT_EQUAL(sim_put(host, key, "of the small host, some sixty bytes long as values may be", 0), 0);
+        if (i % 500 == 0)
+            sim_run(host->sim, SIM_STEP_MS);
+    }
+    return hits;
+}
+
+static uint64_t entries_sent(const struct sim *sim) {
+    uint64_t sent = 0;
+    for (unsigned i = 0; i < sim->host_count; i++)
+        for (unsigned k = 0; k < sim->hosts[i].node->peer_count; k++)
+            sent += sim->hosts[i].node->peers[k]->out.entries_sent;
+    return sent;
+}
+
+static void add_one_another(struct sim *sim, unsigned a, unsigned b) {
+    CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[a].node, sim->hosts[b].address), 0);
+    CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[b].node, sim->hosts[a].address), 0);
+}
+
+/* A tenth of the size, full and in use, it joins two that are full and have tombstones for more keys than it has
+ * room for. */
+static void a_small_host_that_joins_keeps_its_entries_and_its_hits(void) {
+    const uint64_t sizes[3] = {UINT64_C(4) << 20, UINT64_C(4) << 20, UINT64_C(400) << 10};
+    struct sim *sim = sim_create_idle("a small host joins", 3, sizes);
+    struct lr_stat large[2], small[2];
+    for (unsigned i = 0; i < 3; i++) {
+        const struct lr_node_options options = {.name = sim->hosts[i].address,
+                                                .listen = sim->hosts[i].address,
+                                                .clock_limit_ms = 2000,
+                                                .tombstone_ms = 600000};
+        sim_start(&sim->hosts[i], &options, false);
+    }
+    add_one_another(sim, 0, 1);
+    for (unsigned key = 0; key < LARGE_KEYS; key++) {
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], key, "of the large host, some sixty bytes long as values may be", 0),
+                        0);
+        if (key % 500 == 0)
+            sim_run(sim, SIM_STEP_MS);
+    }
+    CU_ASSERT(sim_settle(sim, 20000));
+    hits_of(&sim->hosts[2], 40000);
+    const unsigned before = hits_of(&sim->hosts[2], 40000);
+    for (unsigned key = 0; key < LARGE_KEYS; key += 6)
+        CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], key), 0);
+    CU_ASSERT(sim_settle(sim, 20000));
+    lr_stat(sim->hosts[0].cache, &large[0]);
+    lr_stat(sim->hosts[2].cache, &small[0]);
+    CU_ASSERT(large[0].tombstones * 32 > sizes[2] / 20 && small[0].stripe_counters[LR_S_evictions] > 0);
+
+    for (unsigned i = 0; i < 2; i++)
+        add_one_another(sim, i, 2);
+    CU_ASSERT(sim_settle(sim, 20000));
+    lr_stat(sim->hosts[2].cache, &small[1]);
+    CU_ASSERT_EQUAL(small[1].stripe_counters[LR_S_evictions], small[0].stripe_counters[LR_S_evictions]);
+    CU_ASSERT(small[1].items >= small[0].items);
+    sim_run(sim, 2 * LR_COMPARE_EVERY_MS + 1000); /* what just changed is compared in the second round */
+    const uint64_t sent = entries_sent(sim);
+    sim_run(sim, 2 * LR_COMPARE_EVERY_MS);
+    CU_ASSERT_EQUAL(entries_sent(sim), sent); /* nothing again and again */
+    lr_stat(sim->hosts[0].cache, &large[1]);
+    CU_ASSERT(large[1].items >= large[0].items); /* nor does the large one forget anything */
+    CU_ASSERT(hits_of(&sim->hosts[2], 40000) >= before - before / 50);
     sim_destroy(sim);
 }
 
@@ -787,6 +874,7 @@ void larder_suite_85_sidecar(void) {
     CU_ADD_TEST(suite, restarts_do_not_prolong_a_life);
     CU_ADD_TEST(suite, a_small_host_neither_empties_a_large_one_nor_makes_room_for_it);
     CU_ADD_TEST(suite, with_eviction_on_both_sides_no_host_goes_back);
+    CU_ADD_TEST(suite, a_small_host_that_joins_keeps_its_entries_and_its_hits);
     CU_ADD_TEST(suite, a_relay_passes_on_what_was_forgotten);
     CU_ADD_TEST(suite, what_was_forgotten_unshipped_is_forgotten_everywhere);
     CU_ADD_TEST(suite, a_slow_peer_costs_no_memory_and_catches_up);

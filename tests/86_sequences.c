@@ -33,6 +33,14 @@ static void put_ballast(struct sim_host *host, unsigned number) {
     CU_ASSERT_EQUAL(lr_put(host->cache, &change), 0);
 }
 
+/* Its version, or 0. */
+static uint64_t ballast_of(struct sim_host *host, unsigned number) {
+    char name[24], value[1000];
+    struct lr_item item;
+    const size_t len = (size_t)snprintf(name, sizeof name, "ballast %u", number);
+    return lr_get(host->cache, name, len, value, sizeof value, &item, LR_PEEK) == 0 ? item.version : 0;
+}
+
 /* What nobody reads goes in the order of the hand, small or not. */
 static void evict_in_order(struct sim_host *host) {
     host->segment.options.policy = LR_POLICY_clock;
@@ -52,8 +60,7 @@ static uint64_t version_of(struct sim_host *host, unsigned key) {
     return sim_get(host, key, text);
 }
 
-/* Applies what a peer of long ago would send. */
-static int apply(struct sim_host *host, unsigned key, const char *text, uint64_t version) {
+static int apply(struct sim_host *host, unsigned key, const char *text, uint64_t version, unsigned apply_flags) {
     char name[24];
     struct lr_change change = {.key = name,
                                .key_len = (uint32_t)snprintf(name, sizeof name, "key %u", key),
@@ -61,7 +68,7 @@ static int apply(struct sim_host *host, unsigned key, const char *text, uint64_t
                                .value_len = (uint32_t)strlen(text),
                                .version = version,
                                .deadline_ms = UINT64_MAX};
-    return lr_apply_put(host->cache, &change, 0);
+    return lr_apply_put(host->cache, &change, apply_flags);
 }
 
 static uint64_t hash_of(unsigned key) {
@@ -129,7 +136,7 @@ static void what_was_evicted_is_not_replaced_by_something_older(void) {
     CU_ASSERT(sim_settle(sim, 5000));
     push_out(&sim->hosts[0], 1, 0);
     CU_ASSERT(sim_settle(sim, 5000));
-    int result = apply(&sim->hosts[0], 1, "old", old);
+    int result = apply(&sim->hosts[0], 1, "old", old, LR_NO_EVICT); /* from one who was no peer, and joins */
     CU_ASSERT(result == LR_DECLINED || result == LR_STALE);
     CU_ASSERT(has(&sim->hosts[0], 1, NULL) && has(&sim->hosts[1], 1, "new"));
     sim_destroy(sim);
@@ -319,6 +326,175 @@ static void a_value_that_goes_by_a_peers_void_takes_a_third_ones_older_value_awa
 
 static void a_delete_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away(void) {
     what_goes_by_a_peers_void_takes_a_third_ones_older_value_away(true);
+}
+
+/* ---- floors ------------------------------------------------------------------------------------------------------ */
+
+/* Another key of the range; all segments here have one stripe. */
+static unsigned neighbour_of(unsigned key) {
+    unsigned other = key + 1;
+    while (lr_range_of(hash_of(other)) != lr_range_of(hash_of(key)))
+        other++;
+    return other;
+}
+
+/* The host has had something of the key's range, newer than all, of which everybody knows, and it is over. */
+static void let_something_expire(struct sim *sim, struct sim_host *host, unsigned key) {
+    struct lr_range range;
+    fixture_sleep_ms(TICK_MS);
+    CU_ASSERT_EQUAL(sim_put(host, neighbour_of(key), "brief", 2000), 0);
+    const uint64_t version = version_of(host, neighbour_of(key));
+    sim_run(sim, 4000);
+    lr_range_get(host->cache, lr_range_of(hash_of(key)), &range);
+    CU_ASSERT(version != 0 && range.floor >= version);
+}
+
+/* A new key of a host that was cut off is older than what has expired elsewhere meanwhile, of the same range. */
+static void what_expired_meanwhile_keeps_no_new_key_out(void) {
+    struct sim *sim = sim_create("a floor of what expired", 3, SEGMENT);
+    CU_ASSERT(sim_settle(sim, 5000));
+    for (unsigned i = 0; i < 2; i++)
+        sim_cut(sim, i, 2, true);
+    sim_run(sim, 5000);
+    put(&sim->hosts[2], 1, "new");
+    let_something_expire(sim, &sim->hosts[0], 1);
+    for (unsigned i = 0; i < 2; i++)
+        sim_cut(sim, i, 2, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    for (unsigned i = 0; i < 3; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, "new"));
+    CU_ASSERT(sim_evictions(sim) == 0 && sim_digests_equal(sim));
+    sim_destroy(sim);
+}
+
+/* Three in a row, the middle a relay that has forgotten the old value of the key, which both ends hold. */
+static struct sim *relay_that_forgot(const char *what, const uint64_t sizes[3]) {
+    struct sim *sim = sim_create_idle(what, 3, sizes);
+    for (unsigned i = 0; i < 3; i++) {
+        const struct lr_node_options options = {.name = sim->hosts[i].address,
+                                                .listen = sim->hosts[i].address,
+                                                .clock_limit_ms = 2000,
+                                                .tombstone_ms = 500,
+                                                .relay = i == 1};
+        sim_start(&sim->hosts[i], &options, false);
+        for (unsigned k = 0; k < 3; k++)
+            if (i + 1 == k || k + 1 == i)
+                CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[i].node, sim->hosts[k].address), 0);
+    }
+    CU_ASSERT(sim_settle(sim, 5000));
+    put(&sim->hosts[0], 1, "old");
+    CU_ASSERT(sim_settle(sim, 5000));
+    sim_run(sim, 1000);
+    displace(&sim->hosts[1], 1);
+    CU_ASSERT(has(&sim->hosts[0], 1, "old") && has(&sim->hosts[1], 1, NULL) && has(&sim->hosts[2], 1, "old"));
+    return sim;
+}
+
+/* Then what changes at one end is older than what the relay has seen expire. The other end must hear of it. */
+static void a_relay_passes_on_what_is_older_than_what_it_forgot(bool deleted, bool restarted) {
+    const uint64_t sizes[3] = {SEGMENT, SEGMENT, SEGMENT};
+    struct sim *sim = relay_that_forgot("a relay's floor", sizes);
+    sim_cut(sim, 0, 1, true);
+    sim_run(sim, 5000);
+    fixture_sleep_ms(TICK_MS);
+    put(&sim->hosts[0], 1, "new");
+    if (deleted) {
+        CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], 1), 0);
+    }
+    let_something_expire(sim, &sim->hosts[1], 1);
+    if (restarted) { /* then nothing is known of the other, and everything is walked, as of old */
+        for (unsigned key = 100000; key < 100010; key++)
+            put(&sim->hosts[0], key, "much");
+        sim_kill(&sim->hosts[0]);
+        sim_start(&sim->hosts[0], NULL, false);
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[0].node, sim->hosts[1].address), 0);
+    }
+    sim_cut(sim, 0, 1, false);
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_run(sim, 1000);
+    CU_ASSERT(has(&sim->hosts[0], 1, deleted ? NULL : "new"));
+    for (unsigned i = 1; i < 3; i++)
+        CU_ASSERT(has(&sim->hosts[i], 1, deleted || restarted ? NULL : "new"));
+    sim_destroy(sim);
+}
+
+static void a_change_older_than_what_a_relay_forgot_passes(void) {
+    a_relay_passes_on_what_is_older_than_what_it_forgot(false, false);
+}
+
+static void a_delete_older_than_what_a_relay_forgot_passes(void) {
+    a_relay_passes_on_what_is_older_than_what_it_forgot(true, false);
+}
+
+static void what_a_relay_may_not_take_back_it_lets_others_forget(void) {
+    a_relay_passes_on_what_is_older_than_what_it_forgot(false, true);
+}
+
+static void a_delete_of_old_that_a_relay_does_not_need_passes(void) {
+    a_relay_passes_on_what_is_older_than_what_it_forgot(true, true);
+}
+
+/* The new value is too large for the relay, whether it has the old one or not. */
+static void what_a_relay_cannot_store_takes_the_older_value_behind_it_away(void) {
+    static char large[60000];
+    const uint64_t sizes[3] = {SEGMENT, SMALL, SEGMENT};
+    for (unsigned round = 0; round < 2; round++) {
+        struct sim *sim = relay_that_forgot("a relay too small", sizes);
+        if (round == 1) {
+            fixture_sleep_ms(TICK_MS);
+            put(&sim->hosts[0], 1, "old again");
+            CU_ASSERT(sim_settle(sim, 5000));
+            sim_run(sim, 1000);
+            CU_ASSERT(has(&sim->hosts[1], 1, "old again") && has(&sim->hosts[2], 1, "old again"));
+        }
+        fixture_sleep_ms(TICK_MS);
+        struct lr_put change = {.key = "key 1", .key_len = 5, .value = large, .value_len = sizeof large};
+        CU_ASSERT_EQUAL(lr_put(sim->hosts[0].cache, &change), 0);
+        CU_ASSERT(sim_settle(sim, 20000));
+        sim_run(sim, 1000);
+        for (unsigned i = 1; i < 3; i++)
+            CU_ASSERT(has(&sim->hosts[i], 1, NULL));
+        CU_ASSERT_EQUAL(lr_get(sim->hosts[0].cache, "key 1", 5, NULL, 0, NULL, LR_PEEK), LARDER_ETOO_SMALL);
+        sim_destroy(sim);
+    }
+}
+
+/* A host is cut off for a minute, and all that is full writes on. What is new costs as much as it takes, and no more.
+ */
+static void a_partition_costs_no_more_than_what_is_new_takes(void) {
+    const unsigned changed[] = {50, 10}; /* one key in so many is new, on each side */
+    for (unsigned round = 0; round < 2; round++) {
+        struct sim *sim = sim_create("a partition of a minute", 2, SEGMENT);
+        unsigned held[2] = {0}, kept[2] = {0};
+        uint64_t versions[2][3000];
+        CU_ASSERT(sim_settle(sim, 5000));
+        for (unsigned number = 0; number < 3000; number++) {
+            put_ballast(&sim->hosts[number % 2], number);
+            if (number % 100 == 0)
+                sim_run(sim, 20);
+        }
+        CU_ASSERT(sim_settle(sim, 20000));
+        sim_run(sim, 1000);
+        for (unsigned i = 0; i < 2; i++)
+            for (unsigned number = 0; number < 3000; number++)
+                held[i] += (versions[i][number] = ballast_of(&sim->hosts[i], number)) != 0;
+        sim_cut(sim, 0, 1, true);
+        const unsigned fresh = held[0] / changed[round];
+        for (unsigned n = 0; n < fresh; n++) {
+            sim_run(sim, 60000 / fresh);
+            put_ballast(&sim->hosts[0], 10000 + n);
+            put_ballast(&sim->hosts[1], 20000 + n);
+        }
+        sim_cut(sim, 0, 1, false);
+        CU_ASSERT(sim_settle(sim, 20000));
+        sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
+        for (unsigned i = 0; i < 2; i++) {
+            for (unsigned number = 0; number < 3000; number++)
+                kept[i] += versions[i][number] != 0 && ballast_of(&sim->hosts[i], number) == versions[i][number];
+            CU_ASSERT(held[i] > 700 && kept[i] + 2 * fresh + 2 >= held[i]);
+        }
+        sim_destroy(sim);
+    }
 }
 
 /* ---- deletes ------------------------------------------------------------------------------------------------------
@@ -602,10 +778,10 @@ static void equal_versions_agree_whoever_speaks_first(void) {
         struct sim *sim = sim_create("equal versions", 2, SEGMENT);
         CU_ASSERT(sim_settle(sim, 5000));
         unsigned first = round % 2;
-        CU_ASSERT_EQUAL(apply(&sim->hosts[first], 1, texts[round / 2], TIE), LR_APPLIED);
+        CU_ASSERT_EQUAL(apply(&sim->hosts[first], 1, texts[round / 2], TIE, 0), LR_APPLIED);
         sim_acting = NULL;
         for (unsigned i = 0; i < 2; i++) /* the other's hint waits behind this one's frame */
-            CU_ASSERT(i == first || apply(&sim->hosts[i], 1, texts[1 - round / 2], TIE) == LR_APPLIED);
+            CU_ASSERT(i == first || apply(&sim->hosts[i], 1, texts[1 - round / 2], TIE, 0) == LR_APPLIED);
         lr_outflow_know(
             sim->hosts[1 - first].node->peers[0],
             &(struct lr_known){.hash = lr_cluster_hash("key 1", 5),
@@ -676,6 +852,13 @@ void larder_suite_86_sequences(void) {
     CU_ADD_TEST(suite, a_void_below_that_of_another_stripe_is_told);
     CU_ADD_TEST(suite, a_value_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away);
     CU_ADD_TEST(suite, a_delete_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away);
+    CU_ADD_TEST(suite, what_expired_meanwhile_keeps_no_new_key_out);
+    CU_ADD_TEST(suite, a_change_older_than_what_a_relay_forgot_passes);
+    CU_ADD_TEST(suite, a_delete_older_than_what_a_relay_forgot_passes);
+    CU_ADD_TEST(suite, what_a_relay_may_not_take_back_it_lets_others_forget);
+    CU_ADD_TEST(suite, a_delete_of_old_that_a_relay_does_not_need_passes);
+    CU_ADD_TEST(suite, what_a_relay_cannot_store_takes_the_older_value_behind_it_away);
+    CU_ADD_TEST(suite, a_partition_costs_no_more_than_what_is_new_takes);
     CU_ADD_TEST(suite, a_dropped_tombstone_still_keeps_the_old_value_out);
     CU_ADD_TEST(suite, what_was_deleted_while_the_only_peer_was_removed_goes);
     CU_ADD_TEST(suite, what_was_deleted_while_one_of_two_peers_was_removed_goes);

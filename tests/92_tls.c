@@ -324,6 +324,8 @@ static void a_certificate_that_was_revoked_is_refused(void) {
     cert_write_revoked(&authority, &bad, 600, ours.crl);
     us = lr_tls_load(&ours, why);
     CU_ASSERT_PTR_NOT_NULL_FATAL(us);
+    CU_ASSERT_EQUAL(lr_tls_lists(us), LR_TLS_LISTS_ENDING); /* made an hour ago for ten minutes more */
+    CU_ASSERT_EQUAL(lr_tls_lists(them), LR_TLS_LISTS_FINE);
     expect_refusal(them, us, "zero", &listener, "its certificate is refused: certificate revoked");
     expect_refusal(us, them, "zero", &dialler, "its certificate is refused: certificate revoked");
     struct lr_tls *third = keys_of("DNS:zero"); /* another one of the same authority is not on the list */

@@ -257,6 +257,30 @@ static void new_keys_are_for_new_links_and_open_ones_stay(void) {
     tear_down();
 }
 
+/* Made an hour ago: a fifth of its time is left from 12 minutes before its end. */
+static void a_revocation_list_that_ends_is_told_in_time(void) {
+    char crl[1024], lines[1100];
+    set_up();
+    snprintf(crl, sizeof crl, "%s/keys.ending", fixture_folder());
+    snprintf(lines, sizeof lines, "tls-crl = %s\n", crl);
+    unlink(crl);
+    cert_write_revoked(&authority, NULL, 3600, crl);
+    issue(0, &here, &authority);
+    configure_certificates(0, lines);
+    host_start(&hosts[0]);
+    CU_ASSERT(host_will_log(&hosts[0], "keys: certificate"));
+    unlink(crl);
+    cert_write_revoked(&authority, NULL, 3600, crl);
+    cert_write_revoked(&authority, NULL, 3, crl); /* the first to end counts */
+    CU_ASSERT_FALSE(host_log_says(&hosts[0], "keys: a list of tls_crl"));
+    host_signal(&hosts[0], SIGHUP);
+    CU_ASSERT(host_will_log(&hosts[0], "keys: a list of tls_crl will soon be overdue"));
+    CU_ASSERT(host_will_log(&hosts[0], "keys: a list of tls_crl is overdue, and no link can be made any more"));
+    fixture_sleep_ms(300);
+    CU_ASSERT_EQUAL(host_log_count(&hosts[0], "keys: a list of tls_crl"), 2);
+    tear_down();
+}
+
 static void who_was_revoked_gets_no_new_link(void) {
     char crl[1024], lines[1100], command[2048], out[1024];
     set_up();
@@ -523,6 +547,7 @@ void larder_suite_95_keys(void) {
     CU_ADD_TEST(suite, with_keys_on_one_side_only_both_say_so);
     CU_ADD_TEST(suite, new_keys_are_for_new_links_and_open_ones_stay);
     CU_ADD_TEST(suite, who_was_revoked_gets_no_new_link);
+    CU_ADD_TEST(suite, a_revocation_list_that_ends_is_told_in_time);
     CU_ADD_TEST(suite, a_renewed_certificate_is_taken_before_the_old_one_ends);
     CU_ADD_TEST(suite, openssl_is_not_let_in_by_an_older_tls_or_without_a_key);
 }

@@ -261,7 +261,7 @@ static void local_keys_neither_leave_nor_enter(void) {
         .key = "l/k", .key_len = 3, .value = "foreign", .value_len = 7, .deadline_ms = UINT64_MAX};
     change.version = lr_highest_version(one->cache) + 5000;
     CU_ASSERT_EQUAL(lr_apply_put(one->cache, &change, 0), LR_DECLINED);
-    CU_ASSERT_EQUAL(lr_apply_tombstone(one->cache, lr_cluster_hash("l/k", 3), change.version), LR_DECLINED);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(one->cache, lr_cluster_hash("l/k", 3), change.version, 0), LR_DECLINED);
     CU_ASSERT(has(one, "l/k", "of one"));
     CU_ASSERT_EQUAL(counted(one, LR_C_applied_local), 2);
     change.key = "i/k";
@@ -323,6 +323,48 @@ static void entries_of_another_mode_go_when_modes_change(void) {
     CU_ASSERT_EQUAL(lr_mode_of(zero->cache, "l", 1), LR_MODE_values);
     CU_ASSERT_EQUAL(lr_modes_set(zero->cache, others, 2), 0); /* the same again: nothing to do */
     CU_ASSERT(!lr_modes_unfit(zero->cache));
+    sim_destroy(sim);
+}
+
+/* A stripe that cannot be walked: here since the daemon's buffer is too small for its entries. */
+static void a_stripe_that_cannot_be_fitted_is_tried_less_and_less_often(void) {
+    struct sim *sim = start("unfit", 2, SEGMENT);
+    struct lr_node *node = sim->hosts[0].node;
+    const size_t cap = node->entry_cap;
+    const struct lr_mode_row other = {.prefix = "v", .len = 1, .mode = LR_MODE_local};
+    put(&sim->hosts[0], "v", "shared");
+    CU_ASSERT(sim_settle(sim, 5000));
+    node->entry_cap = 1;
+    CU_ASSERT_EQUAL(lr_modes_set(sim->hosts[0].cache, &other, 1), 0);
+    lr_node_modes_changed(node);
+    sim_run(sim, 10000);
+    CU_ASSERT(node->fit_pause_ms == 8000 && lr_modes_unfit(sim->hosts[0].cache)); /* after 1, 2, 4 s */
+    node->entry_cap = cap;
+    sim_run(sim, 8000);
+    CU_ASSERT(node->fit_pause_ms == 0 && !lr_modes_unfit(sim->hosts[0].cache));
+    CU_ASSERT(has(&sim->hosts[0], "v", NULL));
+    sim_destroy(sim);
+}
+
+/* The holder of the stripe's lock is stopped; the key may be absent, so that nothing but a note can tell. */
+static void a_delete_behind_a_stopped_holder_ends_the_marks_of_a_local_key(void) {
+    struct sim *sim = start("local and stopped", 2, SEGMENT);
+    struct sim_host *zero = &sim->hosts[0];
+    struct sm_stripe *stripe = lr_stripe_at(zero->cache, 0);
+    for (unsigned round = 0; round < 2; round++) {
+        if (round == 1)
+            put(zero, "l/k", "old");
+        const struct lr_mark before = mark(zero, "l/k");
+        lr_store(&stripe->lock, lr_own_word(zero->segment.two));
+        CU_ASSERT_EQUAL(lr_delete(zero->cache, "l/k", 3), round == 0 ? LARDER_ENOT_FOUND : 0);
+        lr_store(&stripe->lock, 0);
+        CU_ASSERT_EQUAL(store(zero, "l/k", "read before", LR_FILL_IN, &before), LARDER_ECONFLICT);
+        CU_ASSERT(has(zero, "l/k", NULL));
+        fill(zero, "l/k", "read after");
+        CU_ASSERT_EQUAL(lr_delete(zero->cache, "l/k", 3), 0);
+    }
+    CU_ASSERT_EQUAL(lr_load(&stripe->tombstones), 0);
+    CU_ASSERT(sim_settle(sim, 5000));
     sim_destroy(sim);
 }
 
@@ -432,6 +474,8 @@ void larder_suite_98_modes(void) {
     CU_ADD_TEST(suite, local_keys_neither_leave_nor_enter);
     CU_ADD_TEST(suite, evictions_of_what_is_not_shared_are_of_no_interest);
     CU_ADD_TEST(suite, entries_of_another_mode_go_when_modes_change);
+    CU_ADD_TEST(suite, a_stripe_that_cannot_be_fitted_is_tried_less_and_less_often);
+    CU_ADD_TEST(suite, a_delete_behind_a_stopped_holder_ends_the_marks_of_a_local_key);
     CU_ADD_TEST(suite, larderd_takes_modes_from_its_file_and_anew_by_sighup);
     CU_ADD_TEST(suite, a_prefix_is_what_stands_before_the_last_equals_sign);
 }

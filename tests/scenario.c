@@ -552,7 +552,7 @@ static void operate_as_sidecar(struct scenario *s) {
         lr_apply_put(s->victim, &change, 0);
         break;
     case APPLY_TOMBSTONE:
-        lr_apply_tombstone(s->victim, lr_cluster_hash(&target, 8), version);
+        lr_apply_tombstone(s->victim, lr_cluster_hash(&target, 8), version, 0);
         break;
     case APPLY_FLUSH:
         lr_apply_flush(s->victim, version);

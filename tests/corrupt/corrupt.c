@@ -177,7 +177,7 @@ static void call_once(struct subject *s) {
         break;
     }
     case 11:
-        lr_apply_tombstone(cache, lr_cluster_hash(&key, 8), damage_next(random) >> 1);
+        lr_apply_tombstone(cache, lr_cluster_hash(&key, 8), damage_next(random) >> 1, 0);
         lr_entry_by_hash(cache, lr_cluster_hash(&key, 8), s->buf, s->cap, &entry);
         break;
     default:

@@ -148,7 +148,8 @@ void damage_restore(struct victim *v) {
     X(notes)                                                                                                           \
     X(range_sum)                                                                                                       \
     X(range_floor)                                                                                                     \
-    X(range_void)
+    X(range_void)                                                                                                      \
+    X(range_firm)
 
 struct field {
     uint32_t off, bytes;

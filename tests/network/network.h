@@ -67,6 +67,7 @@ struct net_plan {
     unsigned outlaw;     /* a host whose clock is beyond the limit, or hosts: none */
     unsigned modal_keys; /* of other modes than values */
     bool complete;       /* nothing raises a floor: every host must hold everything */
+    bool steady;         /* nobody starts anew: what is forgotten since it expired excuses nobody */
 };
 
 struct net_write { /* one value, by its sequence number */

@@ -114,12 +114,19 @@ static void shape_roomy(struct net_run *run) {
 }
 
 /* Deadlines, touches, and tombstones that are soon dropped. */
-static void shape_mortal(struct net_run *run) {
+static void shape_perishable(struct net_run *run) {
     shape_roomy(run);
     run->plan.complete = false;
     run->plan.ttl_percent = 40;
     run->plan.touch_percent = 15;
     run->plan.tombstone_ms = 500 + net_below(run, 3000);
+}
+
+static void shape_mortal(struct net_run *run) {
+    shape_perishable(run);
+    run->plan.steady = net_percent(run, 40);
+    if (run->plan.steady)
+        run->plan.troubles &= ~(unsigned)(NET_RESTART | NET_WIPE);
 }
 
 /* Hosts are removed as peers and added again; tombstones that nobody waits for are soon dropped. */
@@ -135,7 +142,7 @@ static void shape_operators(struct net_run *run) {
 /* Too small for what is put there, and of different sizes. */
 static void shape_tight(struct net_run *run) {
     struct net_plan *plan = &run->plan;
-    shape_mortal(run);
+    shape_perishable(run);
     for (unsigned host = 0; host < plan->hosts; host++)
         draw_size(run, host, 64 * KIB, 3);
     plan->keys = 100 + (unsigned)net_below(run, 156);
@@ -152,7 +159,7 @@ static void shape_relay(struct net_run *run) {
     if (net_percent(run, 50))
         shape_roomy(run);
     else
-        shape_mortal(run);
+        shape_perishable(run);
     plan->relays = true;
     plan->hosts = 3 + (unsigned)net_below(run, 2);
     plan->outlaw = plan->hosts;

@@ -284,7 +284,7 @@ static void apply_delete(unsigned key, bool drop) {
     op->version = remote_version();
     const uint64_t hash = place->keys[key].hash;
     if (!drop)
-        sim_history_return(op, lr_apply_tombstone(handle(), hash, op->version));
+        sim_history_return(op, lr_apply_tombstone(handle(), hash, op->version, 0));
     else if (sim_one_in(2))
         sim_history_return(op, lr_drop_void(handle(), hash, op->version));
     else /* a value of the next version is somewhere else */
@@ -479,7 +479,7 @@ static void resend(unsigned key) {
     change.value_len = (uint32_t)known->value_len;
     change.deadline_ms = known->deadline_ms;
     change.version = known->version;
-    if (lr_apply_put(handle(), &change, 0) == LR_APPLIED)
+    if (lr_apply_put(handle(), &change, LR_NO_EVICT) == LR_APPLIED)
         sim_fail("key %u is gone, and its first value, sent again by a peer, was taken", key);
 }
 
