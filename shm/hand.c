@@ -244,7 +244,7 @@ static void evict(struct lr_view *view, sm_u64 *slot, uint64_t word, const struc
 /* The block at probation's hand goes to main, or for good. */
 static void leave_probation(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word,
                             const struct lr_head *head) {
-    lr_policy_left(view, lr_slot_recency(word) > 0);
+    lr_policy_left(view, lr_slot_recency(word));
     if (lr_slot_recency(word) < lr_policy_threshold(view, head->size, pass->mean) ||
         !promote(view, pass, slot, word, head))
         drop(view, LR_PROBATION, slot, word, head, LR_FORGET_EVICT);

@@ -36,13 +36,15 @@
  * These rules let in what is read twice. When new keys take the place of all others that costs each of them a second
  * miss, in a full main that nobody reads any more. So main turns over, under two conditions:
  *
- * T1 New keys deserve it: of what left probation nearly all had been read. `trust` rises by 1 for each that had, and
- * falls by 7 for each that had not; a twentieth of the items is enough, three times that the most. A scan has none.
+ * T1 New keys deserve it: of what left probation nearly all had been read. `trust` rises by 1 for each that had been
+ * read twice and falls by 7 for each that had not been read; a twentieth of the items is enough, three times that the
+ * most. A scan has none.
  *
  * T2 Main is silent: none of SM_WATCHED items there was seen to be read while new keys of 3/4 of probation's bytes came
  * (`silence`); then none of the new ones is lost yet. Gets leave no trace but the count, so each 512th of a stripe one
  * of the watched is looked at: has its count risen? It stays if so, so that they are hot ones soon; else another takes
- * its place. A count that is at its top falls by one when its item begins to be watched.
+ * its place. While main turns over half of them stay, and the others are what has just come. A count that is at its top
+ * falls by one when its item begins to be watched.
  *
  * Then new keys go to main, large ones too, and main's hand takes what it meets, whatever its count, until one of the
  * watched is read. (T3) When it has gone round it meets what came in that way: 4 off `trust` for each that was not
@@ -308,8 +310,9 @@ static void add_trust(struct lr_view *view, int64_t n) {
     set_hint(&view->stripe->trust, hint(&view->stripe->trust) + n, TRUST_MOST * trust_enough(view));
 }
 
-void lr_policy_left(struct lr_view *view, bool was_read) {
-    add_trust(view, was_read ? 1 : -TRUST_UNREAD);
+void lr_policy_left(struct lr_view *view, unsigned count) {
+    if (count != 1) /* which small ones have from the beginning, wherever they are later */
+        add_trust(view, count > 1 ? 1 : -TRUST_UNREAD);
 }
 
 static uint64_t granules_of(const struct lr_view *view, enum lr_region region) {
@@ -351,7 +354,7 @@ static uint32_t watch(sm_u64 *slot, uint32_t place) {
 }
 
 /* Of the first bucket from a random one on that has entries of main: the one with the highest count. */
-static uint32_t watch_any(struct lr_view *view) {
+static uint32_t watch_any(struct lr_view *view, bool coldest) {
     const uint64_t random = lr_mix(lr_load(&view->stripe->incarnation)) >> 32;
     uint32_t bucket = (uint32_t)(random * lr_buckets(view) >> 32);
     for (unsigned tries = 0; tries < WATCH_TRIES; tries++) {
@@ -359,8 +362,9 @@ static uint32_t watch_any(struct lr_view *view) {
         unsigned best = 0, at = 0;
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             const uint64_t word = lr_load(&slots[i]);
-            if (is_in_main(view, word) && lr_slot_recency(word) + 1 > best) {
-                best = lr_slot_recency(word) + 1;
+            const unsigned rank = coldest ? UINT8_MAX + 1 - lr_slot_recency(word) : lr_slot_recency(word) + 1;
+            if (is_in_main(view, word) && rank > best) {
+                best = rank;
                 at = i;
             }
         }
@@ -371,24 +375,26 @@ static uint32_t watch_any(struct lr_view *view) {
     return 0;
 }
 
-/* Looks at one of those that are watched. It stays if it was read, and while main turns over; else another takes its
- * place. */
-static void look_at_watched(struct lr_view *view, sm_u32 *watched) {
+/* Looks at one of those that are watched. It stays if it was read, as half of them do while main turns over; else
+ * another takes its place. */
+static void look_at_watched(struct lr_view *view, unsigned which) {
+    sm_u32 *watched = &view->stripe->watched[which];
     const uint32_t seen = hint(watched), place = seen >> WATCHED_PLACE_SHIFT;
+    const bool turns = main_must_turn(view);
     if (seen != 0 && place / SM_BUCKET_SLOTS < lr_buckets(view)) {
         sm_u64 *slot = lr_bucket_at(view, place / SM_BUCKET_SLOTS) + place % SM_BUCKET_SLOTS;
         const uint64_t word = lr_load(slot);
-        const bool same = is_in_main(view, word) && ((uint32_t)(word >> SM_SLOT_TAG_SHIFT) << WATCHED_TAG_SHIFT &
-                                                     WATCHED_TAG) == (seen & WATCHED_TAG);
+        const uint32_t tag = (uint32_t)(word >> SM_SLOT_TAG_SHIFT) << WATCHED_TAG_SHIFT & WATCHED_TAG;
+        const bool same = is_in_main(view, word) && tag == (seen & WATCHED_TAG);
         if (same && lr_slot_recency(word) + 1 > (seen & WATCHED_COUNT)) {
             set_hint(&view->stripe->silence, 0, 0);
             set_hint(watched, watch(slot, place), UINT32_MAX);
             return;
         }
-        if (same && main_must_turn(view))
+        if (same && turns && which % 2 == 0)
             return;
     }
-    set_hint(watched, watch_any(view), UINT32_MAX);
+    set_hint(watched, watch_any(view, turns), UINT32_MAX);
 }
 
 /* T2, of a new key. */
@@ -397,7 +403,7 @@ static void listen(struct lr_view *view, uint64_t size) {
     const uint64_t before = hint(&view->stripe->silence), after = before + size / SM_GRANULE;
     set_hint(&view->stripe->silence, (int64_t)after, (int64_t)stripe * SILENCE_MOST);
     if (after / step != before / step)
-        look_at_watched(view, &view->stripe->watched[after / step % SM_WATCHED]);
+        look_at_watched(view, (unsigned)(after / step % SM_WATCHED));
 }
 
 /* ---- new keys ----------------------------------------------------------------------------------------------- */

@@ -522,7 +522,7 @@ bool lr_policy_ignores_sizes(const struct lr_view *view);
 /* An item of so many bytes has been evicted. */
 void lr_policy_evicted(struct lr_view *view, uint64_t size);
 /* A block leaves probation, for main or for good. */
-void lr_policy_left(struct lr_view *view, bool was_read);
+void lr_policy_left(struct lr_view *view, unsigned count);
 /* A block has had to make way in main, whatever its count. */
 void lr_policy_turned_over(struct lr_view *view, bool was_read);
 /* Probation's hand has gone round. */
