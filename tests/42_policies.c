@@ -408,16 +408,16 @@ static void new_keys_that_are_all_read_again_take_mains_place(void) {
 static void a_scan_does_not_turn_over_what_is_read(void) {
     struct fixture f;
     stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
-    ask(&f, 0, LOOP, 5);
-    ask(&f, LOOP, 2 * LOOP, 5);
-    const unsigned there = count_there(&f, LOOP, 2 * LOOP);
+    for (uint64_t loop = 0; loop < 5; loop++)
+        ask(&f, loop * LOOP, (loop + 1) * LOOP, 5);
+    const unsigned there = count_there(&f, 4 * LOOP, 5 * LOOP);
     CU_ASSERT(there > LOOP * 9 / 10);
     for (uint64_t n = 0; n < 4000; n++) {
         put(&f, 10000 + n, 300, 0);
         for (uint64_t i = 0; i < 2; i++)
-            get(&f, LOOP + (2 * n + i) * 7 % LOOP, 0);
+            get(&f, 4 * LOOP + (2 * n + i) * 7 % LOOP, 0);
     }
-    CU_ASSERT(count_there(&f, LOOP, 2 * LOOP) > there / 2);
+    CU_ASSERT(count_there(&f, 4 * LOOP, 5 * LOOP) > there / 2);
     fixture_check(f.one);
     fixture_destroy(&f);
 }
