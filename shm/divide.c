@@ -104,7 +104,7 @@ static void give_tail(struct lr_view *view, const struct lr_span *gap, uint64_t 
 void lr_divide_settle(struct lr_view *view, uint64_t keep_off) {
     const struct lr_span probation = lr_region_of(view, LR_PROBATION);
     const uint64_t want = wanted(view), have = probation.end - probation.start;
-    if (have < want / 2) {
+    if (have < want / 2 || (view->turns_over && have < want)) { /* then its hand stands still */
         lr_divide_grow(view);
         return;
     }

@@ -181,7 +181,7 @@ static bool expires_soon(struct lr_view *view, const struct lr_head *head) {
 static bool is_cold(struct lr_view *view, const struct pass *pass, const struct lr_head *head, uint64_t word) {
     if (!pass->evict || head->tombstone)
         return false;
-    if (!pass->count)
+    if (!pass->count || view->turns_over)
         return true;
     if (view->cache->geometry.policy != LR_POLICY_ttl)
         return lr_slot_recency(word) == 0;
@@ -234,6 +234,22 @@ static bool promote(struct lr_view *view, const struct pass *pass, sm_u64 *slot,
     return true;
 }
 
+/* The block at main's hand goes. */
+static void evict(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head) {
+    if (view->turns_over)
+        lr_policy_turned_over(view, lr_slot_recency(word) > 0);
+    drop(view, LR_MAIN, slot, word, head, LR_FORGET_EVICT);
+}
+
+/* The block at probation's hand goes to main, or for good. */
+static void leave_probation(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word,
+                            const struct lr_head *head) {
+    lr_policy_left(view, lr_slot_recency(word));
+    if (lr_slot_recency(word) < lr_policy_threshold(view, head->size, pass->mean) ||
+        !promote(view, pass, slot, word, head))
+        drop(view, LR_PROBATION, slot, word, head, LR_FORGET_EVICT);
+}
+
 /* The block may stay: slide, or step over it. */
 static void keep(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word, const struct lr_head *head,
                  unsigned wear) {
@@ -270,14 +286,13 @@ static void pass_live(struct lr_view *view, struct pass *pass, const struct lr_h
     else if (gone)
         drop(view, pass->region, slot, word, head, word & SM_SLOT_DEAD ? LR_FORGET_DELETE : LR_FORGET_EXPIRE);
     else if (pass->region == LR_MAIN && is_cold(view, pass, head, word))
-        drop(view, pass->region, slot, word, head, LR_FORGET_EVICT);
+        evict(view, slot, word, head);
     else if (pass->region == LR_MAIN)
         keep(view, pass, slot, word, head, wear_for(view, pass, head, word));
     else if (head->tombstone)
         keep(view, pass, slot, word, head, 0);
-    else if (lr_slot_recency(word) < lr_policy_threshold(view, head->size, pass->mean) ||
-             !promote(view, pass, slot, word, head))
-        drop(view, pass->region, slot, word, head, LR_FORGET_EVICT);
+    else
+        leave_probation(view, pass, slot, word, head);
 }
 
 /* ---- going round -------------------------------------------------------------------------------------------- */

@@ -59,6 +59,7 @@
 #define SM_GHOST_GROUP 3u /* 2^3 buckets, then the line of their ghost words */
 #define SM_REGIONS 2u     /* main, probation */
 #define SM_LARGE 64u      /* large items of one stripe that are listed */
+#define SM_WATCHED 8u     /* items of main that are looked at now and then */
 #define SM_BIN_ROWS 28u   /* free bins: power of two of the size in granules ... */
 #define SM_BIN_COLUMNS 8u /* ... each cut into eight */
 #define SM_MIN_BLOCK 32u  /* smallest block that an allocation returns; smaller holes are crumbs */
@@ -274,8 +275,12 @@ struct sm_stripe {
     sm_u64 hole_bytes;          /* 304: holes, crumbs included, without the gaps */
     sm_u64 ttl_items;           /* 312: items that expire */
     sm_u64 bin_map[SM_REGIONS]; /* 320: bit r: row r has a hole */
-    uint8_t pad3[40];
-    sm_u64 marked; /* 376: not derived; 0: nobody ever took a mark here, and marks_void is not kept */
+    /* Not derived. */
+    sm_u32 trust;   /* 336: policy s3: how new keys fare: a hint */
+    sm_u32 silence; /* 340: policy s3: granules of new keys since main was seen to be read: a hint */
+    sm_u32
+        watched[SM_WATCHED]; /* 344: policy s3: {bucket 21 | slot 3 | tag 6 | count + 1: 2} of items; 0 none: hints */
+    sm_u64 marked;           /* 376: 0: nobody ever took a mark here, and marks_void is not kept */
     sm_u64 counters[SM_STRIPE_COUNTERS];                  /* 384: rows of LR_STRIPE_COUNTERS (cache.h) */
     sm_u32 bins[SM_REGIONS][SM_BIN_ROWS][SM_BIN_COLUMNS]; /* 512: offset / 8 of the first hole; 0 none */
     sm_u32 held[SM_HELD];            /* 2304: offset / 8 of held blocks, as many as fit; 0 none: derived */

@@ -33,14 +33,32 @@
  * decide: where more than a 16th of them is no payload (headers, index, holes), large ones go to main and to probation
  * by turns. What comes back takes a quarter of the stripe off `quiet`.
  *
+ * These rules let in what is read twice. When new keys take the place of all others that costs each of them a second
+ * miss, in a full main that nobody reads any more. So main turns over, under two conditions:
+ *
+ * T1 New keys deserve it: of what left probation nearly all had been read. `trust` rises by 1 for each that had been
+ * read twice and falls by 7 for each that had not been read; a twentieth of the items is enough, three times that the
+ * most. A scan has none.
+ *
+ * T2 Main is silent: none of SM_WATCHED items there was seen to be read while new keys of 3/4 of probation's bytes came
+ * (`silence`); then none of the new ones is lost yet. Gets leave no trace but the count, so each 512th of a stripe one
+ * of the watched is looked at: has its count risen? It stays if so, so that they are hot ones soon; else another takes
+ * its place. While main turns over half of them stay, and the others are what has just come. A count that is at its top
+ * falls by one when its item begins to be watched.
+ *
+ * Then new keys go to main, large ones too, and main's hand takes what it meets, whatever its count, until one of the
+ * watched is read. (T3) When it has gone round it meets what came in that way: 4 off `trust` for each that was not
+ * read, 1 more for each that was. So what does not fit in either does not chase itself round for long.
+ *
  * Once main has no such room, large items may have LARGE_SHARE of the arena together; the oldest goes first, whatever
  * its count, and each goes two laps of probation's hand after it came unless it was read at least three times
  * meanwhile.
  *
  * The ideas: probation and ghosts as in 2Q (T. Johnson and D. Shasha, 1994) and S3-FIFO (J. Yang et al., 2023), a share
- * that follows ghosts as in ARC (N. Megiddo and D. Modha, 2003). Ghosts, share, list, `wanted` and `quiet` are hints:
- * whatever they say, nothing is wrong but the hit ratio. Repair keeps or clears them.
+ * that follows ghosts as in ARC (N. Megiddo and D. Modha, 2003). Ghosts, share, list, watched items, `wanted`, `quiet`,
+ * `trust` and `silence` are hints: whatever they say, nothing is wrong but the hit ratio. Repair keeps or clears them.
  */
+#include "bucket.h"
 #include "stripe.h"
 
 #define THRESHOLD_MOST 3u
@@ -58,6 +76,20 @@
 #define QUIET_SHARE 2  /* Q2: half of the stripe's bytes */
 #define QUIET_LIFE 4   /* ... and what comes back takes a quarter off */
 #define WASTE_SHARE 16 /* ... of the stripe's bytes */
+
+#define TRUST_SHARE 20   /* T1: of the items */
+#define TRUST_LEAST 48   /* ... at least */
+#define TRUST_MOST 3     /* ... and so many times that at most */
+#define TRUST_UNREAD 7   /* ... for each that leaves probation unread */
+#define TURNED_UNREAD 4  /* T3 */
+#define SILENCE_MOST 8   /* T2: stripes */
+#define WATCH_STEPS 512u /* T2: in each of so many parts of a stripe one watched item is looked at */
+#define WATCH_TRIES 16u  /* buckets where another is looked for */
+#define WATCHED_PLACE_SHIFT 8u
+#define WATCHED_TAG_SHIFT 2u
+#define WATCHED_TAG 0xfcu
+#define WATCHED_COUNT 3u
+static_assert(SM_MAX_STRIPE / 5 * 2 / SM_BUCKET_BYTES * SM_BUCKET_SLOTS <= 1u << 24, "place of a watched item");
 
 #define LISTED_LAP_SHIFT 32
 #define LISTED_LAP_MASK UINT64_C(0x7ffff)
@@ -266,6 +298,116 @@ static bool only_main_has_room(struct lr_view *view, uint64_t size) {
     return main_has_room(view, size) && !lr_arena_find(view, LR_PROBATION, size, 0, &room);
 }
 
+/* ---- silence ------------------------------------------------------------------------------------------------ */
+
+/* T1. */
+static int64_t trust_enough(const struct lr_view *view) {
+    const uint64_t share = lr_load(&view->stripe->items) / TRUST_SHARE;
+    return share > TRUST_LEAST ? share < UINT32_MAX ? (int64_t)share : UINT32_MAX : TRUST_LEAST;
+}
+
+static void add_trust(struct lr_view *view, int64_t n) {
+    set_hint(&view->stripe->trust, hint(&view->stripe->trust) + n, TRUST_MOST * trust_enough(view));
+}
+
+void lr_policy_left(struct lr_view *view, unsigned count) {
+    if (count != 1) /* which small ones have from the beginning, wherever they are later */
+        add_trust(view, count > 1 ? 1 : -TRUST_UNREAD);
+}
+
+static uint64_t granules_of(const struct lr_view *view, enum lr_region region) {
+    const struct lr_span span = lr_region_of(view, region);
+    return (span.end - span.start) / SM_GRANULE;
+}
+
+static uint64_t silence_enough(const struct lr_view *view) {
+    return granules_of(view, LR_PROBATION) / 4 * 3 + 1;
+}
+
+/* T3. Before it has gone round, what it meets says nothing of the new keys. */
+void lr_policy_turned_over(struct lr_view *view, bool was_read) {
+    if (hint(&view->stripe->silence) >= silence_enough(view) + granules_of(view, LR_MAIN))
+        add_trust(view, was_read ? 1 : -TURNED_UNREAD);
+}
+
+static bool main_must_turn(const struct lr_view *view) {
+    return hint(&view->stripe->silence) >= silence_enough(view) && hint(&view->stripe->trust) >= trust_enough(view);
+}
+
+static bool is_in_main(const struct lr_view *view, uint64_t word) {
+    return !lr_slot_is_empty(word) && (word & (SM_SLOT_DEAD | SM_SLOT_MOVED)) == 0 &&
+           lr_region_at(view, lr_slot_off(word)) == LR_MAIN;
+}
+
+/* What is to be seen again: where, some of the tag, and the count, which must be able to rise. */
+static uint32_t watch(sm_u64 *slot, uint32_t place) {
+    uint64_t word = lr_load(slot);
+    unsigned count = lr_slot_recency(word);
+    if (count >= WATCHED_COUNT) {
+        const uint64_t lower = (word & ~SM_SLOT_RECENCY_MASK) | (WATCHED_COUNT - 1) * SM_SLOT_RECENCY_ONE;
+        if (!atomic_compare_exchange_strong_explicit(slot, &word, lower, memory_order_relaxed, memory_order_relaxed))
+            return 0;
+        count = WATCHED_COUNT - 1;
+    }
+    return place << WATCHED_PLACE_SHIFT | ((uint32_t)(word >> SM_SLOT_TAG_SHIFT) << WATCHED_TAG_SHIFT & WATCHED_TAG) |
+           (count + 1);
+}
+
+/* Of the first bucket from a random one on that has entries of main: the one with the highest count. */
+static uint32_t watch_any(struct lr_view *view, bool coldest) {
+    const uint64_t random = lr_mix(lr_load(&view->stripe->incarnation)) >> 32;
+    uint32_t bucket = (uint32_t)(random * lr_buckets(view) >> 32);
+    for (unsigned tries = 0; tries < WATCH_TRIES; tries++) {
+        sm_u64 *slots = lr_bucket_at(view, bucket);
+        unsigned best = 0, at = 0;
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+            const uint64_t word = lr_load(&slots[i]);
+            const unsigned rank = coldest ? UINT8_MAX + 1 - lr_slot_recency(word) : lr_slot_recency(word) + 1;
+            if (is_in_main(view, word) && rank > best) {
+                best = rank;
+                at = i;
+            }
+        }
+        if (best != 0)
+            return watch(&slots[at], bucket * SM_BUCKET_SLOTS + at);
+        bucket = bucket + 1 < lr_buckets(view) ? bucket + 1 : 0;
+    }
+    return 0;
+}
+
+/* Looks at one of those that are watched. It stays if it was read, as half of them do while main turns over; else
+ * another takes its place. */
+static void look_at_watched(struct lr_view *view, unsigned which) {
+    sm_u32 *watched = &view->stripe->watched[which];
+    const uint32_t seen = hint(watched), place = seen >> WATCHED_PLACE_SHIFT;
+    const bool turns = main_must_turn(view);
+    if (seen != 0 && place / SM_BUCKET_SLOTS < lr_buckets(view)) {
+        sm_u64 *slot = lr_bucket_at(view, place / SM_BUCKET_SLOTS) + place % SM_BUCKET_SLOTS;
+        const uint64_t word = lr_load(slot);
+        const uint32_t tag = (uint32_t)(word >> SM_SLOT_TAG_SHIFT) << WATCHED_TAG_SHIFT & WATCHED_TAG;
+        const bool same = is_in_main(view, word) && tag == (seen & WATCHED_TAG);
+        if (same && lr_slot_recency(word) + 1 > (seen & WATCHED_COUNT)) {
+            set_hint(&view->stripe->silence, 0, 0);
+            set_hint(watched, watch(slot, place), UINT32_MAX);
+            return;
+        }
+        if (same && turns && which % 2 == 0)
+            return;
+    }
+    set_hint(watched, watch_any(view, turns), UINT32_MAX);
+}
+
+/* T2, of a new key. */
+static void listen(struct lr_view *view, uint64_t size) {
+    const uint64_t stripe = view->cache->geometry.stripe_bytes / SM_GRANULE, step = stripe / WATCH_STEPS;
+    const uint64_t before = hint(&view->stripe->silence), after = before + size / SM_GRANULE;
+    set_hint(&view->stripe->silence, (int64_t)after, (int64_t)stripe * SILENCE_MOST);
+    if (after / step != before / step)
+        look_at_watched(view, (unsigned)(after / step % SM_WATCHED));
+}
+
+/* ---- new keys ----------------------------------------------------------------------------------------------- */
+
 static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t size, bool access) {
     const struct lr_span span = lr_region_of(view, LR_PROBATION);
     const uint64_t mean = lr_policy_mean(view);
@@ -275,6 +417,8 @@ static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t si
     unsigned newer = 0;
     const bool came_back = take_ghost(view, place, &region, &newer);
     weigh_large(view, came_back, region, large);
+    listen(view, size);
+    plan.turns_over = main_must_turn(view);
     if (came_back) {
         lr_tally(view, LR_S_ghost_hits, 1);
         count_quiet(view, -(int64_t)(view->cache->geometry.stripe_bytes / SM_GRANULE / QUIET_LIFE));
@@ -286,6 +430,8 @@ static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t si
         plan.region = fits && lr_load(&view->stripe->incarnation) % 2 == 0 ? LR_PROBATION : LR_MAIN;
     else if (lr_policy_threshold(view, size, mean) == 0)
         plan.recency = access ? 1 : 0;
+    else if (plan.turns_over)
+        return plan;
     else if (!fits || (size > LARGE_MEANS * mean && !lr_policy_ignores_sizes(view)))
         plan.large = true;
     else if (!only_main_has_room(view, size))
@@ -312,6 +458,7 @@ int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t si
     view->promoted = 0;
     view->promoted_bytes = 0;
     view->forced = 0;
+    view->turns_over = plan->turns_over;
     if (plan->large && how == LR_ROOM_EVICT && !main_has_room(view, size))
         judge_listed(view, size);
     int error = lr_hand_room(view, plan->region, size, keep_off, how, room);

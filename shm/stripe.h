@@ -32,6 +32,7 @@ struct lr_view {
     bool keep_all;     /* the index may grow over free room only: what is stored may not evict */
     bool grow_early;   /* many more entries come */
     bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
+    bool turns_over;   /* main's hand takes what it meets, whatever its count */
     uint32_t promoted; /* blocks that this put has moved to the main region */
     uint64_t promoted_bytes;
     uint64_t forced;   /* bytes that main's hand has passed for them */
@@ -495,6 +496,7 @@ struct lr_plan {
     unsigned recency; /* of a new entry */
     bool fresh;       /* no count is carried over */
     bool large;       /* to be listed */
+    bool turns_over;  /* main makes way for it, whatever the counts there */
 };
 struct lr_found;
 struct lr_making;
@@ -519,6 +521,10 @@ unsigned lr_policy_threshold(const struct lr_view *view, uint64_t size, uint64_t
 bool lr_policy_ignores_sizes(const struct lr_view *view);
 /* An item of so many bytes has been evicted. */
 void lr_policy_evicted(struct lr_view *view, uint64_t size);
+/* A block leaves probation, for main or for good. */
+void lr_policy_left(struct lr_view *view, unsigned count);
+/* A block has had to make way in main, whatever its count. */
+void lr_policy_turned_over(struct lr_view *view, bool was_read);
 /* Probation's hand has gone round. */
 void lr_policy_lapped(struct lr_view *view);
 

@@ -372,6 +372,85 @@ static void what_has_expired_is_new_when_it_comes_again(void) {
     fixture_destroy(&f);
 }
 
+/* As look-aside clients do: what is missed is put. Returns how many were. */
+static unsigned ask(struct fixture *f, uint64_t from, uint64_t to, unsigned rounds) {
+    unsigned missed = 0;
+    for (unsigned i = 0; i < rounds; i++)
+        for (uint64_t key = from; key < to; key++)
+            if (!get(f, key, 0)) {
+                put(f, key, 300, 0);
+                missed++;
+            }
+    return missed;
+}
+
+#define LOOP 1200u /* keys, of some 1400 that fit */
+
+/* Nothing of the old is read any more, and all of the new fits: about as few misses as LRU has. Where keys lie, and who
+ * is watched, is chance: the best of three. */
+static void new_keys_that_are_all_read_again_take_mains_place(void) {
+    unsigned least = UINT32_MAX;
+    for (unsigned i = 0; i < 3; i++) {
+        struct fixture f;
+        unsigned missed = 0;
+        stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+        ask(&f, 0, LOOP, 5);
+        for (uint64_t loop = 1; loop <= 8; loop++)
+            missed += ask(&f, loop * LOOP, (loop + 1) * LOOP, 5);
+        least = missed < least ? missed : least;
+        fixture_check(f.one);
+        fixture_destroy(&f);
+    }
+    CU_ASSERT(least <= 8 * LOOP * 112 / 100);
+}
+
+/* What is read in between stays, however well new keys fared before. */
+static void a_scan_does_not_turn_over_what_is_read(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    for (uint64_t loop = 0; loop < 5; loop++)
+        ask(&f, loop * LOOP, (loop + 1) * LOOP, 5);
+    const unsigned there = count_there(&f, 4 * LOOP, 5 * LOOP);
+    CU_ASSERT(there > LOOP * 9 / 10);
+    for (uint64_t n = 0; n < 4000; n++) {
+        put(&f, 10000 + n, 300, 0);
+        for (uint64_t i = 0; i < 2; i++)
+            get(&f, 4 * LOOP + (2 * n + i) * 7 % LOOP, 0);
+    }
+    CU_ASSERT(count_there(&f, 4 * LOOP, 5 * LOOP) > there / 2);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* Three times what fits, over and over: a part of it stays and is hit. LRU would hit nothing. */
+static void a_loop_that_does_not_fit_does_not_chase_itself(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    for (uint64_t loop = 0; loop < 3; loop++)
+        ask(&f, loop * LOOP, (loop + 1) * LOOP, 5);
+    ask(&f, 10000, 10000 + 3 * LOOP, 4);
+    CU_ASSERT(ask(&f, 10000, 10000 + 3 * LOOP, 4) < 4 * 3 * LOOP * 98 / 100);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* A damaged hint costs hits, no more. */
+static void watched_items_may_be_anything(void) {
+    struct fixture f;
+    struct fixture_random random = fixture_seed("watched items");
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    for (unsigned i = 0; i < 200; i++) {
+        struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+        atomic_store(&stripe->trust, i % 2 == 0 ? UINT32_MAX : (uint32_t)fixture_next(&random));
+        atomic_store(&stripe->silence, i % 3 == 0 ? UINT32_MAX : (uint32_t)fixture_next(&random));
+        for (unsigned n = 0; n < SM_WATCHED; n++)
+            atomic_store(&stripe->watched[n], (uint32_t)fixture_next(&random));
+        ask(&f, 100 * i, 100 * i + 200, 2);
+    }
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
 /* ---- lfu and ttl ------------------------------------------------------------------------------------------------ */
 
 static void lfu_prefers_what_was_read_often_to_what_was_read_lately(void) {
@@ -736,6 +815,10 @@ void larder_suite_42_policies(void) {
     CU_ADD_TEST(suite, what_is_read_outlasts_a_put_as_large_as_all_of_it);
     CU_ADD_TEST(suite, pins_in_both_regions_leave_the_run_across_the_divide);
     CU_ADD_TEST(suite, what_has_expired_is_new_when_it_comes_again);
+    CU_ADD_TEST(suite, new_keys_that_are_all_read_again_take_mains_place);
+    CU_ADD_TEST(suite, a_scan_does_not_turn_over_what_is_read);
+    CU_ADD_TEST(suite, a_loop_that_does_not_fit_does_not_chase_itself);
+    CU_ADD_TEST(suite, watched_items_may_be_anything);
     CU_ADD_TEST(suite, lfu_prefers_what_was_read_often_to_what_was_read_lately);
     CU_ADD_TEST(suite, ttl_lets_go_what_expires_soonest);
     CU_ADD_TEST(suite, sizes_that_shift_do_not_keep_the_new_ones_out);

@@ -123,6 +123,9 @@ void damage_restore(struct victim *v) {
     X(patience_ms)                                                                                                     \
     X(wanted)                                                                                                          \
     X(quiet)                                                                                                           \
+    X(trust)                                                                                                           \
+    X(silence)                                                                                                         \
+    X(watched)                                                                                                         \
     X(marked)                                                                                                          \
     X(look_left_bytes)                                                                                                 \
     X(look_again_ms)                                                                                                   \

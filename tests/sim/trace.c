@@ -48,6 +48,7 @@ static const struct field stripe_fields[] = {
     ARRAY(sm_stripe, range_sum),     ARRAY(sm_stripe, range_floor), ARRAY(sm_stripe, range_void),
     FIELD(sm_stripe, look_again_ms), FIELD(sm_stripe, wanted),      FIELD(sm_stripe, quiet),
     FIELD(sm_stripe, marked),        ARRAY(sm_stripe, marks_void),  ARRAY(sm_stripe, range_firm),
+    FIELD(sm_stripe, trust),         FIELD(sm_stripe, silence),     ARRAY(sm_stripe, watched),
 };
 #define COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 
