@@ -221,9 +221,18 @@ void lr_apply_prefetch_entry(const struct lr_cache *cache, uint64_t hash, unsign
 
 /* ---- applying --------------------------------------------------------------------------------------------------- */
 
+/* Like lr_index_find. What was there may have been deleted without the lock since we took it; then a note, or a void
+ * where there was none, came before its slot word was killed. */
+static struct lr_found find_settled(struct lr_view *view, const struct lr_key *key) {
+    const struct lr_found found = lr_index_find(view, key);
+    if (found.slot != NULL || atomic_load(&view->stripe->notes_pending) == 0)
+        return found;
+    lr_notes_settle(view);
+    return lr_index_find(view, key);
+}
+
 static int apply_put_locked(struct lr_view *view, const struct lr_key *key, const struct lr_change *change,
                             unsigned apply_flags) {
-    const uint64_t bar = bar_of(view, key->hash, apply_flags);
     struct lr_making making = {.key = key,
                                .value = change->value,
                                .value_len = change->value_len,
@@ -240,7 +249,8 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
     lr_raise(&view->stripe->clock, change->version);
     if (change->version <= lr_flush_version(view->cache))
         return LR_STALE;
-    struct lr_found found = lr_index_find(view, key);
+    struct lr_found found = find_settled(view, key);
+    const uint64_t bar = bar_of(view, key->hash, apply_flags);
     if (found.slot != NULL && found.head.version > change->version)
         return LR_STALE;
     if (found.slot != NULL && found.head.version == change->version) {

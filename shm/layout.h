@@ -276,11 +276,10 @@ struct sm_stripe {
     sm_u64 ttl_items;           /* 312: items that expire */
     sm_u64 bin_map[SM_REGIONS]; /* 320: bit r: row r has a hole */
     /* Not derived. */
-    sm_u32 trust;   /* 336: policy s3: how new keys fare: a hint */
-    sm_u32 silence; /* 340: policy s3: granules of new keys since main was seen to be read: a hint */
-    sm_u32
-        watched[SM_WATCHED]; /* 344: policy s3: {bucket 21 | slot 3 | tag 6 | count + 1: 2} of items; 0 none: hints */
-    sm_u64 marked;           /* 376: 0: nobody ever took a mark here, and marks_void is not kept */
+    sm_u32 trust;               /* 336: policy s3: how new keys fare: a hint */
+    sm_u32 silence;             /* 340: policy s3: granules of new keys since main was seen to be read: a hint */
+    sm_u32 watched[SM_WATCHED]; /* 344: policy s3: {bucket 21, slot 3, tag 6, count + 1: 2}; 0 none: hints */
+    sm_u64 marked;              /* 376: 0: nobody ever took a mark here, and marks_void is not kept */
     sm_u64 counters[SM_STRIPE_COUNTERS];                  /* 384: rows of LR_STRIPE_COUNTERS (cache.h) */
     sm_u32 bins[SM_REGIONS][SM_BIN_ROWS][SM_BIN_COLUMNS]; /* 512: offset / 8 of the first hole; 0 none */
     sm_u32 held[SM_HELD];            /* 2304: offset / 8 of held blocks, as many as fit; 0 none: derived */

@@ -250,7 +250,7 @@ static void walk_block(struct lr_view *view, uint64_t *marks, struct walk *walk,
         walk->at = walk->hole = off + size;
         return;
     }
-    walk->at = off + size;
+    walk->at = next_mark(marks, off, off + size); /* a gap that was lost has old headers in it, which say anything */
 }
 
 static void walk_region(struct lr_view *view, uint64_t *marks, enum lr_region region) {

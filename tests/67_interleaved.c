@@ -354,6 +354,39 @@ static void a_delete_finds_its_key_in_the_middle_of_a_move(void) {
     }
 }
 
+/* What a peer sends is older than what is there, and stays so when that is deleted meanwhile. */
+static void apply_the_first(struct scene *s) {
+    static const char text[] = "of long ago";
+    const struct lr_change change = {.key = &s->key,
+                                     .key_len = 8,
+                                     .value = text,
+                                     .value_len = sizeof text,
+                                     .version = s->versions[1],
+                                     .deadline_ms = UINT64_MAX};
+    s->result = lr_apply_put(s->one, &change, 0);
+}
+
+static void a_delete_meanwhile_lets_nothing_older_in(void) {
+    struct scene s;
+    unsigned trials = 0;
+    begin(&s, 64u << 10, true);
+    s.key = 5;
+    put(s.one, s.key, 1);
+    s.versions[1] = find(&s, s.key).head.version;
+    put(s.one, s.key, 2);
+    keep(&s);
+    const unsigned length = record_way(&s, apply_the_first, NULL);
+    for (unsigned k = 1; k <= length && !s.wrong; k += STRIDE) {
+        if (!interrupt(&s, apply_the_first, k, delete_by_two))
+            continue;
+        trials++;
+        s.wrong = s.wrong || !is_absent(&s);
+    }
+    end(&s);
+    CU_ASSERT_FATAL(!s.wrong);
+    CU_ASSERT(trials > (FIXTURE_SANITIZED ? 5 : 50));
+}
+
 /* Two holds the stripe while one deletes. */
 static void delete_without_the_lock(struct scene *s) {
     s->wrong = s->wrong || lr_stripe_lock(&half.view, s->two, 0) != 0;
@@ -603,6 +636,7 @@ void larder_suite_67_interleaved(void) {
     CU_ADD_TEST(suite, a_walk_starts_over_when_a_word_moves_behind_it);
     CU_ADD_TEST(suite, a_delete_finds_its_key_in_the_middle_of_a_move);
     CU_ADD_TEST(suite, a_word_that_moves_does_not_escape_a_delete);
+    CU_ADD_TEST(suite, a_delete_meanwhile_lets_nothing_older_in);
     CU_ADD_TEST(suite, a_delete_is_noted_before_anybody_can_miss_its_key);
     CU_ADD_TEST(suite, readers_find_every_key_whatever_a_writer_is_at);
     CU_ADD_TEST(suite, a_pin_holds_whatever_a_writer_is_at);
