@@ -262,7 +262,7 @@ static void a_walk_misses_nothing_when_buckets_go_behind_and_before_it(void) {
         uint64_t at = 0;
         do {
             restore(&s);
-            at += 1 + a;
+            at += (FIXTURE_SANITIZED ? 5 : 1) + a;
         } while (walk(&s, s.one, at, acts[a]) && !s.wrong);
         CU_ASSERT(at >= s.keys || s.wrong);
     }

@@ -6,8 +6,8 @@
 static void run_storm(const char *what, bool replicating) {
     struct fixture_random random = fixture_seed(what);
     struct storm_plan plan = {.seed = fixture_next(&random),
-                              .kills = FIXTURE_SANITIZED ? 150 : 5000,
-                              .reads = FIXTURE_SANITIZED ? 2000 : 500000,
+                              .kills = FIXTURE_SANITIZED ? 150 : 2500,
+                              .reads = FIXTURE_SANITIZED ? 2000 : 250000,
                               .size = 128u << 10,
                               .stripes = 2,
                               .writers = 3,
@@ -15,7 +15,7 @@ static void run_storm(const char *what, bool replicating) {
                               .keys = 2000,
                               .life_us = FIXTURE_SANITIZED ? 4000 : 200,
                               .value_max = 600,
-                              .calm_kills = FIXTURE_SANITIZED ? 50 : 1500,
+                              .calm_kills = FIXTURE_SANITIZED ? 50 : 750,
                               .replicating = replicating};
     struct storm_result result;
     bool held = storm_run(&plan, &result);
