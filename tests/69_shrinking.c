@@ -256,18 +256,21 @@ static void merge_and_split_by_two(struct scene *s) {
 
 static void a_walk_misses_nothing_when_buckets_go_behind_and_before_it(void) {
     static const deed acts[] = {merge_by_two, merge_and_split_by_two};
-    struct scene s;
-    begin_merging(&s);
-    for (unsigned a = 0; a < 2; a++) {
-        uint64_t at = 0;
-        do {
-            restore(&s);
-            at += (FIXTURE_SANITIZED ? 5 : 1) + a;
-        } while (walk(&s, s.one, at, acts[a]) && !s.wrong);
-        CU_ASSERT(at >= s.keys || s.wrong);
+    /* Where keys stand differs from segment to segment: not in each does a merge move one that matters. */
+    for (unsigned round = 0; round < (FIXTURE_SANITIZED ? 1 : 2); round++) {
+        struct scene s;
+        begin_merging(&s);
+        for (unsigned a = 0; a < 2; a++) {
+            uint64_t at = 0;
+            do {
+                restore(&s);
+                at += (FIXTURE_SANITIZED ? 5 : 1) + a;
+            } while (walk(&s, s.one, at, acts[a]) && !s.wrong);
+            CU_ASSERT(at >= s.keys || s.wrong);
+        }
+        end(&s);
+        CU_ASSERT_FATAL(!s.wrong);
     }
-    CU_ASSERT(!s.wrong);
-    end(&s);
 }
 
 void larder_suite_69_shrinking(void) {
