@@ -9,9 +9,9 @@
  *    this host has forgotten: what was evicted is not taken back, nor something older from a host that was no peer.
  *  - A change that a peer tells for the first time is declined only at or below the *firm floor* and the void. What was
  *    forgotten after every peer had it leaves the firm floor alone: a peer that had something newer of the key would
- *    not tell this. Else each entry that expires would decline the new keys of a whole range that a peer put before,
- *    and tells late. Firm is what was declined, for then others may have it or not, and what was let go of because a
- *    peer had forgotten something.
+ *    not tell this. That goes for stripes that have evicted nothing; in others it is not proved. Else each entry that
+ * expires would decline the new keys of a whole range that a peer put before, and tells late. Firm is what was
+ * declined, for then others may have it or not, and what was let go of because a peer had forgotten something.
  *
  * Equal versions with different contents (two hosts that shared an origin) are decided by a hash of the content.
  *
@@ -42,7 +42,8 @@ uint64_t lr_floor_of(const struct lr_view *view, uint64_t hash) {
 
 /* Up to where a change of an absent key is declined. */
 static uint64_t bar_of(const struct lr_view *view, uint64_t hash, unsigned apply_flags) {
-    sm_u64 *floors = apply_flags & LR_NO_EVICT ? view->stripe->range_floor : view->stripe->range_firm;
+    const bool firm = (apply_flags & LR_NO_EVICT) == 0 && lr_load(&view->stripe->counters[LR_S_evictions]) == 0;
+    sm_u64 *floors = firm ? view->stripe->range_firm : view->stripe->range_floor;
     return over_void(view, hash, floors);
 }
 
