@@ -10,8 +10,8 @@
  *  - A change that a peer tells for the first time is declined only at or below the *firm floor* and the void. What was
  *    forgotten after every peer had it leaves the firm floor alone: a peer that had something newer of the key would
  *    not tell this. That goes for stripes that have evicted nothing; in others it is not proved. Else each entry that
- * expires would decline the new keys of a whole range that a peer put before, and tells late. Firm is what was
- * declined, for then others may have it or not, and what was let go of because a peer had forgotten something.
+ *    expires would decline the new keys of a whole range that a peer put before, and tells late. Firm is what was
+ *    declined, for then others may have it or not, and what was let go of because a peer had forgotten something.
  *
  * Equal versions with different contents (two hosts that shared an origin) are decided by a hash of the content.
  *

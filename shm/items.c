@@ -98,16 +98,21 @@ static inline int store_anew(struct lr_view *view, struct lr_found *found, struc
     return store(view, found, making);
 }
 
-/* The key, hashed, and its stripe, locked. EBUSY: hashed all the same. */
-static int enter_locked(struct lr_cache *cache, const void *key, size_t key_len, struct lr_key *hashed,
-                        struct lr_view *view) {
+static int enter_hashed(struct lr_cache *cache, const void *key, size_t key_len, struct lr_key *hashed) {
     int error = lr_enter(cache);
     if (error != 0)
         return error;
     if (key_len == 0 || key_len > SM_MAX_KEY)
         return LARDER_EINVALID;
     *hashed = lr_key_of(cache, key, key_len);
-    return lr_stripe_lock(view, cache, lr_place_stripe(cache, hashed->place));
+    return 0;
+}
+
+/* The key, hashed, and its stripe, locked. */
+static int enter_locked(struct lr_cache *cache, const void *key, size_t key_len, struct lr_key *hashed,
+                        struct lr_view *view) {
+    int error = enter_hashed(cache, key, key_len, hashed);
+    return error != 0 ? error : lr_stripe_lock(view, cache, lr_place_stripe(cache, hashed->place));
 }
 
 /* ---- fills -------------------------------------------------------------------------------------------------- */
@@ -239,13 +244,15 @@ static int delete_lockless(struct lr_cache *cache, const struct lr_key *key) {
 int lr_delete(struct lr_cache *cache, const void *key, size_t key_len) {
     struct lr_key hashed;
     struct lr_view view;
-    int error = enter_locked(cache, key, key_len, &hashed, &view);
-    if (error == 0) {
+    int error = enter_hashed(cache, key, key_len, &hashed);
+    if (error != 0) /* BUSY too, while another thread joins after a fork: then there is nothing that could be done */
+        return error;
+    if (lr_stripe_lock(&view, cache, lr_place_stripe(cache, hashed.place)) == 0) {
         const uint64_t version = lr_version_draw(&view);
         const enum lr_kind kind = lr_kind_of(cache, &hashed, false);
         error = lr_entry_bury(&view, &hashed, version, kind) ? 0 : LARDER_ENOT_FOUND;
         lr_stripe_unlock(&view);
-    } else if (error == LARDER_EBUSY) {
+    } else {
         error = delete_lockless(cache, &hashed);
     }
     if (error == 0)

@@ -418,7 +418,7 @@ static void a_relay_passes_on_what_is_older_than_what_it_forgot(bool deleted, bo
     sim_destroy(sim);
 }
 
-static void a_change_older_than_what_a_relay_forgot_passes(void) {
+static void a_change_older_than_what_a_relay_evicted_takes_the_older_value_away(void) {
     a_relay_passes_on_what_is_older_than_what_it_forgot(false, false);
 }
 
@@ -854,7 +854,7 @@ void larder_suite_86_sequences(void) {
     CU_ADD_TEST(suite, a_value_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away);
     CU_ADD_TEST(suite, a_delete_that_goes_by_a_peers_void_takes_a_third_ones_older_value_away);
     CU_ADD_TEST(suite, what_expired_meanwhile_keeps_no_new_key_out);
-    CU_ADD_TEST(suite, a_change_older_than_what_a_relay_forgot_passes);
+    CU_ADD_TEST(suite, a_change_older_than_what_a_relay_evicted_takes_the_older_value_away);
     CU_ADD_TEST(suite, a_delete_older_than_what_a_relay_forgot_passes);
     CU_ADD_TEST(suite, what_a_relay_may_not_take_back_it_lets_others_forget);
     CU_ADD_TEST(suite, a_delete_of_old_that_a_relay_does_not_need_passes);
