@@ -237,6 +237,30 @@ static int serve_briefly(void *context) {
     return 0;
 }
 
+/* Another thread is joining, and does not come to an end of it. */
+static int call_beside_a_stuck_joiner(void *context) {
+    struct scene *scene = context;
+    struct lr_cache *one = scene->fixture.one;
+    const uint64_t key = 1;
+    atomic_store(&one->self->joining, 1);
+    CHILD_EXPECT(lr_delete(one, &key, sizeof key) == LARDER_EBUSY);
+    CHILD_EXPECT(put_value(one, key, 2) == LARDER_EBUSY);
+    atomic_store(&one->self->joining, 0);
+    CHILD_EXPECT(get_value(one, key) == 0 && lr_delete(one, &key, sizeof key) == 0);
+    return 0;
+}
+
+static void who_cannot_join_is_told_busy_and_changes_nothing(void) {
+    struct scene scene;
+    struct lr_stat stat;
+    begin(&scene, 100);
+    CU_ASSERT_EQUAL(put_value(scene.fixture.one, 1, 1), 0);
+    CU_ASSERT_EQUAL(fixture_child(call_beside_a_stuck_joiner, &scene), 0);
+    lr_stat(scene.fixture.one, &stat);
+    CU_ASSERT_EQUAL(stat.counters[LR_C_lockless_deletes], 0);
+    end(&scene);
+}
+
 static void a_storm_of_forks_among_threads_in_calls(void) {
     struct scene scene;
     struct caller callers[2] = {{.scene = &scene}, {.scene = &scene}};
@@ -514,6 +538,7 @@ void larder_suite_83_fork(void);
 void larder_suite_83_fork(void) {
     CU_pSuite suite = CU_add_suite("83_fork", NULL, NULL);
     CU_ADD_TEST(suite, servers_that_are_forked_after_open_have_slots_of_their_own);
+    CU_ADD_TEST(suite, who_cannot_join_is_told_busy_and_changes_nothing);
     CU_ADD_TEST(suite, a_storm_of_forks_among_threads_in_calls);
     CU_ADD_TEST(suite, locks_and_pins_of_a_dead_parent_are_not_kept_by_its_children);
     CU_ADD_TEST(suite, a_childs_death_costs_the_parent_nothing);
