@@ -9,9 +9,11 @@
  *    this host has forgotten: what was evicted is not taken back, nor something older from a host that was no peer.
  *  - A change that a peer tells for the first time is declined only at or below the *firm floor* and the void. What was
  *    forgotten after every peer had it leaves the firm floor alone: a peer that had something newer of the key would
- *    not tell this. That goes for stripes that have evicted nothing; in others it is not proved. Else each entry that
- *    expires would decline the new keys of a whole range that a peer put before, and tells late. Firm is what was
- *    declined, for then others may have it or not, and what was let go of because a peer had forgotten something.
+ *    not tell this. Else each entry that expires, or is evicted, would decline the new keys of a whole range that a
+ *    peer put before, and tells late.
+ *  - Firm is what was declined, for whoever sent it takes it that we have it, or something newer; a row of a comparison
+ *    that stands in place of a walk (lr_lacks) is no exception. And what was let go of because a peer had forgotten
+ *    something.
  *
  * Equal versions with different contents (two hosts that shared an origin) are decided by a hash of the content.
  *
@@ -40,11 +42,16 @@ uint64_t lr_floor_of(const struct lr_view *view, uint64_t hash) {
     return over_void(view, hash, view->stripe->range_floor);
 }
 
-/* Up to where a change of an absent key is declined. */
-static uint64_t bar_of(const struct lr_view *view, uint64_t hash, unsigned apply_flags) {
-    const bool firm = (apply_flags & LR_NO_EVICT) == 0 && lr_load(&view->stripe->counters[LR_S_evictions]) == 0;
-    sm_u64 *floors = firm ? view->stripe->range_firm : view->stripe->range_floor;
-    return over_void(view, hash, floors);
+/*
+ * Whether a change of an absent key is declined. The floor may stand for what was evicted long since; that this change
+ * was declined is for the firm floor to say, or something that is older still would be taken for new.
+ */
+static bool is_barred(struct lr_view *view, uint64_t hash, uint64_t version, unsigned apply_flags) {
+    const bool walked = (apply_flags & LR_NO_EVICT) != 0;
+    const uint64_t bar = over_void(view, hash, walked ? view->stripe->range_floor : view->stripe->range_firm);
+    if (version <= bar && walked)
+        lr_firm_raise(view, lr_range_of(hash), version);
+    return version <= bar;
 }
 
 static uint64_t content_hash(const void *value, size_t value_len, uint32_t flags) {
@@ -184,7 +191,7 @@ static int apply_tombstone_locked(struct lr_view *view, const struct lr_key *key
         return invalidate_locked(view, key, &found, version);
     if (found.slot != NULL && (found.head.version > version || (found.head.version == version && found.head.tombstone)))
         return LR_STALE;
-    if (found.slot == NULL && version <= bar_of(view, key->hash, apply_flags)) {
+    if (found.slot == NULL && is_barred(view, key->hash, version, apply_flags)) {
         lr_marks_end(view, key->hash); /* it leaves no other trace */
         hint_at(view, key, &found, version);
         return LR_STALE;
@@ -251,7 +258,6 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
     if (change->version <= lr_flush_version(view->cache))
         return LR_STALE;
     struct lr_found found = find_settled(view, key);
-    const uint64_t bar = bar_of(view, key->hash, apply_flags);
     if (found.slot != NULL && found.head.version > change->version)
         return LR_STALE;
     if (found.slot != NULL && found.head.version == change->version) {
@@ -263,7 +269,8 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
         if (tie <= 0)
             return apply_equal(view, key, &found, change->deadline_ms, change->left);
     }
-    if (change->version <= bar && (is_absent(view, &found) || is_trace_of(&found, change->version))) {
+    if ((is_absent(view, &found) || is_trace_of(&found, change->version)) &&
+        is_barred(view, key->hash, change->version, apply_flags)) {
         hint_at(view, key, &found, change->version - 1);
         return LR_DECLINED;
     }
@@ -346,13 +353,17 @@ int lr_apply_flush(struct lr_cache *cache, uint64_t version) {
     return LR_STALE;
 }
 
-bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, void *buf, size_t cap) {
+bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, bool walked, void *buf, size_t cap) {
     struct lr_entry entry;
     int result = lr_entry_without_value(cache, hash, buf, cap, &entry);
     if (result != LARDER_ENOT_FOUND)
         return result == 0 && entry.version < version; /* busy: it is being replaced, and hints will tell */
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, lr_place(cache, hash)));
-    return version > lr_floor_of(&view, hash) && version > lr_flush_version(cache);
+    if (version > lr_floor_of(&view, hash) && version > lr_flush_version(cache))
+        return true;
+    if (walked)
+        lr_firm_raise(&view, lr_range_of(hash), version);
+    return false;
 }
 
 static int drop(struct lr_cache *cache, uint64_t hash, uint64_t version, uint64_t superseded) {

@@ -417,9 +417,17 @@ static bool lay_trace(struct lr_view *view, const struct lr_key *key, struct lr_
     return true;
 }
 
+void lr_firm_raise(struct lr_view *view, unsigned range, uint64_t version) {
+    sm_u64 *word = &view->stripe->range_firm[range];
+    uint64_t now = lr_load(word);
+    while (now < version &&
+           !atomic_compare_exchange_weak_explicit(word, &now, version, memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
+
 void lr_floor_firm(struct lr_view *view, unsigned range, uint64_t version) {
     lr_raise(&view->stripe->range_floor[range], version);
-    lr_raise(&view->stripe->range_firm[range], version);
+    lr_firm_raise(view, range, version);
 }
 
 void lr_entry_yield(struct lr_view *view, const struct lr_key *key, uint64_t version, uint64_t superseded) {

@@ -587,7 +587,9 @@ static inline unsigned lr_mark_row(uint64_t hash) {
 }
 /* What the key's range has forgotten at most. */
 uint64_t lr_floor_of(const struct lr_view *view, uint64_t hash);
-/* Something up to `version` was declined, or let go of since a peer said so: the floor rises, and the firm one. */
+/* Something up to `version` was declined: the firm floor rises. Needs no lock. */
+void lr_firm_raise(struct lr_view *view, unsigned range, uint64_t version);
+/* The same where that was not below the floor, or was let go of since a peer said so: both rise. */
 void lr_floor_firm(struct lr_view *view, unsigned range, uint64_t version);
 /* Whatever was read from elsewhere before now, and is to be filled in under a key of this hash, may be old. */
 void lr_marks_end(struct lr_view *view, uint64_t hash);

@@ -81,6 +81,7 @@ struct lr_compare {
         struct parts parts;
         uint64_t *mine, *theirs; /* a sum for each part */
         bool summed, heard;      /* ours are complete, theirs are */
+        bool joins;              /* it stands for the walk of all that the peer has */
         uint32_t sent;           /* words of the bitmap of parts that differ */
         struct lr_scan scan;
         uint64_t rows, pulled;
@@ -257,6 +258,7 @@ static void take_sums(struct lr_peer *peer, const struct wire_frame *frame) {
         return;
     stop_asking(compare);
     set_parts(&compare->ask.parts, ranges, 0);
+    compare->ask.joins = joins;
     compare->ask.state = ASK_DUE;
 }
 
@@ -318,7 +320,7 @@ static void take_rows(struct lr_peer *peer, const struct wire_frame *frame) {
         const uint64_t hash = wire_word_at(frame, i), version = wire_word_at(frame, i + 1);
         compare->ask.rows++;
         fetch_rows(node->cache, frame, i);
-        if (lr_lacks(node->cache, hash, version, node->entry, node->entry_cap))
+        if (lr_lacks(node->cache, hash, version, compare->ask.joins, node->entry, node->entry_cap))
             words[count++] = hash;
     }
     compare->ask.pulled += count;

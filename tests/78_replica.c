@@ -150,6 +150,44 @@ static void a_dropped_tombstone_raises_the_floor(void) {
     fixture_destroy(&f);
 }
 
+/* As if every peer had acknowledged all that is there. */
+static void acknowledge_all(struct lr_cache *cache) {
+    for (uint32_t i = 0; i < lr_stripe_count(cache); i++) {
+        uint32_t epoch;
+        uint64_t head;
+        CU_ASSERT_EQUAL(lr_epoch_begin(cache, i, &epoch, &head), 0);
+        lr_epoch_acked(cache, i, epoch);
+    }
+}
+
+/* What a walk brings is declined for what was forgotten: others take it that it is here. Not so a periodic comparison.
+ */
+static void what_is_older_than_what_was_declined_does_not_come_in_its_place(void) {
+    const uint64_t hash = lr_cluster_hash("key", 3);
+    for (unsigned how = 0; how < 5; how++) {
+        struct fixture f;
+        uint8_t buf[64];
+        host(&f, 1 << 20, 1);
+        put(f.one, "key", "forgotten", 0);
+        CU_ASSERT_EQUAL(lr_delete(f.one, "key", 3), 0);
+        acknowledge_all(f.one);
+        fixture_sleep_ms(20);
+        CU_ASSERT(lr_sweep(f.one, 0, 4096, 1) >= 0);
+        const struct lr_change change = change_of("key", "six", V(6));
+        if (how == 1)
+            CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, LR_NO_EVICT), LR_DECLINED);
+        if (how == 2)
+            CU_ASSERT_EQUAL(lr_apply_tombstone(f.one, hash, V(6), LR_NO_EVICT), LR_STALE);
+        if (how >= 3)
+            CU_ASSERT(!lr_lacks(f.one, hash, V(6), how == 3, buf, sizeof buf));
+        const bool declined = how >= 1 && how <= 3;
+        CU_ASSERT_EQUAL(apply(f.one, "key", "five", V(5)), declined ? LR_DECLINED : LR_APPLIED);
+        CU_ASSERT(has(f.one, "key", declined ? NULL : "five"));
+        CU_ASSERT_EQUAL(apply(f.one, "key", "seven", V(7)), LR_APPLIED);
+        fixture_destroy(&f);
+    }
+}
+
 static void a_tombstone_lives_for_a_while_though_all_peers_have_it(void) {
     struct fixture f;
     struct lr_stat stat;
@@ -229,16 +267,6 @@ static uint64_t tombstone_of(struct lr_cache *cache, const char *key) {
     struct lr_entry entry;
     const uint64_t hash = lr_cluster_hash(key, strlen(key));
     return lr_entry_by_hash(cache, hash, room, sizeof room, &entry) == 0 && entry.tombstone ? entry.version : 0;
-}
-
-/* As if every peer had acknowledged all that is there. */
-static void acknowledge_all(struct lr_cache *cache) {
-    for (uint32_t i = 0; i < lr_stripe_count(cache); i++) {
-        uint32_t epoch;
-        uint64_t head;
-        CU_ASSERT_EQUAL(lr_epoch_begin(cache, i, &epoch, &head), 0);
-        lr_epoch_acked(cache, i, epoch);
-    }
 }
 
 /* What was here had not reached every peer: those who hold something older still must hear that it is over. */
@@ -806,6 +834,7 @@ void larder_suite_78_replica(void) {
     CU_ADD_TEST(suite, local_writes_are_newer_than_all_that_was_applied);
     CU_ADD_TEST(suite, a_tombstone_keeps_older_values_out);
     CU_ADD_TEST(suite, a_dropped_tombstone_raises_the_floor);
+    CU_ADD_TEST(suite, what_is_older_than_what_was_declined_does_not_come_in_its_place);
     CU_ADD_TEST(suite, a_tombstone_lives_for_a_while_though_all_peers_have_it);
     CU_ADD_TEST(suite, a_tombstone_that_peers_lack_is_kept);
     CU_ADD_TEST(suite, what_was_evicted_does_not_come_back_older);
