@@ -164,16 +164,13 @@ static int invalidate_locked(struct lr_view *view, const struct lr_key *key, con
     return let_go(view, key, found);
 }
 
-/* A tombstone from a walk, in free room. Else the floor says as much: who sent it tells the others. */
+/* A tombstone from a walk, in free room. Else the floor says as much: who sent it tells the others, unless that host is
+ * lost before; so of what they have not heard from us they hear by us. */
 static int bury_gently(struct lr_view *view, const struct lr_key *key, struct lr_found *found, uint64_t version) {
     if (lr_entry_lay(view, key, found, version))
         return LR_APPLIED;
-    lr_floor_firm(view, lr_range_of(key->hash), version);
-    *found = lr_index_find(view, key);
-    if (found->slot != NULL)
-        lr_entry_forget(view, found->slot, found->word, &found->head, LR_FORGET_DELETE, true);
-    else
-        lr_marks_end(view, key->hash);
+    lr_marks_end(view, key->hash);
+    lr_entry_yield(view, key, version, version);
     return LR_DECLINED;
 }
 
