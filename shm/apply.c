@@ -350,6 +350,19 @@ int lr_apply_flush(struct lr_cache *cache, uint64_t version) {
     return LR_STALE;
 }
 
+/* A relay declines what it is told it might have. False: its stripe is busy. */
+static bool decline_row(struct lr_cache *cache, uint64_t hash, uint64_t version) {
+    struct lr_view view;
+    const struct lr_key key = lr_key_of_hash(cache, hash);
+    if (lr_enter(cache) != 0 || lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place)) != 0)
+        return false;
+    struct lr_found found = lr_index_find(&view, &key);
+    if (found.slot == NULL)
+        hint_at(&view, &key, &found, version - 1);
+    lr_stripe_unlock(&view);
+    return true;
+}
+
 bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, bool walked, void *buf, size_t cap) {
     struct lr_entry entry;
     int result = lr_entry_without_value(cache, hash, buf, cap, &entry);
@@ -360,7 +373,7 @@ bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, bool walk
         return true;
     if (walked)
         lr_firm_raise(&view, lr_range_of(hash), version);
-    return false;
+    return walked && lr_is_relay(cache) && !decline_row(cache, hash, version);
 }
 
 static int drop(struct lr_cache *cache, uint64_t hash, uint64_t version, uint64_t superseded) {
