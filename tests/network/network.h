@@ -81,8 +81,9 @@ struct net_claim {
     uint64_t put, deleted; /* versions; 0 none */
     uint32_t write;        /* that `put` came from */
     uint64_t ends_ms;
-    uint64_t lost;  /* the newest that went with a lost segment; some of it may have been on its way */
-    uint64_t blind; /* a put below what others had, on a host that had lost its segment and with it their versions */
+    uint64_t lost;    /* the newest that went with a lost segment; some of it may have been on its way */
+    uint64_t relayed; /* the newest when a relay lost its segment: those behind it may not have heard of it yet */
+    uint64_t blind;   /* a put below what others had, on a host that had lost its segment and with it their versions */
 };
 
 struct net_key {

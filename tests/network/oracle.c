@@ -312,6 +312,18 @@ static struct net_claim held_by(struct net_run *run, unsigned host, unsigned key
     return now;
 }
 
+static uint64_t newest_of(const struct net_claim *claim) {
+    return claim->put > claim->deleted ? claim->put : claim->deleted;
+}
+
+/* Hosts hear of each other by way of it. */
+static bool is_relay(const struct net_run *run, unsigned host) {
+    unsigned peers = 0;
+    for (unsigned other = 0; other < run->plan.hosts; other++)
+        peers += run->plan.peers[host][other];
+    return run->plan.relays && peers > 1;
+}
+
 void net_forget_host(struct net_run *run, unsigned host) {
     net_look_at_all(run);
     run->wiped[host] = true;
@@ -332,6 +344,7 @@ void net_forget_host(struct net_run *run, unsigned host) {
         }
         left.lost = claim->lost;
         left.blind = claim->blind;
+        left.relayed = is_relay(run, host) ? newest_of(claim) : claim->relayed;
         if (left.put < claim->put)
             raise(&left.lost, claim->put);
         if (left.deleted < claim->deleted)
@@ -404,8 +417,7 @@ static void judge_key(struct net_run *run, unsigned key) {
         write = versions[host] > newest ? writes[host] : write;
         raise(&newest, versions[host]);
     }
-    /* What a relay declined, or let go of too soon, it does not tell those behind it. */
-    if (run->plan.relays && !run->plan.complete && is_anybody_excused(run, key, claim->put))
+    if (newest_of(claim) <= claim->relayed && !run->plan.complete)
         return;
     for (unsigned host = 0; host < run->plan.hosts; host++)
         if (versions[host] != 0 && (versions[host] != newest || writes[host] != write))
