@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* What the parts of a scenario (states.c, scenario.c, judgement.c) know of its state, its keys and their values. */
+#ifndef STATES_H
+#define STATES_H
+
+#include "scenario.h"
+
+#define SCENARIO_TARGET 7u /* the operation's key among keys[] */
+
+enum scenario_trait {
+    REPLICATING = 1 << 0, /* leaves tombstones, hints */
+    EXPIRED = 1 << 1,     /* the clock has passed ttl_ms */
+    HOLES = 1 << 2,       /* every fourth key was deleted again */
+    PINNED = 1 << 3,      /* the survivor pins the operation's key */
+    FULL = 1 << 4,        /* what is stored evicts */
+    WARM = 1 << 5,        /* all was read: the hand slides */
+    SPLIT = 1 << 6,       /* keys are added until the next put splits a bucket */
+    BORDER = 1 << 7,      /* ... and the border must rise for it */
+    CROWDED = 1 << 8,     /* both buckets of the new key are full, and only a move down helps */
+    TOMBSTONES = 1 << 9,  /* as many as may be, half of them acknowledged */
+    HELD = 1 << 10,       /* held blocks, half of them still pinned */
+    NOTES = 1 << 11,      /* delete notes wait for the next holder */
+    LOCKED = 1 << 12,     /* the survivor holds the stripe and does not answer */
+    ORPHAN = 1 << 13,     /* somebody died before, while they repaired after somebody who died */
+    FLUSHED = 1 << 14,    /* a flush has passed over most of the items, which are still there */
+    SHRINKS = 1 << 15,    /* the next put makes probation smaller */
+    GROWS = 1 << 16,      /* ... or larger, for there is none */
+    SPREAD = 1 << 17,     /* pins leave no large run in either region, but one across the divide */
+    CLOCK = 1 << 18,      /* policy clock: one region, no ghosts */
+    MERGES = 1 << 19,     /* the next put merges two pairs of buckets */
+    FALLS = 1 << 20,      /* ... and the border falls */
+};
+
+static inline uint64_t scenario_target(const struct scenario *s) {
+    return s->keys[SCENARIO_TARGET];
+}
+
+/* The keys that operations make; the first is the one that they make alone. */
+static inline uint64_t scenario_new_key(const struct scenario *s, unsigned i) {
+    return i == 0 ? s->other : 2000000 + i;
+}
+
+/* The value that preparing and PUT_MANY give to a key; its length. */
+size_t scenario_value(const struct scenario *s, uint64_t key, uint8_t out[512]);
+/* False; and scenario->what says it. */
+__attribute__((format(printf, 2, 3))) bool scenario_fails(struct scenario *s, const char *format, ...);
+
+#endif
