@@ -500,12 +500,12 @@ static bool is_abandoned(const struct lr_view *view, uint64_t owner) {
     return (now & SM_GENERATION_MASK) != lr_owner_generation(owner);
 }
 
-/* The note has no key, so what mode that is of only its entry can tell. */
-static void delete_noted(struct lr_view *view, const struct lr_key *key, uint64_t version) {
+/* The note has no key to look up its mode by, and its entry is mostly gone: `told` says whether it is invalidate. */
+static void delete_noted(struct lr_view *view, const struct lr_key *key, uint64_t version, bool told) {
     const struct lr_found old = lr_index_find(view, key);
     const enum lr_kind kind = old.slot != NULL ? lr_head_kind(&old.head) : LR_SHARED;
     if (old.slot == NULL || old.head.version <= version)
-        lr_entry_bury(view, key, version, kind == LR_FILL ? LR_TOLD : kind);
+        lr_entry_bury(view, key, version, told || kind == LR_FILL ? LR_TOLD : kind);
 }
 
 void lr_notes_settle(struct lr_view *view) {
@@ -518,14 +518,15 @@ void lr_notes_settle(struct lr_view *view) {
         bool abandoned = is_abandoned(view, owner);
         /* ORDER(note) observe: hash and version of a valid note. Only now: of one that is abandoned it is the last
          * word. */
-        if (atomic_load_explicit(&note->owner, memory_order_acquire) & SM_NOTE_VALID) {
+        owner = atomic_load_explicit(&note->owner, memory_order_acquire);
+        if (owner & SM_NOTE_VALID) {
             struct lr_key key = lr_key_of_hash(view->cache, lr_load(&note->hash));
             uint64_t version = lr_load(&note->version);
             lr_raise(&view->stripe->clock, version);
             if (version == 0)
                 lr_marks_end(view, key.hash);
             else
-                delete_noted(view, &key, version);
+                delete_noted(view, &key, version, (owner & SM_NOTE_TOLD) != 0);
         } else if (!abandoned) {
             continue; /* being written */
         }

@@ -201,10 +201,11 @@ int lr_put(struct lr_cache *cache, struct lr_put *put) {
 
 /* ---- delete ------------------------------------------------------------------------------------------------- */
 
-/* A note tells the next holder to leave a tombstone, or, of a local key (`told` is not), to end the marks only. Written
+/* A note tells the next holder to leave a tombstone of this kind, or, of a local key, to end the marks only. Written
  * before the slot word is killed: a delete that took effect is never forgotten. */
-static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t version, bool told) {
+static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t version, enum lr_kind kind) {
     uint64_t own = lr_own_word(view->cache);
+    const uint64_t valid = SM_NOTE_VALID | (kind == LR_TOLD ? SM_NOTE_TOLD : 0);
     for (unsigned i = 0; i < SM_NOTES; i++) {
         struct sm_note *note = &view->stripe->notes[i];
         uint64_t nobody = 0;
@@ -212,12 +213,12 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
                                               &note->owner, &nobody, own, memory_order_acq_rel, memory_order_relaxed))
             continue;
         lr_store(&note->hash, key->hash);
-        lr_store(&note->version, told ? version : 0);
+        lr_store(&note->version, kind != LR_LOCAL ? version : 0);
         atomic_fetch_or_explicit(&view->stripe->notes_pending, 1u << i, memory_order_acq_rel);
         LR_CRASH_POINT("note, before");
         /* COMMIT POINT: before, the next holder frees the note once our generation is over; after, it makes a tombstone
          * of it. ORDER(note) publish: hash and version. */
-        atomic_store_explicit(&note->owner, own | SM_NOTE_VALID, memory_order_release);
+        atomic_store_explicit(&note->owner, own | valid, memory_order_release);
         LR_CRASH_POINT("note, after");
         return;
     }
@@ -226,17 +227,17 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
 }
 
 /* Whether the next holder of the lock has to hear of the delete: to tell others, or to refuse a fill. */
-static bool is_noted(const struct lr_view *view, bool local) {
-    return (lr_replicating(view->cache) && !local) || lr_load(&view->stripe->marked) != 0;
+static bool is_noted(const struct lr_view *view, enum lr_kind kind) {
+    return (lr_replicating(view->cache) && kind != LR_LOCAL) || lr_load(&view->stripe->marked) != 0;
 }
 
 /* The lock's holder does not answer: the delete takes effect all the same. */
 static int delete_lockless(struct lr_cache *cache, const struct lr_key *key) {
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, key->place));
     uint64_t version = lr_version_peek(&view);
-    const bool local = lr_kind_of(cache, key, false) == LR_LOCAL;
-    if (is_noted(&view, local))
-        leave_note(&view, key, version, !local);
+    const enum lr_kind kind = lr_kind_of(cache, key, false);
+    if (is_noted(&view, kind))
+        leave_note(&view, key, version, kind);
     lr_count(cache, LR_C_lockless_deletes);
     return lr_reader_kill(cache, key, version);
 }

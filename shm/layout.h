@@ -215,10 +215,12 @@ static_assert(offsetof(struct sm_participant, hazards) == 128, "byte map");
 
 /* Gap word: {start / 8 : 32 high, end / 8 : 32 low}, offsets from the stripe's data start. */
 
-#define SM_NOTE_VALID UINT64_C(1) /* in the owner word of a note */
+/* In the owner word of a note. */
+#define SM_NOTE_VALID UINT64_C(1)
+#define SM_NOTE_TOLD UINT64_C(2) /* it speaks of a key of mode invalidate */
 
 struct sm_note {    /* a delete made without the lock */
-    sm_u64 owner;   /* {slot, generation} as in the lock word, and whether the note is valid; 0 free */
+    sm_u64 owner;   /* {slot, generation} as in the lock word, and the bits above; 0 free */
     sm_u64 hash;    /* cluster hash */
     sm_u64 version; /* of the delete */
     uint64_t pad;
