@@ -78,6 +78,8 @@ static bool evicts(const struct scenario *s) {
     case REAP:
     case JOIN:
     case LEAVE:
+    case MARK:
+    case FIT:
         return false;
     default:
         return true;
@@ -88,13 +90,20 @@ static bool flushes(const struct scenario *s) {
     return s->operation == FLUSH || s->operation == APPLY_FLUSH;
 }
 
+/* The operation tells of a change of its key on another host; of a local key there are none. */
+static bool comes_from_elsewhere(const struct scenario *s) {
+    const enum scenario_operation o = s->operation;
+    return !(s->state->traits & OURS) && (o == APPLY_TOMBSTONE || o == DROP || o == APPLY_EXPIRED || o == INVALIDATE ||
+                                          (o == APPLY_PUT && s->state->traits & MODAL));
+}
+
 /* What went while there are peers is remembered: by a tombstone, or by the void of its range. */
 static bool expect_remembered(struct scenario *s, unsigned i) {
     static uint8_t entry[65536];
     struct lr_entry found;
     const enum scenario_operation o = s->operation;
     const uint64_t hash = lr_cluster_hash(&s->keys[i], 8);
-    if (!(s->state->traits & REPLICATING) || s->versions[i] == 0 || flushes(s))
+    if (!(s->state->traits & REPLICATING) || s->state->traits & MODAL || s->versions[i] == 0 || flushes(s))
         return true;
     if (i == SCENARIO_TARGET && (o == DROP || o == APPLY_EXPIRED)) /* the peer has something newer */
         return true;
@@ -104,6 +113,86 @@ static bool expect_remembered(struct scenario *s, unsigned i) {
     return lr_load(&lr_stripe_at(s->survivor, 0)->range_void[lr_range_of(hash)]) + 1 >= s->versions[i] ||
            scenario_fails(s, "key %llu went, and no peer will hear of it", (unsigned long long)s->keys[i]);
 }
+
+/* ---- modes ---------------------------------------------------------------------------------------------------- */
+
+static enum lr_mode mode_of(const struct scenario *s, unsigned i) {
+    const char first = (char)(s->keys[i] & 0xff);
+    return !(s->state->traits & MODAL) || first == 'v' ? LR_MODE_values
+           : first == 'l'                              ? LR_MODE_local
+                                                       : LR_MODE_invalidate;
+}
+
+static bool is_told(struct scenario *s, unsigned i, uint64_t hash, const struct lr_entry *found) {
+    if (found != NULL)
+        return scenario_is_owed(s, found);
+    const uint64_t told = lr_load(&lr_stripe_at(s->survivor, 0)->range_void[lr_range_of(hash)]);
+    return mode_of(s, i) == LR_MODE_values ? told + 1 >= s->versions[i] : told > s->before_clock;
+}
+
+/* What is left of the key, be it an item or a tombstone, is of its mode; what peers did not know they are still told.
+ */
+static bool expect_mode(struct scenario *s, unsigned i) {
+    static uint8_t entry[512];
+    struct lr_entry found;
+    const uint64_t hash = lr_cluster_hash(&s->keys[i], 8);
+    const enum lr_mode mode = mode_of(s, i);
+    const bool there = lr_entry_by_hash(s->survivor, hash, entry, sizeof entry, &found) == 0;
+    const bool deleted = i == SCENARIO_TARGET && s->operation == DELETE && (!there || found.tombstone);
+    const bool fits = mode == LR_MODE_local    ? !found.tombstone && found.kind == LR_LOCAL
+                      : mode == LR_MODE_values ? found.kind == LR_SHARED && !found.modal
+                      : found.tombstone        ? found.modal
+                                               : found.kind == LR_TOLD || found.kind == LR_FILL;
+    if (there && !fits)
+        return scenario_fails(s, "key %llx: %s of kind %d, which is not its mode's", (unsigned long long)s->keys[i],
+                              found.tombstone ? "a tombstone" : "an item", (int)found.kind);
+    if (mode == LR_MODE_local || flushes(s) || !(s->owed[i] || deleted))
+        return true;
+    return is_told(s, i, hash, there ? &found : NULL) ||
+           scenario_fails(s, "key %llx was changed, and not every peer will hear of it",
+                          (unsigned long long)s->keys[i]);
+}
+
+static bool are_modes(const struct lr_mode_row *rows, unsigned count, const struct lr_mode_row *wanted, unsigned n) {
+    bool same = count == n;
+    for (unsigned i = 0; same && i < n; i++)
+        same = rows[i].len == wanted[i].len && rows[i].mode == wanted[i].mode &&
+               memcmp(rows[i].prefix, wanted[i].prefix, rows[i].len) == 0;
+    return same;
+}
+
+/* The old table or the new one. */
+static bool expect_modes(struct scenario *s) {
+    struct lr_mode_row rows[LR_MODE_ROWS];
+    const unsigned count = lr_modes_get(s->survivor, rows);
+    return are_modes(rows, count, scenario_modes, s->state->traits & MODAL ? 2 : 0) ||
+           (s->operation == SIDECAR && are_modes(rows, count, &scenario_new_mode, 1)) ||
+           (s->operation == FIT && are_modes(rows, count, scenario_modes, 1)) ||
+           scenario_fails(s, "the modes are neither the old ones nor the new ones");
+}
+
+/* What was read before a change of its key that took effect does not come back. */
+static bool expect_mark_over(struct scenario *s, uint64_t key, const struct lr_mark *mark) {
+    struct lr_put put = {.key = &key, .key_len = 8, .value = "40", .value_len = 2, .mode = LR_FILL_IN, .mark = mark};
+    const int error = lr_put(s->survivor, &put);
+    return error == LARDER_ECONFLICT ||
+           scenario_fails(s, "key %llx was changed, and then filled in with what was older: %s",
+                          (unsigned long long)key, lr_error_name(error));
+}
+
+static bool expect_marks(struct scenario *s) {
+    const enum scenario_operation o = s->operation;
+    const struct scenario_seen target = see(s, scenario_target(s)), other = see(s, s->other);
+    const bool had = s->versions[SCENARIO_TARGET] != 0, went = had && target.result == LARDER_ENOT_FOUND;
+    const bool removes = o == DELETE || comes_from_elsewhere(s);
+    const bool changed = (target.result == 0 && target.version != s->versions[SCENARIO_TARGET]) ||
+                         (went && (removes || o == FIT || flushes(s))) || (!had && removes && s->finished);
+    if (changed && !expect_mark_over(s, scenario_target(s), &s->mark))
+        return false;
+    return !(other.result == 0 || (o == DELETE_ABSENT && s->finished)) || expect_mark_over(s, s->other, &s->other_mark);
+}
+
+/* ---- values --------------------------------------------------------------------------------------------------- */
 
 static bool expect_value(struct scenario *s, unsigned i) {
     static uint8_t value[16384];
@@ -119,7 +208,7 @@ static bool expect_value(struct scenario *s, unsigned i) {
         return scenario_fails(s, "key %llu: %s", (unsigned long long)s->keys[i], lr_error_name(result));
     if (!expect_remembered(s, i))
         return false;
-    return s->versions[i] == 0 || evicts(s) || flushes(s) ||
+    return s->versions[i] == 0 || evicts(s) || flushes(s) || (s->operation == FIT && mode_of(s, i) == LR_MODE_local) ||
            scenario_fails(s, "key %llu is lost", (unsigned long long)s->keys[i]);
 }
 
@@ -130,9 +219,10 @@ static bool expect_target(struct scenario *s) {
     const enum scenario_operation o = s->operation;
     int result = read_key(s, scenario_target(s), value, &item);
     bool had = s->count > SCENARIO_TARGET && s->versions[SCENARIO_TARGET] != 0;
-    bool creates = o == PUT_REPLACE || o == INCREMENT || o == APPLY_PUT;
+    bool creates = o == PUT_REPLACE || o == INCREMENT || o == FILL || (o == APPLY_PUT && !(s->state->traits & MODAL));
     bool changes = creates || (had && (o == CAS || o == REPLACE_FLAGS));
-    bool removes = o == DELETE || o == APPLY_TOMBSTONE || o == DROP || o == APPLY_EXPIRED || flushes(s) || evicts(s);
+    bool removes =
+        o == DELETE || comes_from_elsewhere(s) || flushes(s) || evicts(s) || (o == FIT && s->state->traits & OURS);
     bool is_old = result == 0 && item.value_len == 2 && memcmp(value, "41", 2) == 0;
     bool is_new = result == 0 && item.value_len == 2 && memcmp(value, "42", 2) == 0;
     if ((is_old && had) || (is_new && changes))
@@ -147,7 +237,9 @@ static bool expect_target(struct scenario *s) {
 
 static bool makes(const struct scenario *s, unsigned i) {
     const enum scenario_operation o = s->operation;
-    return i == 0 ? o == PUT_NEW || o == PUT_LARGE || o == ADD_TTL || o == APPLY_NO_EVICT : o == PUT_MANY;
+    return i != 0 ? o == PUT_MANY
+                  : o == PUT_NEW || o == PUT_LARGE || o == ADD_TTL || o == FILL_NEW ||
+                        (o == APPLY_NO_EVICT && !(s->state->traits & MODAL));
 }
 
 static bool expect_new(struct scenario *s, unsigned i) {
@@ -218,7 +310,7 @@ bool scenario_judge(struct scenario *s) {
     bool right = expect_as_seen(s) && expect_healthy(s);
     if (right && lr_sweep(s->survivor, 0, 1, UINT64_MAX) < 0)
         right = scenario_fails(s, "cannot be swept");
-    right = right && expect_no_traces(s) && expect_target(s);
+    right = right && expect_no_traces(s) && expect_modes(s) && expect_target(s);
     for (unsigned i = 0; right && i < looked_at(s); i++)
         right = i == SCENARIO_TARGET || expect_value(s, i);
     for (unsigned i = 0; right && i < SCENARIO_NEW; i++)
@@ -226,6 +318,11 @@ bool scenario_judge(struct scenario *s) {
     /* The others only now and then: they are many. */
     for (unsigned i = SCENARIO_KEPT + s->judgements % 8; right && i < s->count; i += 8)
         right = expect_value(s, i);
+    if (s->state->traits & MODAL) {
+        for (unsigned i = 0; right && i < looked_at(s); i++)
+            right = expect_mode(s, i);
+        right = right && expect_marks(s);
+    }
     if (right && s->pin.value != NULL && memcmp(s->pin.value, "41", 2) != 0)
         right = scenario_fails(s, "the pinned value has changed");
     right = right && expect_usable(s);

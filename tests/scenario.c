@@ -34,6 +34,11 @@ const char *const scenario_operation_names[SCENARIO_OPERATIONS] = {
     [REAP] = "reap",
     [JOIN] = "join",
     [LEAVE] = "leave",
+    [FILL] = "fill",
+    [FILL_NEW] = "fill new",
+    [MARK] = "mark",
+    [INVALIDATE] = "invalidate",
+    [FIT] = "fit",
 };
 
 int scenario_operation_number(const char *name) {
@@ -86,6 +91,7 @@ static void operate_on_items(struct scenario *s) {
     struct lr_put put = {.key = &target, .key_len = 8, .value = "42", .value_len = 2};
     struct lr_put fresh = {.key = &other, .key_len = 8, .value = "42", .value_len = 2};
     struct lr_pin pin;
+    struct lr_mark mark;
     int64_t number;
     switch (s->operation) {
     case PUT_LARGE:
@@ -130,6 +136,19 @@ static void operate_on_items(struct scenario *s) {
     case INCREMENT:
         lr_increment(s->victim, &target, 8, 1, 42, 0, &number);
         break;
+    case FILL:
+        put.mode = LR_FILL_IN;
+        put.mark = &s->mark;
+        lr_put(s->victim, &put);
+        break;
+    case FILL_NEW:
+        fresh.mode = LR_FILL_IN;
+        fresh.mark = &s->other_mark;
+        lr_put(s->victim, &fresh);
+        break;
+    case MARK:
+        lr_mark(s->victim, &target, 8, &mark);
+        break;
     case GET:
         lr_get(s->victim, &target, 8, value, sizeof value, NULL, 0);
         break;
@@ -147,6 +166,7 @@ static void operate_as_sidecar(struct scenario *s) {
     const uint64_t version = s->before_clock + (UINT64_C(5) << SM_VERSION_MS_SHIFT);
     struct lr_change change = {
         .key = &target, .key_len = 8, .value = "42", .value_len = 2, .version = version, .deadline_ms = UINT64_MAX};
+    static uint8_t entry[65536];
     uint64_t head;
     uint32_t epoch;
     switch (s->operation) {
@@ -163,6 +183,14 @@ static void operate_as_sidecar(struct scenario *s) {
         break;
     case APPLY_TOMBSTONE:
         lr_apply_tombstone(s->victim, lr_cluster_hash(&target, 8), version, 0);
+        break;
+    case INVALIDATE:
+        lr_apply_invalidation(s->victim, lr_cluster_hash(&target, 8), version);
+        break;
+    case FIT: /* local keys are of mode values now, and go */
+        lr_modes_set(s->victim, scenario_modes, 1);
+        lr_modes_fit(s->victim, 0, entry, sizeof entry);
+        lr_modes_fitted(s->victim);
         break;
     case APPLY_FLUSH:
         lr_apply_flush(s->victim, version);
@@ -182,7 +210,7 @@ static void operate_as_sidecar(struct scenario *s) {
     case SIDECAR:
         if (lr_sidecar_claim(s->victim) == 0) {
             lr_sidecar_report(s->victim, 2, 1, 10, 20);
-            lr_modes_set(s->victim, &(struct lr_mode_row){.prefix = "~", .len = 1, .mode = LR_MODE_local}, 1);
+            lr_modes_set(s->victim, &scenario_new_mode, 1);
             lr_sidecar_release(s->victim);
         }
         break;

@@ -12,7 +12,9 @@
  * The judgement: no key has another value than its own; the operation's key has its old value or its new one; what was
  * there is there, unless the operation may evict; what was not there is not; what a reader saw between death and repair
  * is what readers see afterwards; what went while there are peers has left a tombstone or a void; the segment is
- * healthy, nothing was dropped, and it can be written again.
+ * healthy, nothing was dropped, and it can be written again. Where keys have modes: what is left of a key is of its
+ * mode, what peers were still to be told they still are, and what was read from its source before a change that took
+ * effect is not filled in after it.
  *
  * Nothing here uses CUnit: on failure functions return false and scenario->what says why.
  */
@@ -69,6 +71,11 @@ enum scenario_operation {
     REAP,
     JOIN,
     LEAVE,
+    FILL,
+    FILL_NEW,
+    MARK,
+    INVALIDATE,
+    FIT,
     SCENARIO_OPERATIONS
 };
 extern const char *const scenario_operation_names[SCENARIO_OPERATIONS];
@@ -88,10 +95,13 @@ struct scenario {
     struct lr_cache *earlier; /* somebody who died before; NULL none */
     uint64_t keys[SCENARIO_KEYS];
     uint64_t versions[SCENARIO_KEYS]; /* before the operation; 0: not there */
+    bool owed[SCENARIO_KEYS];         /* where keys have modes: before it, some peer was still to be told of the key */
     unsigned count;
-    uint64_t other;        /* the key that operations make */
-    uint64_t before_clock; /* highest version before the operation */
-    struct lr_pin pin;     /* the survivor's, of the operation's key */
+    uint64_t other;                  /* the key that operations make */
+    uint64_t before_clock;           /* highest version before the operation */
+    struct lr_mark mark, other_mark; /* where keys have modes: taken before the operation, of its key and of `other` */
+    bool finished;                   /* the victim had come to the operation's end: set by who knows */
+    struct lr_pin pin;               /* the survivor's, of the operation's key */
     struct lr_pin pins[SCENARIO_PINS];
     struct lr_view held; /* the survivor holds the stripe with it, in some states */
     bool holds;
@@ -102,6 +112,8 @@ struct scenario {
 
 /* Whether the operation makes sense in the state. */
 bool scenario_applies(const struct scenario_state *state, enum scenario_operation operation);
+/* Whether most of it is the same as what another operation does in this state, and a state like it has the rest. */
+bool scenario_is_spared(const struct scenario_state *state, enum scenario_operation operation);
 /* Creates the segment and brings it into the state. options->size and so on are set here. */
 bool scenario_prepare(struct scenario *s, const struct scenario_state *state);
 /* For another operation in the same segment, whose bytes are as they were after prepare. */

@@ -6,6 +6,7 @@
 #include "scenario.h"
 
 #define SCENARIO_TARGET 7u /* the operation's key among keys[] */
+#define SCENARIO_OTHER 1000003u
 
 enum scenario_trait {
     REPLICATING = 1 << 0, /* leaves tombstones, hints */
@@ -29,7 +30,18 @@ enum scenario_trait {
     CLOCK = 1 << 18,      /* policy clock: one region, no ghosts */
     MERGES = 1 << 19,     /* the next put merges two pairs of buckets */
     FALLS = 1 << 20,      /* ... and the border falls */
+    MODAL = 1 << 21,      /* keys of all modes, of which the peers know all, some or nothing; marks were taken */
+    OURS = 1 << 22,       /* ... the operation's key is local, else of mode invalidate */
+    FILLED = 1 << 23,     /* ... it was changed and then filled in, which no peer has heard of */
+    DELETED = 1 << 24,    /* ... it was deleted, which no peer has heard of */
 };
+
+/* MODAL: the first byte says of which mode it is. */
+static inline uint64_t scenario_key(const struct scenario_state *state, uint64_t i) {
+    const char target = state->traits & OURS ? 'l' : 'i';
+    const char mode = i == SCENARIO_TARGET || i == SCENARIO_OTHER ? target : "ilv"[i % 3];
+    return state->traits & MODAL ? i << 8 | (uint8_t)mode : i;
+}
 
 static inline uint64_t scenario_target(const struct scenario *s) {
     return s->keys[SCENARIO_TARGET];
@@ -37,11 +49,18 @@ static inline uint64_t scenario_target(const struct scenario *s) {
 
 /* The keys that operations make; the first is the one that they make alone. */
 static inline uint64_t scenario_new_key(const struct scenario *s, unsigned i) {
-    return i == 0 ? s->other : 2000000 + i;
+    return i == 0 ? s->other : scenario_key(s->state, 2000000 + i);
 }
+
+/* The modes of MODAL, invalidate and local; and one of a prefix that no key has, which a larderd sets. */
+extern const struct lr_mode_row scenario_modes[2], scenario_new_mode;
 
 /* The value that preparing and PUT_MANY give to a key; its length. */
 size_t scenario_value(const struct scenario *s, uint64_t key, uint8_t out[512]);
+/* Whether some peer is still to be told of it. */
+static inline bool scenario_is_owed(const struct scenario *s, const struct lr_entry *entry) {
+    return entry->kind != LR_LOCAL && lr_epoch_after(s->survivor, 0, entry->epoch, lr_epoch_get_acked(s->survivor, 0));
+}
 /* False; and scenario->what says it. */
 __attribute__((format(printf, 2, 3))) bool scenario_fails(struct scenario *s, const char *format, ...);
 

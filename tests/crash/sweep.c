@@ -159,6 +159,7 @@ static bool kill_victim(struct bench *b, uint64_t k) {
     scenario_write_image(&b->s, b->image);
     bool right = run(b, be_victim, scenario_needs_fork(b->s.operation), k);
     recall(&b->victim_before, b->s.victim);
+    b->s.finished = right && crash->finished;
     return right;
 }
 
@@ -272,13 +273,20 @@ static void sweep_operation(struct bench *b, enum scenario_operation operation) 
     atomic_fetch_add(&b->options->totals->pairs_done, 1);
 }
 
+static bool is_wanted(const struct sweep_options *options, const struct scenario_state *state,
+                      enum scenario_operation operation) {
+    if (options->operation >= 0 && options->operation != (int)operation)
+        return false;
+    return scenario_applies(state, operation) &&
+           (options->full || options->operation >= 0 || !scenario_is_spared(state, operation));
+}
+
 void sweep_state(const struct sweep_options *options, unsigned state) {
     static struct bench bench;
     if (open_bench(&bench, options, state))
-        for (unsigned o = 0; o < SCENARIO_OPERATIONS; o++)
-            if ((options->operation < 0 || options->operation == (int)o) &&
-                scenario_applies(&scenario_states[state], (enum scenario_operation)o))
-                sweep_operation(&bench, (enum scenario_operation)o);
+        for (enum scenario_operation o = 0; o < SCENARIO_OPERATIONS; o++)
+            if (is_wanted(options, &scenario_states[state], o))
+                sweep_operation(&bench, o);
     close_bench(&bench);
 }
 

@@ -18,7 +18,7 @@ struct totals {
 
 struct sweep_options {
     uint64_t seed;
-    bool full;              /* every pair of crash points, not only the first and last hit of each label */
+    bool full;              /* every pair of crash points, not only the first hit of each label, and what is spared */
     const char *state;      /* NULL: all */
     int operation;          /* -1: all */
     uint64_t first, second; /* only this death; 0: all */
