@@ -29,20 +29,26 @@ struct harness_option {
     bool *flag;
 };
 
-/* False: a word that is none of them, a value that is missing or no number. */
+static inline bool harness_refuse(const char *what, const char *which) {
+    fprintf(stderr, "%s: %s%s; see %s --help\n", program_invocation_short_name, what, which,
+            program_invocation_short_name);
+    return false;
+}
+
+/* False: a word that is none of them, a value that is missing or no number, as has been said. */
 static inline bool harness_parse(char **argv, const struct harness_option *options) {
     for (argv++; *argv != NULL; argv++) {
         const struct harness_option *row = options;
         while (row->name != NULL && (strncmp(*argv, "--", 2) != 0 || strcmp(*argv + 2, row->name) != 0))
             row++;
         if (row->name == NULL)
-            return false;
+            return harness_refuse("unknown option ", *argv);
         if (row->flag != NULL) {
             *row->flag = true;
             continue;
         }
         if (*++argv == NULL)
-            return false;
+            return harness_refuse("a value is missing behind ", argv[-1]);
         if (row->text != NULL) {
             *row->text = *argv;
             continue;
@@ -51,7 +57,7 @@ static inline bool harness_parse(char **argv, const struct harness_option *optio
         errno = 0;
         *row->number = strtoull(*argv, &end, 0);
         if (errno != 0 || end == *argv || *end != 0)
-            return false;
+            return harness_refuse("not a number: ", *argv);
     }
     return true;
 }

@@ -14,11 +14,11 @@
  */
 #include "cache.h"
 #include "contain/board.h"
+#include "harness.h"
 #include "keeper.h"
 #include "namespaces.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -30,7 +30,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -48,8 +47,7 @@
 #define USER_LANE 3u
 
 struct storm {
-    unsigned seconds;
-    uint64_t seed;
+    uint64_t seconds, seed;
     bool kept;
     bool root; /* in the initial user namespace: can be another user, and look behind */
     bool musl;
@@ -207,7 +205,7 @@ static uint64_t sum(const _Atomic uint64_t *lanes) {
 
 /* Until the time is over or all lanes have gone. A keeper's work is done in between. */
 static void watch(struct storm *storm) {
-    uint64_t end = now_ms() + (uint64_t)storm->seconds * 1000, told = now_ms();
+    uint64_t end = now_ms() + storm->seconds * 1000, told = now_ms();
     while (now_ms() < end) {
         struct pollfd ready = {.fd = storm->kept ? lr_keeper_fd(storm->keeper) : -1, .events = POLLIN};
         if (poll(&ready, 1, 10) > 0)
@@ -336,11 +334,11 @@ static int run(struct storm *storm) {
     uint64_t failures = check_segment(storm) + report(storm, seconds);
     clean_up(storm);
     if (failures > 0)
-        printf("replay: larder-contain --seconds %u --seed 0x%" PRIx64
+        printf("replay: larder-contain --seconds %" PRIu64 " --seed 0x%" PRIx64
                "%s (who is killed when is up to the scheduler)\n",
                storm->seconds, storm->seed, storm->kept ? " --kept" : "");
-    printf("GOAL G10 count=%u unit=seconds failures=%" PRIu64 " seconds=%.1f seed=0x%" PRIx64 "\n", storm->seconds,
-           failures, seconds, storm->seed);
+    printf("GOAL G10 count=%" PRIu64 " unit=seconds failures=%" PRIu64 " seconds=%.1f seed=0x%" PRIx64 "\n",
+           storm->seconds, failures, seconds, storm->seed);
     return failures > 0;
 }
 
@@ -358,32 +356,21 @@ static int usage(FILE *to, int status) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option words[] = {{"seconds", required_argument, NULL, 's'},
-                                          {"seed", required_argument, NULL, 'r'},
-                                          {"kept", no_argument, NULL, 'k'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
     static struct storm storm = {.seconds = 30};
     if (argc == 6 && strcmp(argv[1], "--worker") == 0)
         return contain_worker_main(argv + 2);
-    if (getrandom(&storm.seed, sizeof storm.seed, 0) != (ssize_t)sizeof storm.seed)
-        storm.seed = now_ms();
-    for (int word; (word = getopt_long(argc, argv, "", words, NULL)) != -1;) {
-        char *end = "";
-        if (word == 'h')
-            return usage(stdout, 0);
-        if (word == 's')
-            storm.seconds = (unsigned)strtoul(optarg, &end, 10);
-        else if (word == 'r')
-            storm.seed = strtoull(optarg, &end, 0);
-        else if (word == 'k')
-            storm.kept = true;
-        else
-            return usage(stderr, 2);
-        if (*end != 0)
-            return usage(stderr, 2);
-    }
-    if (optind < argc || storm.seconds == 0)
+    storm.seed = harness_seed();
+    bool help = false;
+    const struct harness_option options[] = {
+        {.name = "seconds", .number = &storm.seconds},
+        {.name = "seed", .number = &storm.seed},
+        {.name = "kept", .flag = &storm.kept},
+        {.name = "help", .flag = &help},
+        {.name = NULL},
+    };
+    if (!harness_parse(argv, options) || storm.seconds == 0)
         return usage(stderr, 2);
+    if (help)
+        return usage(stdout, 0);
     return run(&storm);
 }

@@ -13,6 +13,7 @@
  * take most of the time.
  */
 #include "damage.h"
+#include "harness.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -301,41 +302,25 @@ static void usage(FILE *to) {
           to);
 }
 
-struct request {
-    uint64_t count, seconds, seed, image, jobs;
-};
-
-static bool parse(int argc, char **argv, struct request *out) {
-    const struct {
-        const char *name;
-        uint64_t *value;
-    } rows[] = {{"--count", &out->count},
-                {"--seconds", &out->seconds},
-                {"--seed", &out->seed},
-                {"--jobs", &out->jobs},
-                {"--image", &out->image}};
-    for (int i = 1; i < argc; i++) {
-        size_t row = 0;
-        char *stop = NULL;
-        while (row < COUNT(rows) && strcmp(rows[row].name, argv[i]) != 0)
-            row++;
-        if (row == COUNT(rows) || i + 1 == argc)
-            return false;
-        *rows[row].value = strtoull(argv[++i], &stop, 0);
-        if (stop == argv[i] || *stop != 0)
-            return false;
-    }
-    return out->jobs >= 1 && out->jobs <= MAX_JOBS;
-}
-
 int main(int argc, char **argv) {
-    struct request request = {.count = 1500000, .image = UINT64_MAX, .jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN)};
-    if (getrandom(&request.seed, sizeof request.seed, 0) != (ssize_t)sizeof request.seed)
-        request.seed = (uint64_t)time(NULL);
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return usage(stdout), 0;
-    if (!parse(argc, argv, &request))
+    (void)argc;
+    struct {
+        uint64_t count, seconds, seed, image, jobs;
+    } request = {.count = 1500000, .seed = harness_seed(), .image = UINT64_MAX, .jobs = harness_cores()};
+    bool help = false;
+    const struct harness_option options[] = {
+        {.name = "count", .number = &request.count},
+        {.name = "seconds", .number = &request.seconds},
+        {.name = "seed", .number = &request.seed},
+        {.name = "jobs", .number = &request.jobs},
+        {.name = "image", .number = &request.image},
+        {.name = "help", .flag = &help},
+        {.name = NULL},
+    };
+    if (!harness_parse(argv, options) || request.jobs == 0 || request.jobs > MAX_JOBS)
         return usage(stderr), 2;
+    if (help)
+        return usage(stdout), 0;
     if (request.seconds != 0)
         request.count = UINT64_MAX;
     struct progress *progress =

@@ -180,8 +180,9 @@ int main(int argc, char **argv) {
         {.name = "list", .flag = &listing},
         {.name = NULL},
     };
-    if (!harness_parse(argv, options) || work.jobs == 0 || work.jobs > HARNESS_MAX_JOBS ||
-        crash_point_count() > CRASH_POINTS)
+    if (!harness_parse(argv, options))
+        return 2;
+    if (work.jobs == 0 || work.jobs > HARNESS_MAX_JOBS || crash_point_count() > CRASH_POINTS)
         return usage();
     if (help)
         return print_help(), 0;

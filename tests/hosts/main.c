@@ -164,8 +164,10 @@ int main(int count, char **arguments) {
                                              {"run", &work.run, NULL, NULL},         {"scene", NULL, &scene, NULL},
                                              {"long", NULL, NULL, &work.longer},     {"list", NULL, NULL, &work.list},
                                              {"help", NULL, NULL, &work.help},       {NULL, NULL, NULL, NULL}};
-    if (!harness_parse(arguments, options) || work.jobs == 0 || work.jobs > HARNESS_MAX_JOBS || work.count == 0)
-        return usage("an option is unknown, or lacks its value");
+    if (!harness_parse(arguments, options))
+        return 2;
+    if (work.jobs == 0 || work.jobs > HARNESS_MAX_JOBS || work.count == 0)
+        return usage("a number is out of range");
     if (work.help)
         return fputs(help, stdout) < 0;
     for (unsigned i = 0; work.list && i < hosts_scene_count(); i++)

@@ -6,16 +6,11 @@
  */
 #include "network.h"
 
-#include <errno.h>
+#include "harness.h"
+
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define JOBS_MAX 256u
 #define FAILURES_MOST 3u
@@ -24,9 +19,9 @@
 #define PROGRESS_S 5.0
 
 struct options {
-    uint64_t count, seed, schedule;
-    unsigned seconds, jobs, scene;
-    bool one;
+    uint64_t count, seconds, seed, jobs;
+    uint64_t schedule; /* UINT64_MAX: many */
+    unsigned scene;
 };
 
 struct shared { /* by the workers */
@@ -57,66 +52,40 @@ static double now_s(void) {
 
 /* ---- options ---------------------------------------------------------------------------------------------------- */
 
-static void usage(const char *what, const char *which) {
-    fprintf(stderr, "larder-network: %s%s; see larder-network --help\n", what, which);
+static unsigned scene_of(const char *name) {
+    for (unsigned i = 0; i < net_scene_count(); i++)
+        if (strcmp(net_scene_name(i), name) == 0)
+            return i;
+    harness_refuse("no such scene: ", name);
     exit(2);
 }
 
-static uint64_t number_of(const char *text, const char *option) {
-    char *end;
-    if (text == NULL)
-        usage("a number is missing behind ", option);
-    errno = 0;
-    uint64_t number = strtoull(text, &end, 0);
-    if (errno != 0 || end == text || *end != 0)
-        usage("not a number: ", text);
-    return number;
-}
-
-static unsigned scene_of(const char *name) {
-    for (unsigned i = 0; name != NULL && i < net_scene_count(); i++)
-        if (strcmp(net_scene_name(i), name) == 0)
-            return i;
-    usage("no such scene: ", name == NULL ? "" : name);
-    return 0;
-}
-
-static void take_number(struct options *options, const char *option, uint64_t number) {
-    if (strcmp(option, "--count") == 0)
-        options->count = number;
-    else if (strcmp(option, "--seconds") == 0)
-        options->seconds = (unsigned)number;
-    else if (strcmp(option, "--seed") == 0)
-        options->seed = number;
-    else if (strcmp(option, "--jobs") == 0)
-        options->jobs = number > JOBS_MAX ? JOBS_MAX : (unsigned)number;
-    else if (strcmp(option, "--schedule") == 0)
-        options->schedule = number, options->one = true;
-    else
-        usage("unknown option ", option);
-}
-
-static struct options parse(char **argument) {
-    struct options options = {.count = DEFAULT_COUNT, .seed = DEFAULT_SEED, .scene = net_scene_count()};
-    for (argument++; *argument != NULL; argument++) {
-        const char *option = *argument;
-        if (strcmp(option, "--help") == 0) {
-            fputs(help, stdout);
-            exit(0);
-        } else if (strcmp(option, "--list") == 0) {
-            for (unsigned i = 0; i < net_scene_count(); i++)
-                puts(net_scene_name(i));
-            exit(0);
-        } else if (strcmp(option, "--scene") == 0) {
-            options.scene = scene_of(*++argument);
-        } else {
-            take_number(&options, option, number_of(argument[1], option));
-            argument++;
-        }
-    }
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (options.jobs == 0)
-        options.jobs = cores < 1 ? 1 : cores > (long)JOBS_MAX ? JOBS_MAX : (unsigned)cores;
+static struct options parse(char **arguments) {
+    struct options options = {.count = DEFAULT_COUNT, .seed = DEFAULT_SEED, .schedule = UINT64_MAX};
+    const char *scene = NULL;
+    bool wants_help = false, lists = false;
+    const struct harness_option rows[] = {
+        {.name = "count", .number = &options.count},
+        {.name = "seconds", .number = &options.seconds},
+        {.name = "seed", .number = &options.seed},
+        {.name = "jobs", .number = &options.jobs},
+        {.name = "scene", .text = &scene},
+        {.name = "schedule", .number = &options.schedule},
+        {.name = "list", .flag = &lists},
+        {.name = "help", .flag = &wants_help},
+        {.name = NULL},
+    };
+    if (!harness_parse(arguments, rows))
+        exit(2);
+    if (wants_help)
+        fputs(help, stdout);
+    for (unsigned i = 0; lists && i < net_scene_count(); i++)
+        puts(net_scene_name(i));
+    if (wants_help || lists)
+        exit(0);
+    options.scene = scene == NULL ? net_scene_count() : scene_of(scene);
+    options.jobs = options.jobs == 0 ? harness_cores() : options.jobs;
+    options.jobs = options.jobs < JOBS_MAX ? options.jobs : JOBS_MAX;
     return options;
 }
 
@@ -168,7 +137,7 @@ static uint64_t total(const struct shared *shared) {
 /* Waits for all workers. One that dies is a failure. */
 static void oversee(const struct options *options, struct shared *shared, const pid_t *workers, double began) {
     double next = began + PROGRESS_S;
-    for (unsigned left = options->jobs; left > 0;) {
+    for (uint64_t left = options->jobs; left > 0;) {
         int status;
         pid_t done = waitpid(-1, &status, WNOHANG);
         if (done > 0) {
@@ -200,7 +169,7 @@ static int play_many(struct options *options) {
     }
     if (options->seconds != 0)
         options->count = UINT64_MAX / 2;
-    fprintf(stderr, "larder-network: seed 0x%" PRIx64 ", %u workers\n", options->seed, options->jobs);
+    fprintf(stderr, "larder-network: seed 0x%" PRIx64 ", %" PRIu64 " workers\n", options->seed, options->jobs);
     for (unsigned i = 0; i < options->jobs; i++) {
         workers[i] = fork();
         if (workers[i] < 0) {
@@ -208,7 +177,7 @@ static int play_many(struct options *options) {
             exit(1);
         }
         if (workers[i] == 0) {
-            work(options, shared, i, options->seconds != 0 ? began + options->seconds : 0);
+            work(options, shared, i, options->seconds != 0 ? began + (double)options->seconds : 0);
             _exit(0);
         }
     }
@@ -227,5 +196,5 @@ int main(int count, char **arguments) {
     mallopt(M_TRIM_THRESHOLD, 512 << 20);
     net_plan_init();
     net_segments_init();
-    return options.one ? play_one(&options) : play_many(&options);
+    return options.schedule != UINT64_MAX ? play_one(&options) : play_many(&options);
 }

@@ -6,16 +6,10 @@
  */
 #include "sim.h"
 
-#include <errno.h>
+#include "harness.h"
+
 #include <inttypes.h>
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #define BLOCK 4096u
 #define JOBS_MAX 256u
@@ -26,15 +20,15 @@
 int __real_clock_gettime(clockid_t clock, struct timespec *out);
 
 struct options {
-    uint64_t count, seed, schedule;
-    unsigned seconds, jobs, only;
-    bool one, trace, by_scenario;
+    uint64_t count, seconds, seed, jobs;
+    uint64_t schedule; /* UINT64_MAX: many */
+    unsigned only;
+    bool trace;
 };
 
 struct shared { /* by the workers */
     _Atomic uint64_t played[JOBS_MAX];
     _Atomic uint32_t failures;
-    _Atomic uint64_t by_scenario[128];
 };
 
 static const char help[] = "usage: larder-sim [--count N | --seconds S] [--seed 0xS] [--jobs N] [--scenario NAME]\n"
@@ -60,73 +54,40 @@ static double now_s(void) {
 
 /* ---- options ---------------------------------------------------------------------------------------------------- */
 
-static void usage(const char *what, const char *which) {
-    fprintf(stderr, "larder-sim: %s%s; see larder-sim --help\n", what, which);
+static unsigned scenario_of(const char *name) {
+    for (unsigned i = 0; i < sim_scenario_count(); i++)
+        if (strcmp(sim_scenario_name(i), name) == 0)
+            return i;
+    harness_refuse("no such scenario: ", name);
     exit(2);
 }
 
-static uint64_t number_of(const char *text, const char *option) {
-    char *end;
-    if (text == NULL)
-        usage("a number is missing behind ", option);
-    errno = 0;
-    uint64_t number = strtoull(text, &end, 0);
-    if (errno != 0 || end == text || *end != 0)
-        usage("not a number: ", text);
-    return number;
-}
-
-static unsigned scenario_of(const char *name) {
-    for (unsigned i = 0; name != NULL && i < sim_scenario_count(); i++)
-        if (strcmp(sim_scenario_name(i), name) == 0)
-            return i;
-    usage("no such scenario: ", name == NULL ? "" : name);
-    return UINT_MAX;
-}
-
-static void list_scenarios(void) {
-    for (unsigned i = 0; i < sim_scenario_count(); i++)
+static struct options parse(char **arguments) {
+    struct options options = {.count = DEFAULT_COUNT, .seed = DEFAULT_SEED, .schedule = UINT64_MAX, .only = UINT_MAX};
+    const char *scenario = NULL;
+    bool wants_help = false, lists = false;
+    const struct harness_option rows[] = {
+        {.name = "count", .number = &options.count}, {.name = "seconds", .number = &options.seconds},
+        {.name = "seed", .number = &options.seed},   {.name = "jobs", .number = &options.jobs},
+        {.name = "scenario", .text = &scenario},     {.name = "schedule", .number = &options.schedule},
+        {.name = "trace", .flag = &options.trace},   {.name = "list", .flag = &lists},
+        {.name = "help", .flag = &wants_help},       {.name = NULL},
+    };
+    if (!harness_parse(arguments, rows))
+        exit(2);
+    if (wants_help)
+        fputs(help, stdout);
+    for (unsigned i = 0; lists && i < sim_scenario_count(); i++)
         puts(sim_scenario_name(i));
-    exit(0);
-}
-
-static struct options parse(char **argument) {
-    struct options options = {.count = DEFAULT_COUNT, .seed = DEFAULT_SEED, .only = UINT_MAX};
-    for (argument++; *argument != NULL; argument++) {
-        const char *option = *argument;
-        if (strcmp(option, "--help") == 0) {
-            fputs(help, stdout);
-            exit(0);
-        } else if (strcmp(option, "--list") == 0) {
-            list_scenarios();
-        } else if (strcmp(option, "--trace") == 0) {
-            options.trace = true;
-        } else if (strcmp(option, "--scenario") == 0) {
-            options.only = scenario_of(*++argument);
-        } else {
-            uint64_t number = number_of(argument[1], option);
-            argument++;
-            if (strcmp(option, "--count") == 0)
-                options.count = number;
-            else if (strcmp(option, "--seconds") == 0)
-                options.seconds = (unsigned)number;
-            else if (strcmp(option, "--seed") == 0)
-                options.seed = number;
-            else if (strcmp(option, "--jobs") == 0)
-                options.jobs = (unsigned)number;
-            else if (strcmp(option, "--schedule") == 0)
-                options.schedule = number, options.one = true;
-            else
-                usage("unknown option ", option);
-        }
+    if (wants_help || lists)
+        exit(0);
+    if (options.trace && options.schedule == UINT64_MAX) {
+        harness_refuse("--trace wants --schedule", "");
+        exit(2);
     }
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (options.jobs == 0)
-        options.jobs = cores < 1 ? 1 : (unsigned)cores;
-    if (options.jobs > JOBS_MAX)
-        options.jobs = JOBS_MAX;
-    if (options.trace && !options.one)
-        usage("--trace wants --schedule", "");
+    options.only = scenario == NULL ? UINT_MAX : scenario_of(scenario);
+    options.jobs = options.jobs == 0 ? harness_cores() : options.jobs;
+    options.jobs = options.jobs < JOBS_MAX ? options.jobs : JOBS_MAX;
     return options;
 }
 
@@ -180,8 +141,8 @@ static uint64_t total(const struct shared *shared) {
 }
 
 /* Waits for all workers. One that dies is a failure. */
-static void oversee(struct shared *shared, unsigned jobs, double began) {
-    unsigned left = jobs;
+static void oversee(struct shared *shared, uint64_t jobs, double began) {
+    uint64_t left = jobs;
     double next = began + PROGRESS_S;
     while (left > 0) {
         int status;
@@ -211,7 +172,7 @@ static int play_many(struct options *options) {
     const double began = now_s();
     if (options->seconds != 0)
         options->count = UINT64_MAX / 2;
-    fprintf(stderr, "larder-sim: seed 0x%" PRIx64 ", %u workers, %u scenarios\n", options->seed, options->jobs,
+    fprintf(stderr, "larder-sim: seed 0x%" PRIx64 ", %" PRIu64 " workers, %u scenarios\n", options->seed, options->jobs,
             options->only == UINT_MAX ? sim_scenario_count() : 1);
     for (unsigned i = 0; i < options->jobs; i++) {
         pid_t child = fork();
@@ -222,7 +183,7 @@ static int play_many(struct options *options) {
             break;
         }
         if (child == 0) {
-            work(options, shared, i, options->seconds != 0 ? began + options->seconds : 0);
+            work(options, shared, i, options->seconds != 0 ? began + (double)options->seconds : 0);
             _exit(0);
         }
     }
@@ -239,5 +200,5 @@ int main(int count, char **arguments) {
     sim.now_ns = UINT64_C(10000000000);
     sim_world_init();
     sim_scenario_init(options.seed);
-    return options.one ? play_one(&options) : play_many(&options);
+    return options.schedule != UINT64_MAX ? play_one(&options) : play_many(&options);
 }

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* larder-storm: rounds of the kill storm (storm.h), and measurements around holders that die or stop (holders.h). */
+#include "harness.h"
 #include "holders.h"
 #include "storm.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #define QUICK_KILLS UINT64_C(300000)
 #define READS_PER_KILL 334u
 #define ROUND_KILLS UINT64_C(12000)
 #define QUICK_HOLDERS 500u
+#define MOST_HOLDERS 1000000u
 #define INTERVALS 60u
 
 static const char usage[] =
@@ -25,49 +26,15 @@ static const char usage[] =
     "Exit status: 0 all held, 1 something broke, 2 usage, 77 cannot run here.\n";
 
 struct run {
-    uint64_t kills, reads, seed;
-    int64_t only;
-    unsigned jobs, holders;
+    uint64_t kills, reads, seed, jobs, holders;
+    uint64_t only; /* UINT64_MAX: all */
 };
-
-static bool parse_number(const char *text, uint64_t *out) {
-    char *rest;
-    *out = strtoull(text, &rest, 0);
-    return *text != 0 && *rest == 0;
-}
-
-/* 0: run; else leave with this status (3 stands for success). */
-static int parse(int argc, char **argv, struct run *run) {
-    for (int i = 1; i < argc; i += 2) { /* each option has a value */
-        uint64_t number = 0;
-        if (strcmp(argv[i], "--help") == 0) {
-            fputs(usage, stdout);
-            return 3;
-        }
-        if (i + 1 >= argc || !parse_number(argv[i + 1], &number))
-            return 2;
-        if (strcmp(argv[i], "--count") == 0)
-            run->kills = number;
-        else if (strcmp(argv[i], "--reads") == 0)
-            run->reads = number;
-        else if (strcmp(argv[i], "--holders") == 0 && number <= 1000000)
-            run->holders = (unsigned)number;
-        else if (strcmp(argv[i], "--seed") == 0)
-            run->seed = number;
-        else if (strcmp(argv[i], "--round") == 0)
-            run->only = (int64_t)number;
-        else if (strcmp(argv[i], "--jobs") == 0 && number >= 1 && number <= STORM_WRITERS)
-            run->jobs = (unsigned)number;
-        else
-            return 2;
-    }
-    return 0;
-}
 
 /* Each round another segment; what a round is follows from the run's seed and its number. */
 static struct storm_plan plan_of(const struct run *run, uint64_t round) {
     struct fixture_random base = {run->seed}, random = fixture_fork_random(&base, (unsigned)round);
-    struct storm_plan plan = {.seed = fixture_next(&random), .writers = run->jobs, .readers = 1, .calm_kills = 3000};
+    struct storm_plan plan = {
+        .seed = fixture_next(&random), .writers = (unsigned)run->jobs, .readers = 1, .calm_kills = 3000};
     static const struct {
         uint64_t size;
         unsigned stripes, keys, value_max;
@@ -122,11 +89,12 @@ static void print_total(const struct storm_result *total) {
 
 static bool run_rounds(const struct run *run, struct storm_result *total, double *seconds) {
     const uint64_t began = fixture_now_ns();
-    uint64_t rounds = run->only >= 0 ? (uint64_t)run->only + 1 : (run->kills + ROUND_KILLS - 1) / ROUND_KILLS;
-    for (uint64_t round = run->only >= 0 ? (uint64_t)run->only : 0; round < rounds; round++) {
+    const bool all = run->only == UINT64_MAX;
+    const uint64_t rounds = all ? (run->kills + ROUND_KILLS - 1) / ROUND_KILLS : run->only + 1;
+    for (uint64_t round = all ? 0 : run->only; round < rounds; round++) {
         struct storm_plan plan = plan_of(run, round);
         struct storm_result one;
-        uint64_t left = run->kills - (run->only >= 0 ? 0 : round * ROUND_KILLS);
+        uint64_t left = run->kills - (all ? round * ROUND_KILLS : 0);
         plan.kills = left < ROUND_KILLS ? left : ROUND_KILLS;
         plan.reads = (uint64_t)((double)run->reads / (double)run->kills * (double)plan.kills) + 1;
         bool held = storm_run(&plan, &one);
@@ -135,7 +103,7 @@ static bool run_rounds(const struct run *run, struct storm_result *total, double
         print_progress(total, round, *seconds);
         if (!held) {
             printf("BROKEN in round %" PRIu64 ": %s\n  again: larder-storm --seed 0x%" PRIx64 " --round %" PRIu64
-                   " --jobs %u\n",
+                   " --jobs %" PRIu64 "\n",
                    round, one.broken, run->seed, round, run->jobs);
             return false;
         }
@@ -151,24 +119,34 @@ static unsigned default_jobs(void) {
 
 static bool run_holders(const struct run *run) {
     const uint64_t began = fixture_now_ns();
-    struct holders_plan plan = {.seed = run->seed, .kills = run->holders, .intervals = INTERVALS};
+    struct holders_plan plan = {.seed = run->seed, .kills = (unsigned)run->holders, .intervals = INTERVALS};
     char broken[400];
     bool held = holders_measure(&plan, broken);
     if (!held)
         printf("BROKEN: %s\n  again: larder-storm --count 0 --seed 0x%" PRIx64 "\n", broken, run->seed);
-    printf("GOAL G9 count=%u unit=kills failures=%d seconds=%.1f seed=0x%" PRIx64 "\n", 2 * run->holders, held ? 0 : 1,
-           (double)(fixture_now_ns() - began) / 1e9, run->seed);
+    printf("GOAL G9 count=%" PRIu64 " unit=kills failures=%d seconds=%.1f seed=0x%" PRIx64 "\n", 2 * run->holders,
+           held ? 0 : 1, (double)(fixture_now_ns() - began) / 1e9, run->seed);
     return held;
 }
 
 int main(int argc, char **argv) {
-    struct run run = {.kills = QUICK_KILLS, .only = -1, .jobs = default_jobs(), .holders = QUICK_HOLDERS};
-    int status = parse(argc, argv, &run);
-    if (status != 0) {
-        if (status == 2)
-            fputs(usage, stderr);
-        return status == 3 ? 0 : 2;
-    }
+    (void)argc;
+    struct run run = {.kills = QUICK_KILLS, .only = UINT64_MAX, .jobs = default_jobs(), .holders = QUICK_HOLDERS};
+    bool help = false;
+    const struct harness_option options[] = {
+        {.name = "count", .number = &run.kills},
+        {.name = "reads", .number = &run.reads},
+        {.name = "holders", .number = &run.holders},
+        {.name = "seed", .number = &run.seed},
+        {.name = "round", .number = &run.only},
+        {.name = "jobs", .number = &run.jobs},
+        {.name = "help", .flag = &help},
+        {.name = NULL},
+    };
+    if (!harness_parse(argv, options) || run.holders > MOST_HOLDERS || run.jobs == 0 || run.jobs > STORM_WRITERS)
+        return fputs(usage, stderr), 2;
+    if (help)
+        return fputs(usage, stdout), 0;
     fixture_init();
     if (run.reads == 0)
         run.reads = run.kills * READS_PER_KILL;
