@@ -608,14 +608,6 @@ static unsigned hits_of(struct sim_host *host, unsigned reads) {
     return hits;
 }
 
-static uint64_t entries_sent(const struct sim *sim) {
-    uint64_t sent = 0;
-    for (unsigned i = 0; i < sim->host_count; i++)
-        for (unsigned k = 0; k < sim->hosts[i].node->peer_count; k++)
-            sent += sim->hosts[i].node->peers[k]->out.entries_sent;
-    return sent;
-}
-
 static void add_one_another(struct sim *sim, unsigned a, unsigned b) {
     CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[a].node, sim->hosts[b].address), 0);
     CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[b].node, sim->hosts[a].address), 0);
@@ -628,10 +620,8 @@ static void a_small_host_that_joins_keeps_its_entries_and_its_hits(void) {
     struct sim *sim = sim_create_idle("a small host joins", 3, sizes);
     struct lr_stat large[2], small[2];
     for (unsigned i = 0; i < 3; i++) {
-        const struct lr_node_options options = {.name = sim->hosts[i].address,
-                                                .listen = sim->hosts[i].address,
-                                                .clock_limit_ms = 2000,
-                                                .tombstone_ms = 600000};
+        struct lr_node_options options = sim_options(&sim->hosts[i]);
+        options.tombstone_ms = 600000;
         sim_start(&sim->hosts[i], &options, false);
     }
     add_one_another(sim, 0, 1);
@@ -658,9 +648,9 @@ static void a_small_host_that_joins_keeps_its_entries_and_its_hits(void) {
     CU_ASSERT_EQUAL(small[1].stripe_counters[LR_S_evictions], small[0].stripe_counters[LR_S_evictions]);
     CU_ASSERT(small[1].items >= small[0].items);
     sim_run(sim, 2 * LR_COMPARE_EVERY_MS + 1000); /* what just changed is compared in the second round */
-    const uint64_t sent = entries_sent(sim);
+    const uint64_t sent = sim_entries_sent(sim);
     sim_run(sim, 2 * LR_COMPARE_EVERY_MS);
-    CU_ASSERT_EQUAL(entries_sent(sim), sent); /* nothing again and again */
+    CU_ASSERT_EQUAL(sim_entries_sent(sim), sent); /* nothing again and again */
     lr_stat(sim->hosts[0].cache, &large[1]);
     CU_ASSERT(large[1].items >= large[0].items); /* nor does the large one forget anything */
     CU_ASSERT(hits_of(&sim->hosts[2], 40000) >= before - before / 50);
@@ -672,11 +662,8 @@ static void a_relay_passes_on_what_was_forgotten(void) {
     uint64_t sizes[3] = {UINT64_C(1) << 20, UINT64_C(8) << 20, UINT64_C(8) << 20};
     struct sim *sim = sim_create_idle("a relay", 3, sizes);
     for (unsigned i = 0; i < 3; i++) {
-        struct lr_node_options options = {.name = sim->hosts[i].address,
-                                          .listen = sim->hosts[i].address,
-                                          .clock_limit_ms = 2000,
-                                          .tombstone_ms = 500,
-                                          .relay = i == 1};
+        struct lr_node_options options = sim_options(&sim->hosts[i]);
+        options.relay = i == 1;
         sim_start(&sim->hosts[i], &options, false);
     }
     for (unsigned end = 0; end < 3; end += 2) {

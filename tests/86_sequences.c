@@ -100,14 +100,6 @@ static void displace(struct sim_host *host, unsigned key) {
     lr_stripe_unlock(&view);
 }
 
-static uint64_t entries_sent(const struct sim *sim) {
-    uint64_t sent = 0;
-    for (unsigned i = 0; i < sim->host_count; i++)
-        for (unsigned k = 0; k < sim->hosts[i].node->peer_count; k++)
-            sent += sim->hosts[i].node->peers[k]->out.entries_sent;
-    return sent;
-}
-
 /* Hosts in a row: 0, 1, 2. */
 static struct sim *row(const char *what, const uint64_t sizes[3]) {
     struct sim *sim = sim_create_idle(what, 3, sizes);
@@ -371,11 +363,8 @@ static void what_expired_meanwhile_keeps_no_new_key_out(void) {
 static struct sim *relay_that_forgot(const char *what, const uint64_t sizes[3]) {
     struct sim *sim = sim_create_idle(what, 3, sizes);
     for (unsigned i = 0; i < 3; i++) {
-        const struct lr_node_options options = {.name = sim->hosts[i].address,
-                                                .listen = sim->hosts[i].address,
-                                                .clock_limit_ms = 2000,
-                                                .tombstone_ms = 500,
-                                                .relay = i == 1};
+        struct lr_node_options options = sim_options(&sim->hosts[i]);
+        options.relay = i == 1;
         sim_start(&sim->hosts[i], &options, false);
         for (unsigned k = 0; k < 3; k++)
             if (i + 1 == k || k + 1 == i)
@@ -763,10 +752,10 @@ static void a_flush_while_a_peer_is_away_costs_no_tombstones(void) {
     CU_ASSERT_EQUAL(stat.items, 0);
     CU_ASSERT_EQUAL(stat.tombstones, 0);
     CU_ASSERT_EQUAL(stat.stripe_counters[LR_S_voids_raised], 0);
-    uint64_t sent = entries_sent(sim);
+    uint64_t sent = sim_entries_sent(sim);
     sim_cut(sim, 0, 1, false);
     CU_ASSERT(sim_settle(sim, 20000));
-    CU_ASSERT_EQUAL(entries_sent(sim), sent);
+    CU_ASSERT_EQUAL(sim_entries_sent(sim), sent);
     sim_destroy(sim);
 }
 

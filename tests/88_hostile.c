@@ -193,8 +193,8 @@ static void the_stricter_clock_limit_of_two_counts(void) {
     uint64_t sizes[2] = {SEGMENT, SEGMENT};
     for (int sign = -1; sign <= 1; sign += 2) {
         struct sim *sim = sim_create_idle("clock limits", 2, sizes);
-        struct lr_node_options tolerant = {
-            .name = "tolerant", .listen = "host1:1", .clock_limit_ms = 3600000, .tombstone_ms = 500};
+        struct lr_node_options tolerant = sim_options(&sim->hosts[1]);
+        tolerant.clock_limit_ms = 3600000;
         sim_start(&sim->hosts[0], NULL, true);
         sim_start(&sim->hosts[1], &tolerant, true);
         CU_ASSERT(sim_settle(sim, 5000));

@@ -8,14 +8,6 @@
 #define SEGMENT (UINT64_C(8) << 20)
 #define ROUNDS(n) ((n) * (LR_COMPARE_EVERY_MS + 1000u))
 
-static uint64_t entries_sent(const struct sim *sim) {
-    uint64_t sent = 0;
-    for (unsigned i = 0; i < sim->host_count; i++)
-        for (unsigned k = 0; sim->hosts[i].node != NULL && k < sim->hosts[i].node->peer_count; k++)
-            sent += sim->hosts[i].node->peers[k]->out.entries_sent;
-    return sent;
-}
-
 static void put_all(struct sim_host *host, unsigned first, unsigned count, const char *text) {
     for (unsigned key = first; key < first + count; key++)
         CU_ASSERT_EQUAL(sim_put(host, key, text, 0), 0);
@@ -57,7 +49,7 @@ static void what_no_hint_tells_is_found_and_sent_once(void) {
                                            .deadline_ms = UINT64_MAX,
                                            .content = lr_outflow_content(text, strlen(text), 0)});
     }
-    uint64_t sent = entries_sent(sim);
+    uint64_t sent = sim_entries_sent(sim);
     sim_run(sim, 1000);
     CU_ASSERT_EQUAL(holds(&sim->hosts[1], 100, 50, "second"), 0); /* or this test would prove nothing */
     CU_ASSERT_EQUAL(holds(&sim->hosts[0], 6000, 70, "elsewhere"), 0);
@@ -67,10 +59,10 @@ static void what_no_hint_tells_is_found_and_sent_once(void) {
     CU_ASSERT(sim_digests_equal(sim));
     CU_ASSERT_EQUAL(sim->hosts[1].node->peers[0]->pulled, 50);
     CU_ASSERT_EQUAL(sim->hosts[0].node->peers[0]->pulled, 70);
-    CU_ASSERT(entries_sent(sim) - sent >= 120 && entries_sent(sim) - sent < 140); /* an echo here and there */
-    sent = entries_sent(sim);
+    CU_ASSERT(sim_entries_sent(sim) - sent >= 120 && sim_entries_sent(sim) - sent < 140); /* an echo here and there */
+    sent = sim_entries_sent(sim);
     sim_run(sim, ROUNDS(3));
-    CU_ASSERT_EQUAL(entries_sent(sim), sent);
+    CU_ASSERT_EQUAL(sim_entries_sent(sim), sent);
     sim_destroy(sim);
 }
 
@@ -140,7 +132,7 @@ static void a_daemon_that_knows_nothing_sends_what_is_lacking(void) {
     CU_ASSERT(sim_digests_equal(sim));
     CU_ASSERT_EQUAL(holds(&sim->hosts[1], 30000, 100, "while away"), 100);
     CU_ASSERT_EQUAL(holds(&sim->hosts[0], 40000, 100, "while away"), 100);
-    CU_ASSERT(entries_sent(sim) >= 200 && entries_sent(sim) < 300);
+    CU_ASSERT(sim_entries_sent(sim) >= 200 && sim_entries_sent(sim) < 300);
     sim_destroy(sim);
 }
 
@@ -197,10 +189,10 @@ static void hosts_of_unequal_size_come_to_rest(void) {
     CU_ASSERT(sim_settle(sim, 60000));
     sim_run(sim, ROUNDS(4));
     CU_ASSERT(!sim_digests_equal(sim));
-    uint64_t sent = entries_sent(sim), compared = comparisons(sim);
+    uint64_t sent = sim_entries_sent(sim), compared = comparisons(sim);
     CU_ASSERT(compared > 0);
     sim_run(sim, ROUNDS(4));
-    CU_ASSERT_EQUAL(entries_sent(sim), sent);
+    CU_ASSERT_EQUAL(sim_entries_sent(sim), sent);
     CU_ASSERT_EQUAL(comparisons(sim), compared);
     sim_destroy(sim);
 }

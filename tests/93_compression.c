@@ -89,11 +89,8 @@ static void packed_values_travel(void) {
     uint64_t sizes[3] = {UINT64_C(16) << 20, UINT64_C(16) << 20, UINT64_C(16) << 20};
     struct sim *sim = sim_create_idle("packed", 3, sizes);
     for (unsigned i = 0; i < 3; i++) {
-        struct lr_node_options options = {.name = sim->hosts[i].address,
-                                          .listen = sim->hosts[i].address,
-                                          .clock_limit_ms = 2000,
-                                          .tombstone_ms = 500,
-                                          .pack_least = i == 2 ? 0 : 512};
+        struct lr_node_options options = sim_options(&sim->hosts[i]);
+        options.pack_least = i == 2 ? 0 : 512;
         sim_start(&sim->hosts[i], &options, true);
     }
     CU_ASSERT(sim_settle(sim, 10000));
@@ -111,11 +108,8 @@ static size_t most_on_the_wire(uint64_t pack_least) {
     uint64_t sizes[2] = {UINT64_C(16) << 20, UINT64_C(16) << 20};
     struct sim *sim = sim_create_idle("bytes on the wire", 2, sizes);
     for (unsigned i = 0; i < 2; i++) {
-        struct lr_node_options options = {.name = sim->hosts[i].address,
-                                          .listen = sim->hosts[i].address,
-                                          .clock_limit_ms = 2000,
-                                          .tombstone_ms = 500,
-                                          .pack_least = pack_least};
+        struct lr_node_options options = sim_options(&sim->hosts[i]);
+        options.pack_least = pack_least;
         sim_start(&sim->hosts[i], &options, true);
     }
     CU_ASSERT(sim_settle(sim, 10000));

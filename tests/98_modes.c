@@ -61,14 +61,6 @@ static bool has(struct sim_host *host, const char *key, const char *value) {
     return value != NULL && item.value_len == strlen(value) && memcmp(found, value, item.value_len) == 0;
 }
 
-static uint64_t entries_sent(const struct sim *sim) {
-    uint64_t sent = 0;
-    for (unsigned i = 0; i < sim->host_count; i++)
-        for (unsigned k = 0; k < sim->hosts[i].node->peer_count; k++)
-            sent += sim->hosts[i].node->peers[k]->out.entries_sent;
-    return sent;
-}
-
 static uint64_t counted(struct sim_host *host, enum lr_counter counter) {
     struct lr_stat stat;
     lr_stat(host->cache, &stat);
@@ -115,13 +107,13 @@ static void fills_are_told_to_nobody_and_invalidate_nobody(void) {
         for (unsigned i = 0; i < 3; i++)
             CU_ASSERT(has(&sim->hosts[i], "i/k", value));
     }
-    const uint64_t sent = entries_sent(sim);
+    const uint64_t sent = sim_entries_sent(sim);
     CU_ASSERT(sent <= 30 * 4); /* to two others, and perhaps on from one to the other */
     for (unsigned i = 0; i < 3; i++)
         for (unsigned n = 0; n < 50; n++)
             fill(&sim->hosts[i], "i/k", "again");
     sim_run(sim, 3 * LR_COMPARE_EVERY_MS);
-    CU_ASSERT_EQUAL(entries_sent(sim), sent);
+    CU_ASSERT_EQUAL(sim_entries_sent(sim), sent);
     for (unsigned i = 0; i < 3; i++)
         CU_ASSERT(has(&sim->hosts[i], "i/k", "again"));
     sim_destroy(sim);
@@ -239,14 +231,14 @@ static void who_was_away_hears_of_a_change_that_a_fill_has_covered(void) {
 static void local_keys_neither_leave_nor_enter(void) {
     struct sim *sim = start("local", 2, SEGMENT);
     struct sim_host *zero = &sim->hosts[0], *one = &sim->hosts[1];
-    const uint64_t sent = entries_sent(sim);
+    const uint64_t sent = sim_entries_sent(sim);
     put(zero, "l/k", "of zero");
     put(one, "l/k", "of one");
     put(zero, "l/gone", "soon");
     CU_ASSERT_EQUAL(lr_delete(zero->cache, "l/gone", 6), 0);
     CU_ASSERT_EQUAL(lr_delete(zero->cache, "l/never", 7), LARDER_ENOT_FOUND);
     sim_run(sim, 2 * LR_COMPARE_EVERY_MS);
-    CU_ASSERT_EQUAL(entries_sent(sim), sent);
+    CU_ASSERT_EQUAL(sim_entries_sent(sim), sent);
     CU_ASSERT(has(zero, "l/k", "of zero") && has(one, "l/k", "of one"));
     CU_ASSERT_EQUAL(lr_delete(zero->cache, "l/k", 3), 0);
     put(zero, "l/shared/k", "of all");

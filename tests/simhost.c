@@ -89,6 +89,14 @@ uint64_t sim_evictions(struct sim *sim) {
     return evictions;
 }
 
+uint64_t sim_entries_sent(const struct sim *sim) {
+    uint64_t sent = 0;
+    for (unsigned i = 0; i < sim->host_count; i++)
+        for (unsigned k = 0; sim->hosts[i].node != NULL && k < sim->hosts[i].node->peer_count; k++)
+            sent += sim->hosts[i].node->peers[k]->out.entries_sent;
+    return sent;
+}
+
 bool sim_digests_equal(struct sim *sim) {
     struct lr_digest first, digest;
     bool equal = true;

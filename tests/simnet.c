@@ -141,13 +141,17 @@ static void *world_dial(void *self, struct lr_link *link, const char *address) {
 
 /* ---- hosts ------------------------------------------------------------------------------------------------------ */
 
+struct lr_node_options sim_options(const struct sim_host *host) {
+    return (struct lr_node_options){.name = host->address,
+                                    .listen = host->address,
+                                    .clock_limit_ms = 2000,
+                                    .tombstone_ms = 500,
+                                    .gather = host->number % 2 != 0}; /* both ways */
+}
+
 void sim_start(struct sim_host *host, const struct lr_node_options *options, bool peers) {
     struct sim *sim = host->sim;
-    struct lr_node_options standard = {.name = host->address,
-                                       .listen = host->address,
-                                       .clock_limit_ms = 2000,
-                                       .tombstone_ms = 500,
-                                       .gather = (host - sim->hosts) % 2 != 0}; /* both ways */
+    const struct lr_node_options standard = sim_options(host);
     sim_acting = host;
     host->world = (struct lr_world){.self = host,
                                     .now_ms = world_now,

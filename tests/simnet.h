@@ -80,6 +80,9 @@ struct sim_host *sim_add_host(struct sim *sim);
 /* Stops the daemons. The segments are the caller's. */
 void sim_free(struct sim *sim);
 
+/* What a daemon gets that is told nothing else. */
+struct lr_node_options sim_options(const struct sim_host *host);
+/* `options` NULL: those. */
 void sim_start(struct sim_host *host, const struct lr_node_options *options, bool peers);
 /* SIGTERM of the daemon: it says BYE. */
 void sim_stop(struct sim_host *host);
@@ -118,6 +121,8 @@ int sim_delete(struct sim_host *host, unsigned key);
 uint64_t sim_get(struct sim_host *host, unsigned key, char out[64]);
 /* Items evicted by all hosts so far. */
 uint64_t sim_evictions(struct sim *sim);
+/* Entries that all daemons have sent so far. */
+uint64_t sim_entries_sent(const struct sim *sim);
 bool sim_digests_equal(struct sim *sim);
 
 #endif
