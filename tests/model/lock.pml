@@ -7,15 +7,20 @@
  * last one then joins again (participant.c: take_among, become_owner), in the slot of a dead one if there is one. SIGKILL comes at any step, also between an unlock and its wake,
  * in a reaping and in a repair. The kernel then frees all bytes of the dead. `dirty` is the stripe in the middle of a
  * change. Time-outs of the futex come only once somebody has died or given up: else wakes alone must suffice.
+ * In the beginning life 0 has the lock, or (FROM_OUTSIDE) nobody.
  *
  *   lock word: generation * 16 | slot + 1, * 4 | RECOVER | WAITERS
  *
+ * large: FROM_OUTSIDE
  * plants: NO_GENERATION BYTE_IGNORED POSIX_LOCK TAKEOVER_UNREPAIRED TAKEOVER_BLIND ANONYMOUS NO_WAITERS_CARRY NO_SLICES
  * plants: LARGE+RECOVERED_ALREADY WAKE_UNSET NOT_REAPED JOIN_UNLOCKED
  */
-#ifdef LARGE
-#define KILLS 2
+#if defined(FROM_OUTSIDE)
+#define KILLS 1
 #define TRIES 4
+#elif defined(LARGE)
+#define KILLS 2
+#define TRIES 2
 #else
 #define KILLS 1
 #define TRIES 2
@@ -290,7 +295,7 @@ proctype life(byte me) {
     bool ok, got, anew;
     {
         atomic { slot = me; own = WORD(me, 1) };
-#ifndef LARGE
+#ifndef FROM_OUTSIDE
         if
         :: me == 0 -> got = 1; goto inside /* has it already */
         :: else
@@ -348,7 +353,7 @@ init {
         generation[0] = 1; taken[0] = 1; owner_of_byte[0] = 1;
         generation[1] = 1; taken[1] = 1; owner_of_byte[1] = 2;
         generation[2] = 1; taken[2] = 1; owner_of_byte[2] = 3;
-#ifndef LARGE
+#ifndef FROM_OUTSIDE
         lock = WORD(0, 1);
 #endif
         run life(0);
