@@ -107,13 +107,27 @@ static void word_that_is_being_moved_is_read_and_not_pinned(void) {
 
 struct restless {
     sm_u64 *slot;
+    _Atomic unsigned pauses; /* after each change: if that takes as long as a look, every look meets one */
     _Atomic bool enough;
 };
 
+/* How long a look takes here nobody knows: all lengths in turn. */
+static void tune(struct restless *restless) {
+    const unsigned pauses = atomic_load(&restless->pauses);
+    atomic_store(&restless->pauses, pauses < 4000 ? pauses + 1 + pauses / 8 : 0);
+}
+
+static void stay(const struct restless *restless) {
+    for (unsigned i = atomic_load(&restless->pauses); i > 0; i--)
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
 static void *change_all_the_time(void *context) {
     struct restless *restless = context;
-    while (!atomic_load(&restless->enough))
+    while (!atomic_load(&restless->enough)) {
         atomic_fetch_xor(restless->slot, SM_SLOT_MOVED);
+        stay(restless);
+    }
     atomic_fetch_and(restless->slot, ~SM_SLOT_MOVED);
     return NULL;
 }
@@ -136,6 +150,8 @@ static void read_under_the_lock_judges_like_any_other(void) {
     uint64_t passes = 0;
     for (unsigned i = 0; fixture_now_ns() < until && passes < 6; i++) {
         bool expired = i % 2 == 0;
+        if (i % 16 == 0)
+            tune(&restless);
         lr_drive_clock(f.one, expired ? now + 5000 : now);
         int result = lr_get(f.one, key, sizeof key - 1, buf, i % 4 == 1 ? 2 : sizeof buf, NULL, 0);
         wrong += result != (expired ? LARDER_ENOT_FOUND : i % 4 == 1 ? LARDER_ETOO_SMALL : 0) && result != LARDER_EBUSY;
@@ -175,7 +191,9 @@ static void *resize_all_the_time(void *context) {
     struct restless *restless = context;
     while (!atomic_load(&restless->enough)) {
         atomic_fetch_add(restless->slot, 1);
+        stay(restless);
         atomic_fetch_sub(restless->slot, 1);
+        stay(restless);
     }
     return NULL;
 }
@@ -196,6 +214,7 @@ static void length_is_looked_at_once(void) {
     CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, resize_all_the_time, &restless), 0);
     while (fixture_now_ns() < until && retries < 300) { /* as often was the header another one at a later look */
         char buf[64];
+        tune(&restless);
         memset(buf, 'b', sizeof buf);
         lr_get(f.two, key, sizeof key - 1, buf, 5, NULL, 0);
         for (unsigned at = 5; at < sizeof buf; at++)
