@@ -226,10 +226,10 @@ static void signals_do_not_shorten_or_prolong_a_wait(void) {
     struct fixture fixture = {0};
     struct lr_options options = lr_options_default();
     options.size = UINT64_C(1) << 20;
-    options.wait_ms = 400;
     fixture_create_with(&fixture, &options);
     for (unsigned longer = 0; longer < 2; longer++) {
-        struct holder holder = {.cache = fixture.two, .hold_ms = longer ? 1500 : 150};
+        struct holder holder = {.cache = fixture.two, .hold_ms = longer ? 2000 : 150};
+        fixture.one->wait_ms = longer ? 400 : 4000;
         pthread_t thread;
         void *failed;
         CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, hold_all_stripes, &holder), 0);
@@ -240,9 +240,9 @@ static void signals_do_not_shorten_or_prolong_a_wait(void) {
         int result = put_value(fixture.one, 1, 1);
         uint64_t took_ms = (fixture_now_ns() - started_ns) / 1000000;
         end_storm();
-        CU_ASSERT(atomic_load(&handled) > took_ms / 4); /* it did rain */
+        CU_ASSERT(atomic_load(&handled) > 20); /* it did rain, though others may have had the processor */
         CU_ASSERT_EQUAL(result, longer ? LARDER_EBUSY : 0);
-        CU_ASSERT(longer ? took_ms >= 399 && took_ms < 1400 : took_ms < 390);
+        CU_ASSERT(longer ? took_ms >= 399 && took_ms < 1900 : took_ms < 3900);
         CU_ASSERT_EQUAL(pthread_join(thread, &failed), 0);
         CU_ASSERT_PTR_NULL(failed);
     }
@@ -276,7 +276,7 @@ static void run_storm_of_handlers(bool puts) {
     CU_ASSERT(atomic_load(&handled) > 300 && atomic_load(&handler_hits) > 100);
     CU_ASSERT_EQUAL(atomic_load(&handler_wrong), 0);
     CU_ASSERT_EQUAL(wrong, 0);
-    CU_ASSERT(FIXTURE_SANITIZED || atomic_load(&handler_slowest_ns) < UINT64_C(400000000));
+    CU_ASSERT(FIXTURE_SANITIZED || atomic_load(&handler_slowest_ns) < UINT64_C(2000000000));
     CU_ASSERT_EQUAL(put_value(fixture.two, 1, 1), 0); /* no lock was left behind */
     fixture_destroy(&fixture);
 }
