@@ -79,7 +79,9 @@ static void list(struct answer *answer, const struct lr_command *on) {
     say_field(answer, on->advertise);
     say_field(answer, keys != NULL ? lr_tls_describe(keys) : "none, loopback only");
     say_end(answer, keys != NULL ? lr_tls_seconds_left(keys) : INT64_MAX);
-    say(answer, "\t%" PRIu64 "\n", on->tcp->refused + on->node->refused);
+    say(answer, "\t%" PRIu64 "\t%u", on->tcp->refused + on->node->refused, keys != NULL ? lr_tls_list_count(keys) : 0);
+    say_end(answer, keys != NULL ? lr_tls_lists_seconds_left(keys) : INT64_MAX);
+    say(answer, "\n");
     for (unsigned i = 0; i < on->node->peer_count; i++)
         list_peer(answer, on, on->node->peers[i]);
 }

@@ -2,7 +2,8 @@
 /*
  * What an operator may ask of a running larderd, in lines (control.h); `larder peers` makes JSON or a table of them.
  *
- *   peers list              ok, then   host NODE ADVERTISE KEYS SECONDS-LEFT REFUSED, then for each
+ *   peers list              ok, then   host NODE ADVERTISE KEYS SECONDS-LEFT REFUSED REVOCATION-LISTS SECONDS-LEFT,
+ *                           then for each
  *                           peer       ADDRESS STATE SOURCES NODE REMOTE SECURITY UNACKNOWLEDGED SENT RECEIVED
  *                                      COMPARISONS PULLED UNSETTLED SECONDS-LEFT MODES
  *   peers add ADDRESS       ok

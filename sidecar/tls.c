@@ -42,6 +42,7 @@ struct lr_tls {
     bool has_end;
     int64_t end_s;                   /* Unix */
     int64_t list_warn_s, list_end_s; /* of the revocation list that ends first; 0: none has an end */
+    unsigned list_count;
 };
 
 struct lr_tls_session {
@@ -206,6 +207,7 @@ static bool take_revoked(struct lr_tls *keys, const char *path, char *why) {
         count += X509_STORE_add_crl(SSL_CTX_get_cert_store(context), list) == 1;
         X509_CRL_free(list);
     }
+    keys->list_count = count;
     BIO_free(bio);
     wipe(text);
     if (count == 0)
@@ -406,6 +408,14 @@ const char *lr_tls_describe(const struct lr_tls *keys) {
 
 int64_t lr_tls_seconds_left(const struct lr_tls *keys) {
     return keys->has_end ? keys->end_s - (int64_t)time(NULL) : INT64_MAX;
+}
+
+unsigned lr_tls_list_count(const struct lr_tls *keys) {
+    return keys->list_count;
+}
+
+int64_t lr_tls_lists_seconds_left(const struct lr_tls *keys) {
+    return keys->list_end_s != 0 ? keys->list_end_s - (int64_t)time(NULL) : INT64_MAX;
 }
 
 enum lr_tls_lists lr_tls_lists(const struct lr_tls *keys) {

@@ -64,6 +64,10 @@ int64_t lr_tls_seconds_left(const struct lr_tls *keys);
 /* ENDING: a fifth of the time for which the first of our revocation lists to end was made is left, or less. */
 enum lr_tls_lists { LR_TLS_LISTS_FINE, LR_TLS_LISTS_ENDING, LR_TLS_LISTS_ENDED };
 enum lr_tls_lists lr_tls_lists(const struct lr_tls *keys);
+/* How many there are; 0: no file of them is configured. */
+unsigned lr_tls_list_count(const struct lr_tls *keys);
+/* Seconds until the first of them to end needs a successor, negative afterwards; INT64_MAX: none has an end. */
+int64_t lr_tls_lists_seconds_left(const struct lr_tls *keys);
 
 enum lr_tls_state { LR_TLS_SHAKING, LR_TLS_OPEN, LR_TLS_ENDED };
 

@@ -122,6 +122,8 @@ static void changes_travel_between_hosts_with_certificates(void) {
     expect_told("stat", "links          1 by TLS, 0 plain; keys: certificate CN=a host of CN=our authority, until 20");
     expect_told("peers --json", "\"proof_ends_s\": 3");
     expect_told("stat --json", "\"keys_end_s\": 3");
+    expect_told("peers", "revoked    no list is loaded (tls_crl)");
+    expect_told("peers --json", "\"revocation_lists\": 0,\n  \"revocation_lists_end_s\": null");
     CU_ASSERT(host_will_log(&hosts[0], "keys: this host's certificate ends within two weeks"));
     CU_ASSERT_EQUAL(host_stop(&hosts[0], SIGKILL), -SIGKILL);
     CU_ASSERT_EQUAL(host_put(&hosts[1], "meanwhile", "x"), 0);
@@ -264,11 +266,13 @@ static void a_revocation_list_that_ends_is_told_in_time(void) {
     snprintf(crl, sizeof crl, "%s/keys.ending", fixture_folder());
     snprintf(lines, sizeof lines, "tls-crl = %s\n", crl);
     unlink(crl);
-    cert_write_revoked(&authority, NULL, 3600, crl);
+    cert_write_revoked(&authority, NULL, 5500, crl);
     issue(0, &here, &authority);
     configure_certificates(0, lines);
     host_start(&hosts[0]);
     CU_ASSERT(host_will_log(&hosts[0], "keys: certificate"));
+    expect_told("peers", "revoked    1 loaded, 0 days and 1 hours to the first end");
+    expect_told("peers --json", "\"revocation_lists\": 1,\n  \"revocation_lists_end_s\": 5");
     unlink(crl);
     cert_write_revoked(&authority, NULL, 3600, crl);
     cert_write_revoked(&authority, NULL, 3, crl); /* the first to end counts */
@@ -278,6 +282,8 @@ static void a_revocation_list_that_ends_is_told_in_time(void) {
     CU_ASSERT(host_will_log(&hosts[0], "keys: a list of tls_crl is overdue, and no link can be made any more"));
     fixture_sleep_ms(300);
     CU_ASSERT_EQUAL(host_log_count(&hosts[0], "keys: a list of tls_crl"), 2);
+    expect_told("peers", "revoked    2 loaded, one is overdue, and no link can be made any more");
+    expect_told("peers --json", "\"revocation_lists\": 2");
     tear_down();
 }
 

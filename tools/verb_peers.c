@@ -12,7 +12,7 @@
 
 #define PATIENCE_MS 5000u
 #define DAY_S 86400
-#define HOST_FIELDS 6u
+#define HOST_FIELDS 8u
 #define PEER_FIELDS 15u
 
 /* 0, or the exit code of a failure that has been reported. */
@@ -34,9 +34,10 @@ static json_t *number_or_null(const char *field) {
 }
 
 static json_t *host_to_json(char **fields) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "node", text_or_null(fields[1]), "advertise", text_or_null(fields[2]),
-                     "keys", text_or_null(fields[3]), "keys_end_s", number_or_null(fields[4]), "refused",
-                     number_or_null(fields[5]));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "node", text_or_null(fields[1]), "advertise",
+                     text_or_null(fields[2]), "keys", text_or_null(fields[3]), "keys_end_s", number_or_null(fields[4]),
+                     "refused", number_or_null(fields[5]), "revocation_lists", number_or_null(fields[6]),
+                     "revocation_lists_end_s", number_or_null(fields[7]));
 }
 
 static json_t *peer_to_json(char **fields) {
@@ -53,9 +54,29 @@ static json_t *peer_to_json(char **fields) {
                      number_or_null(fields[13]), "modes", text_or_null(fields[14]));
 }
 
+/* Lists that are overdue keep everybody out. */
+static void print_lists(char **fields) {
+    const long long left = strtoll(fields[7], NULL, 10);
+    if (strcmp(fields[6], "0") == 0) {
+        printf("  revoked    no list is loaded (tls_crl)\n");
+        return;
+    }
+    printf("  revoked    %s loaded", fields[6]);
+    if (strcmp(fields[7], "-") == 0)
+        printf(", without an end\n");
+    else if (left > 0)
+        printf(", %lld days and %lld hours to the first end\n", left / DAY_S, left % DAY_S / 3600);
+    else
+        printf(", %sone is overdue, and no link can be made any more%s\n", cli_colour(stdout, CLI_RED),
+               cli_colour(stdout, CLI_PLAIN));
+}
+
 static void print_host(char **fields) {
-    printf("%s%s%s at %s\n  keys       %s\n  refused    %s connections since larderd began\n",
-           cli_colour(stdout, CLI_BOLD), fields[1], cli_colour(stdout, CLI_PLAIN), fields[2], fields[3], fields[5]);
+    printf("%s%s%s at %s\n  keys       %s\n", cli_colour(stdout, CLI_BOLD), fields[1], cli_colour(stdout, CLI_PLAIN),
+           fields[2], fields[3]);
+    if (strncmp(fields[3], "certificate", 11) == 0 && strcmp(fields[6], "-") != 0)
+        print_lists(fields);
+    printf("  refused    %s connections since larderd began\n", fields[5]);
 }
 
 static void print_peer(char **fields) {
@@ -153,7 +174,10 @@ const struct verb verb_peers = {
         "Root and the user whose larderd it is may change peers; the segment's group may list them.",
     .output =
         "list: node, advertise, keys, keys_end_s (seconds until the certificate ends; null: it does not), refused "
-        "(connections), peers [{address, state, sources, node, remote, secured_by, unacked, sent, received, "
+        "(connections), revocation_lists (how many are loaded), revocation_lists_end_s (seconds until the first of "
+        "them "
+        "to end needs a successor, 0 or less: it is overdue; null: there is none, or it has no end), peers "
+        "[{address, state, sources, node, remote, secured_by, unacked, sent, received, "
         "comparisons "
         "(of contents, because they differed), pulled (entries that they found to be lacking here), unsettled (ranges "
         "of "
