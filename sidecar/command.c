@@ -69,6 +69,7 @@ static void list_peer(struct answer *answer, const struct lr_command *on, const 
     say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%u", peer->comparisons, peer->pulled, lr_settle_left(peer));
     say_end(answer, peer->link != NULL ? lr_tcp_proof_seconds_left(peer->link) : INT64_MAX);
     say_field(answer, !peer->known ? "" : peer->modes == lr_modes_hash(peer->node->cache) ? "same" : "differ");
+    say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64, peer->sent_bytes, peer->received_bytes, peer->clock_refusals);
     say(answer, "\n");
 }
 

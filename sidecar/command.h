@@ -5,7 +5,8 @@
  *   peers list              ok, then   host NODE ADVERTISE KEYS SECONDS-LEFT REFUSED REVOCATION-LISTS SECONDS-LEFT,
  *                           then for each
  *                           peer       ADDRESS STATE SOURCES NODE REMOTE SECURITY UNACKNOWLEDGED SENT RECEIVED
- *                                      COMPARISONS PULLED UNSETTLED SECONDS-LEFT MODES
+ *                                      COMPARISONS PULLED UNSETTLED SECONDS-LEFT MODES BYTES-SENT BYTES-RECEIVED
+ *                                      CLOCK-REFUSALS
  *   peers add ADDRESS       ok
  *   peers remove ADDRESS    ok
  *                           or         error NUMBER TEXT, a number of larder_errors.h

@@ -29,6 +29,7 @@ bool lr_inflow_believes(struct lr_link *link, uint64_t version, const char *what
              (unsigned long long)(lr_version_unix_ms(version) - link->in.wall_ms), link->node->name,
              (unsigned long long)link->node->clock_limit_ms);
     lr_log(LR_ERROR, "link refused: %s local=%s remote=%s", text, link->node->listen, link->remote);
+    link->peer->clock_refusals++;
     lr_link_close(link, WIRE_BYE_CLOCK, text);
     return false;
 }

@@ -160,8 +160,11 @@ static struct lr_link *new_link(struct lr_node *node, bool dialled, const char *
 }
 
 void lr_link_send(struct lr_link *link, const uint8_t *bytes, size_t len) {
-    if (!link->closed && link->connection != NULL)
-        link->node->world->send(link->node->world->self, link->connection, bytes, len);
+    if (link->closed || link->connection == NULL)
+        return;
+    if (link->peer != NULL)
+        link->peer->sent_bytes += len;
+    link->node->world->send(link->node->world->self, link->connection, bytes, len);
 }
 
 static uint64_t items_of(const struct lr_node *node) {
@@ -295,6 +298,7 @@ static bool admit(struct lr_link *link, const struct wire_hello *hello) {
     if (hello->wall_ms > wall + node->clock_limit_ms) {
         snprintf(text, sizeof text, "wall clock of %.30s leads by %llu ms, limit %llu ms", hello->node,
                  (unsigned long long)(hello->wall_ms - wall), (unsigned long long)node->clock_limit_ms);
+        peer->clock_refusals++;
         return refuse(link, WIRE_BYE_CLOCK, LR_ERROR, text);
     }
     link->peer = peer;
@@ -418,6 +422,7 @@ static void judge_clock(struct lr_link *link, uint64_t echo_ms, uint64_t wall_ms
     char text[WIRE_MAX_TEXT + 1];
     snprintf(text, sizeof text, "wall clocks differ by at least %llu ms, limit %llu ms: set them by NTP",
              (unsigned long long)off, (unsigned long long)limit);
+    link->peer->clock_refusals++;
     refuse(link, WIRE_BYE_CLOCK, LR_ERROR, text);
 }
 
@@ -589,6 +594,8 @@ void lr_link_received(struct lr_link *link, const void *bytes, size_t len) {
     if (link->closed)
         return;
     link->heard_ms = lr_node_now(link->node);
+    if (link->peer != NULL)
+        link->peer->received_bytes += len;
     if (!lr_stream_is_empty(&link->stream) && !complete(link, &rest, &len))
         return;
     if (!link->in.paused && !lr_stream_is_empty(&link->stream))

@@ -218,7 +218,9 @@ struct lr_peer {
     uint64_t even_ms; /* when it last had all that we have; 0: never */
     struct lr_outflow out;
     struct lr_compare *compare;
-    uint64_t comparisons, pulled; /* that we asked for; entries that they found to be lacking here */
+    uint64_t comparisons, pulled;        /* that we asked for; entries that they found to be lacking here */
+    uint64_t sent_bytes, received_bytes; /* of frames, on all links since it became a peer */
+    uint64_t clock_refusals; /* links that were refused since its clock or its versions lead or lag too far */
 };
 
 /* ---- peer.c: the outside's side -----------------------------------------------------------------------------------

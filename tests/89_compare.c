@@ -133,6 +133,13 @@ static void a_daemon_that_knows_nothing_sends_what_is_lacking(void) {
     CU_ASSERT_EQUAL(holds(&sim->hosts[1], 30000, 100, "while away"), 100);
     CU_ASSERT_EQUAL(holds(&sim->hosts[0], 40000, 100, "while away"), 100);
     CU_ASSERT(sim_entries_sent(sim) >= 200 && sim_entries_sent(sim) < 300);
+    for (unsigned host = 0; host < 2; host++) { /* all that they hold would be more than 20,000 headers and values */
+        const uint64_t bytes = sim->hosts[host].node->peers[0]->sent_bytes;
+        CU_ASSERT(bytes > UINT64_C(100) * WIRE_HEADER && bytes < UINT64_C(20000) * WIRE_HEADER / 4);
+        const uint64_t received =
+            sim->hosts[1 - host].node->peers[0]->received_bytes; /* but for who it was, at first */
+        CU_ASSERT(received <= bytes && received + WIRE_HEADER + WIRE_HELLO_LIMIT >= bytes);
+    }
     sim_destroy(sim);
 }
 

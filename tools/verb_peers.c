@@ -13,7 +13,7 @@
 #define PATIENCE_MS 5000u
 #define DAY_S 86400
 #define HOST_FIELDS 8u
-#define PEER_FIELDS 15u
+#define PEER_FIELDS 18u
 
 /* 0, or the exit code of a failure that has been reported. */
 static int ask(const struct cli *cli, const struct lr_options *options, const char *line,
@@ -45,13 +45,15 @@ static json_t *peer_to_json(char **fields) {
     char *rest = fields[3];
     for (char *source = strsep(&rest, ","); source != NULL; source = strsep(&rest, ","))
         json_array_append_new(sources, json_string(source));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "address",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "address",
                      text_or_null(fields[1]), "state", text_or_null(fields[2]), "sources", sources, "node",
                      text_or_null(fields[4]), "remote", text_or_null(fields[5]), "secured_by", text_or_null(fields[6]),
                      "unacked", number_or_null(fields[7]), "sent", number_or_null(fields[8]), "received",
                      number_or_null(fields[9]), "comparisons", number_or_null(fields[10]), "pulled",
                      number_or_null(fields[11]), "unsettled", number_or_null(fields[12]), "proof_ends_s",
-                     number_or_null(fields[13]), "modes", text_or_null(fields[14]));
+                     number_or_null(fields[13]), "modes", text_or_null(fields[14]), "sent_bytes",
+                     number_or_null(fields[15]), "received_bytes", number_or_null(fields[16]), "clock_refusals",
+                     number_or_null(fields[17]));
 }
 
 /* Lists that are overdue keep everybody out. */
@@ -79,7 +81,12 @@ static void print_host(char **fields) {
     printf("  refused    %s connections since larderd began\n", fields[5]);
 }
 
+static const char *bytes_of(char out[CLI_FORMAT_BYTES], const char *field) {
+    return cli_format_bytes(out, strtoull(field, NULL, 10));
+}
+
 static void print_peer(char **fields) {
+    char sent[CLI_FORMAT_BYTES], received[CLI_FORMAT_BYTES];
     bool live = strcmp(fields[2], "LIVE") == 0;
     printf("peer %s  %s%s%s\n", fields[1], cli_colour(stdout, live ? CLI_GREEN : CLI_YELLOW), fields[2],
            cli_colour(stdout, CLI_PLAIN));
@@ -90,6 +97,12 @@ static void print_peer(char **fields) {
     printf("\n  changes    %s unacknowledged, %s sent, %s received on this link\n", fields[7], fields[8], fields[9]);
     printf("  compared   %s times, %s entries were lacking here; %s ranges to be settled\n", fields[10], fields[11],
            fields[12]);
+    if (strcmp(fields[15], "-") != 0)
+        printf("  bytes      %s sent, %s received, since it became a peer\n", bytes_of(sent, fields[15]),
+               bytes_of(received, fields[16]));
+    if (strcmp(fields[17], "-") != 0 && strcmp(fields[17], "0") != 0)
+        printf("  clock      %srefused %s times%s: its wall clock or its versions are beyond clock_limit_ms\n",
+               cli_colour(stdout, CLI_RED), fields[17], cli_colour(stdout, CLI_PLAIN));
     if (strcmp(fields[14], "differ") == 0)
         printf("  modes      %snot as ours%s: of two modes of a key the stricter counts; make them the same\n",
                cli_colour(stdout, CLI_RED), cli_colour(stdout, CLI_PLAIN));
@@ -183,7 +196,9 @@ const struct verb verb_peers = {
         "of "
         "keys in which this host forgot changes that the peer had not heard of), proof_ends_s (seconds until its "
         "certificate ends; null: it has none), modes (of keys: \"same\" or \"differ\" from this host's; null: the peer "
-        "was not met yet)}]. add, remove: changed (how many).",
+        "was not met yet), sent_bytes, received_bytes (of frames, since it became a peer), clock_refusals (links that "
+        "were refused since its wall clock or its versions differ by more than clock_limit_ms)}]. add, remove: changed "
+        "(how many).",
     .examples = "larder peers --name sessions\n"
                 "larder peers add 10.0.0.7:7411 --name sessions\n"
                 "larder peers list --name sessions --json | jq '.peers[] | select(.state != \"LIVE\") .address'",
