@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <string.h>
@@ -211,6 +212,52 @@ static void changes_travel_both_ways_between_two_daemons(void) {
     tear_down();
 }
 
+static char said[8192];
+
+/* `larder WORDS --name ...` on host zero: its exit status, and what it said in `said`. */
+static int ask(const char *words) {
+    char command[1024];
+    snprintf(command, sizeof command, "%s %s --name %s", fixture_program("larder"), words, hosts[0].name);
+    return fixture_run(command, said, sizeof said);
+}
+
+static long long member(const char *name) {
+    json_t *object = json_loads(said, 0, NULL), *value = json_object_get(object, name);
+    CU_ASSERT(json_is_object(object));
+    const long long number = json_is_integer(value) ? json_integer_value(value) : -1;
+    json_decref(object);
+    return number;
+}
+
+static void who_asks_how_many_hosts_have_a_change_is_told(void) {
+    set_up();
+    CU_ASSERT_EQUAL(ask("set a b --peers 1 --timeout 5s"), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, ", 1 other hosts have it"));
+    CU_ASSERT_EQUAL(ask("set a b --peers 1 --timeout 5s --json"), 0);
+    CU_ASSERT_EQUAL(member("peers"), 1);
+    CU_ASSERT_EQUAL(ask("set a b --peers 2 --timeout 100ms --json"), 7);
+    CU_ASSERT_EQUAL(member("peers"), 1);
+    CU_ASSERT_EQUAL(member("value_bytes"), 1); /* it is stored here */
+    CU_ASSERT(strstr(said, "\"error\"") != NULL && strstr(said, "1 of the 2") != NULL);
+    put(&hosts[0], "k", 0, 4);
+    CU_ASSERT_EQUAL(ask("del k0 absent k1 --peers 1 --timeout 5s --json"), 1);
+    CU_ASSERT(member("peers") == 1 && member("deleted") == 2);
+    CU_ASSERT_EQUAL(count(&hosts[1], "k", 2), 0);
+    kill(hosts[1].pid, SIGSTOP);
+    CU_ASSERT_EQUAL(ask("del k2 k3 --peers 1 --timeout 100ms --json"), 7);
+    CU_ASSERT(member("peers") == 0 && member("deleted") == 2);
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, "larderd goes on sending"));
+    CU_ASSERT_EQUAL(count(&hosts[0], "k", 4), 0); /* both are gone here */
+    put(&hosts[0], "k", 0, 1);
+    CU_ASSERT_EQUAL(ask("del k0 --hex-key --peers 1 --timeout 0"), 2); /* no such digits: nothing is deleted */
+    CU_ASSERT_EQUAL(count(&hosts[0], "k", 1), 1);
+    kill(hosts[1].pid, SIGCONT);
+    CU_ASSERT_EQUAL(stop(&hosts[0], SIGKILL), -SIGKILL);
+    CU_ASSERT_EQUAL(ask("set a c --peers 1 --timeout 0"), 7);
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, "larderd is not running"));
+    tear_down();
+}
+
 static void a_killed_daemon_catches_up_when_it_is_started_again(void) {
     set_up();
     put(&hosts[0], "before", 0, 100);
@@ -410,6 +457,7 @@ void larder_suite_90_cluster(void) {
     CU_pSuite suite = CU_add_suite("90_cluster", NULL, NULL);
     CU_ADD_TEST(suite, wrong_options_are_refused_with_both_sides_named);
     CU_ADD_TEST(suite, changes_travel_both_ways_between_two_daemons);
+    CU_ADD_TEST(suite, who_asks_how_many_hosts_have_a_change_is_told);
     CU_ADD_TEST(suite, a_killed_daemon_catches_up_when_it_is_started_again);
     CU_ADD_TEST(suite, a_stopped_daemon_is_given_up_and_found_again);
     CU_ADD_TEST(suite, sighup_takes_peers_from_the_file_and_nothing_from_a_wrong_one);

@@ -51,25 +51,37 @@ int key_check_peers(const struct cli *cli) {
     return CLI_YES;
 }
 
-int key_await_peers(const struct cli *cli, struct lr_cache *cache, const struct key *key, unsigned *had) {
-    char shown[KEY_SHOWN_BYTES];
+int key_await_peers(const struct cli *cli, struct lr_cache *cache, const struct key *key, unsigned timeout_ms) {
     const unsigned peers = (unsigned)cli_number(cli, "peers");
-    *had = 0;
-    if (peers == 0)
-        return CLI_YES;
-    int result = lr_await(cache, key->bytes, key->len, peers, (unsigned)cli_number(cli, "timeout"));
+    return peers > 0 ? lr_await(cache, key->bytes, key->len, peers, timeout_ms) : 0;
+}
+
+/* What becomes of a change that too few have. */
+static const char *prospects(struct lr_cache *cache) {
+    struct lr_sidecar_state sidecar;
+    lr_sidecar_state(cache, &sidecar);
+    if (sidecar.alive && sidecar.peers > 0)
+        return "larderd goes on sending (see `larder peers`)";
+    return lr_replicating(cache) ? "larderd is not running, or has no peers now: the change waits for it"
+                                 : "no larderd with peers works on this segment";
+}
+
+int key_tell_too_few(const struct cli *cli, struct lr_cache *cache, const struct key *key, int had, json_t *result) {
+    char shown[KEY_SHOWN_BYTES], message[2 * LR_WHY_BYTES];
+    const int error = had < 0 ? had : LARDER_ETIMED_OUT;
     key_show(shown, key->bytes, key->len);
-    if (result < 0)
-        return cli_fail(cli, result, "key \"%s\": changed here, but cannot wait for peers: %s", shown,
-                        lr_error_text(result));
-    *had = (unsigned)result;
-    if (*had < peers)
-        return cli_fail(
-            cli, LARDER_ETIMED_OUT,
-            "key \"%s\": changed here, but %u of the %u other hosts asked for had it in time; larderd goes on "
-            "sending (see `larder stat`)",
-            shown, *had, peers);
-    return CLI_YES;
+    if (had < 0)
+        snprintf(message, sizeof message, "key \"%s\": done here, but cannot wait for peers: %s", shown,
+                 lr_error_text(error));
+    else
+        snprintf(message, sizeof message,
+                 "key \"%s\": done here, but %d of the %u other hosts asked for had it in time; %s", shown, had,
+                 (unsigned)cli_number(cli, "peers"), prospects(cache));
+    if (!cli->json)
+        return cli_fail(cli, error, "%s", message);
+    json_object_set_new(result, "error", cli_json_error(error, message, lr_error_remedy(error)));
+    cli_print_json(result);
+    return cli_exit_code(error);
 }
 
 void key_to_json(json_t *object, const void *bytes, size_t len) {

@@ -29,9 +29,13 @@ int key_read(const struct cli *cli, char *text, struct key *out);
 
 /* --peers and --timeout: CLI_YES if they are not given or fit, or the exit code of a failure that has been reported. */
 int key_check_peers(const struct cli *cli);
-/* Waits as they say, for what was changed under the key; *had is how many hosts have it. CLI_YES, or the exit code of a
- * failure that has been reported, a time-out among them. */
-int key_await_peers(const struct cli *cli, struct lr_cache *cache, const struct key *key, unsigned *had);
+/* Waits for as many hosts as --peers says to have what was changed under the key. How many have it, or an error. */
+int key_await_peers(const struct cli *cli, struct lr_cache *cache, const struct key *key, unsigned timeout_ms);
+/*
+ * Tells that so few have it, or, `had` being an error, that it cannot be waited for. With --json in `result`, which is
+ * consumed: the object of what was done here all the same. Returns the exit code.
+ */
+int key_tell_too_few(const struct cli *cli, struct lr_cache *cache, const struct key *key, int had, json_t *result);
 
 /* The key's members of a JSON object: "key" (null where it is not UTF-8 or has a NUL) and "key_hex". */
 void key_to_json(json_t *object, const void *bytes, size_t len);

@@ -90,9 +90,18 @@ static int read_put(const struct cli *cli, struct lr_put *put) {
     return 0;
 }
 
+static json_t *put_to_json(const struct cli *cli, const struct key *key, const struct lr_put *put, int had) {
+    json_t *object = json_object();
+    key_to_json(object, key->bytes, key->len);
+    json_object_set_new(object, "version", cli_json_version(put->version));
+    json_object_set_new(object, "value_bytes", json_integer((json_int_t)put->value_len));
+    if (cli_given(cli, "peers"))
+        json_object_set_new(object, "peers", had >= 0 ? json_integer(had) : json_null());
+    return object;
+}
+
 static int report_put(const struct cli *cli, struct lr_cache *cache, const struct key *key, const struct lr_put *put,
                       int error) {
-    unsigned had;
     char shown[KEY_SHOWN_BYTES];
     key_show(shown, key->bytes, key->len);
     if (error == LARDER_ETOO_LARGE)
@@ -109,21 +118,15 @@ static int report_put(const struct cli *cli, struct lr_cache *cache, const struc
                         put->mode == LR_CAS ? "cas" : "replace");
     if (error != 0)
         return cli_fail(cli, error, "key \"%s\": %s", shown, lr_error_text(error));
-    int exit_code = key_await_peers(cli, cache, key, &had);
-    if (exit_code != CLI_YES)
-        return exit_code;
-    if (!cli->json) {
-        printf("stored %zu bytes, version %" PRIu64, put->value_len, put->version);
-        cli_given(cli, "peers") ? printf(", %u other hosts have it\n", had) : printf("\n");
-        return CLI_YES;
-    }
-    json_t *object = json_object();
-    key_to_json(object, key->bytes, key->len);
-    json_object_set_new(object, "version", cli_json_version(put->version));
-    json_object_set_new(object, "value_bytes", json_integer((json_int_t)put->value_len));
-    if (cli_given(cli, "peers"))
-        json_object_set_new(object, "peers", json_integer(had));
-    return cli_print_json(object);
+    const int had = key_await_peers(cli, cache, key, (unsigned)cli_number(cli, "timeout"));
+    json_t *object = cli->json ? put_to_json(cli, key, put, had) : NULL;
+    if (had < (int)cli_number(cli, "peers"))
+        return key_tell_too_few(cli, cache, key, had, object);
+    if (cli->json)
+        return cli_print_json(object);
+    printf("stored %zu bytes, version %" PRIu64, put->value_len, put->version);
+    cli_given(cli, "peers") ? printf(", %d other hosts have it\n", had) : printf("\n");
+    return CLI_YES;
 }
 
 static int set_run(struct cli *cli) {
@@ -170,7 +173,8 @@ const struct verb verb_set = {
         "same.\n\n"
         "A value too large for the segment is refused (exit status 2), and the message says how large it may be.",
     .output = "key (null where it is not UTF-8 or has a NUL), key_hex, version (decimal text), value_bytes; with "
-              "--peers: peers (other hosts that have it).",
+              "--peers: peers (other hosts that have it; null: it could not be waited for), and if they are too few "
+              "also error.",
     .examples = "larder set greeting hello\n"
                 "larder set page/1 --file page.html --ttl 10m\n"
                 "date | larder set now - --add\n"
