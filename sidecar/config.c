@@ -248,9 +248,25 @@ static bool is_option(const char *name) {
 struct reading {
     struct lr_config *out;
     const char *file;
+    FILE *stream;
+    int line;
     char *why;
     bool wrong;
 };
+
+/* As fgets. Of a line that is too long inih would make two. */
+static char *next_line(char *out, int cap, void *context) {
+    struct reading *reading = context;
+    if (reading->wrong || fgets(out, cap, reading->stream) == NULL)
+        return NULL;
+    reading->line++;
+    if (strchr(out, '\n') != NULL || feof(reading->stream))
+        return out;
+    reading->wrong = true;
+    snprintf(reading->why, LR_WHY_BYTES, "%.120s: line %d has more than %d bytes, or one that is 0", reading->file,
+             reading->line, cap - 2);
+    return NULL;
+}
 
 /* inih calls this for each line "name = value". */
 static int take_line(void *context, const char *section, const char *key, const char *value) {
@@ -269,19 +285,24 @@ static int take_line(void *context, const char *section, const char *key, const 
     else if (take_option(name, value, reading->out, detail))
         return 1;
     reading->wrong = true;
-    snprintf(reading->why, LR_WHY_BYTES, "%.120s: %s%s%.300s", reading->file, is_option(name) ? name : "",
-             is_option(name) ? ": " : "", detail);
+    snprintf(reading->why, LR_WHY_BYTES, "%.120s: line %d: %s%s%.300s", reading->file, reading->line,
+             is_option(name) ? name : "", is_option(name) ? ": " : "", detail);
     return 1;
 }
 
 static bool read_file(const char *file, struct lr_config *out, char *why) {
-    struct reading reading = {.out = out, .file = file, .why = why};
-    int line = ini_parse(file, take_line, &reading);
-    if (line < 0)
+    struct reading reading = {.out = out, .file = file, .why = why, .stream = fopen(file, "re")};
+    int line = reading.stream != NULL ? ini_parse_stream(next_line, &reading, take_line, &reading) : -1;
+    if (line < 0 || ferror(reading.stream)) {
         snprintf(why, LR_WHY_BYTES, "%.200s cannot be read: %s", file, strerror(errno));
-    else if (line > 0 && !reading.wrong)
+        reading.wrong = true;
+    } else if (line > 0 && !reading.wrong) {
         snprintf(why, LR_WHY_BYTES, "%.200s: line %d is neither \"key = value\" nor a comment", file, line);
-    return line == 0 && !reading.wrong;
+        reading.wrong = true;
+    }
+    if (reading.stream != NULL)
+        fclose(reading.stream);
+    return !reading.wrong;
 }
 
 /* ---- flags ---------------------------------------------------------------------------------------------------- */

@@ -388,6 +388,8 @@ static void expect_refusal(const char *arguments, int status, const char *text) 
     CU_ASSERT_PTR_NOT_NULL(strstr(out, text));
 }
 
+#define LONG "a234567890b234567890c234567890d234567890e234567890f234567890g234567890h234567890i234567890j234567890"
+
 static void wrong_options_are_refused_with_both_sides_named(void) {
     char name[65], text[1024];
     fixture_name(name);
@@ -408,13 +410,17 @@ static void wrong_options_are_refused_with_both_sides_named(void) {
     expect_refusal("--name x --clock-limit-ms 1", 2, "a number from 10 to 3600000");
     expect_refusal("--name a/b", 2, "a/b");
     expect_refusal("--config /nonexistent/larderd.ini", 2, "/nonexistent/larderd.ini cannot be read");
+    expect_refusal("--config /", 2, "/ cannot be read: Is a directory");
     file_name(text, "wrong", "ini");
     static const struct {
         const char *text, *complaint;
     } files[] = {{"colour = red\n", "unknown key \"colour\""},
                  {"[daemon]\nname = x\n", "section [daemon]"},
                  {"size = many\n", "\"many\" is not a size"},
-                 {"name x\n", "line 1"}};
+                 {"name x\n", "line 1"},
+                 {"name = x\n\ncolour = red\n", "ini: line 3: unknown key"},
+                 {"name = x\nnode = " LONG LONG "\n", "line 2 has more than 198 bytes"},
+                 {"path = /dev/shm/" LONG "\nlog = loud", "line 2: log: \"loud\""}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char arguments[1100];
         FILE *file = fopen(text, "w");
