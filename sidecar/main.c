@@ -339,7 +339,8 @@ static int attach(struct daemon *daemon) {
     if (error == LARDER_EEXISTS)
         return refuse(1, why, "");
     if (error != 0)
-        return refuse(exit_status(error), why, lr_error_remedy(error));
+        return refuse(exit_status(error), why,
+                      error == LARDER_EINVALID ? "see `larderd --help`" : lr_error_remedy(error));
     error = lr_sidecar_claim(daemon->cache);
     if (error == LARDER_EEXISTS) {
         snprintf(why, sizeof why, "another larderd works on segment %.200s already, and one is all it can have",

@@ -111,6 +111,7 @@ static void expect_error(const char *name) {
     CU_ASSERT_STRING_EQUAL(text_of(error, "name"), name);
     CU_ASSERT(integer_of(error, "code") < 0);
     CU_ASSERT(strlen(text_of(error, "message")) > 0 && strlen(text_of(error, "remedy")) > 0);
+    CU_ASSERT_PTR_NULL(strstr(text_of(error, "remedy"), "function")); /* those who read this have a shell */
     json_decref(object);
 }
 
@@ -289,6 +290,8 @@ static void names_that_leave_their_folder_are_refused(void) {
         expect_status(larder("create --size 1M --json --name %s", names[i]), 2);
         expect_error("INVALID");
         expect_status(larder("stat --json --name %s", names[i]), 2);
+        expect_error("INVALID");
+        expect_status(larder("peers --json --name %s", names[i]), 2);
         expect_error("INVALID");
         expect_status(larder("destroy --json --name %s", names[i]), 2);
         expect_error("INVALID");

@@ -22,7 +22,9 @@ static int fail(struct ask_failure *failure, int error, const char *remedy, cons
     vsnprintf(failure->text, sizeof failure->text, format, arguments);
     va_end(arguments);
     failure->error = error;
-    failure->remedy = remedy != NULL ? remedy : lr_error_remedy(error);
+    failure->remedy = remedy != NULL             ? remedy
+                      : error == LARDER_EINVALID ? "see `larder peers --help`"
+                                                 : lr_error_remedy(error);
     return error;
 }
 

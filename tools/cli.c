@@ -432,6 +432,12 @@ static void format_message(char *out, size_t cap, const char *format, va_list ar
             *at = '?';
 }
 
+/* The manual page that says what is allowed. */
+static void point_at_help(const struct cli *cli, char out[64]) {
+    snprintf(out, 64, "see `larder %s%s--help`", cli->verb != NULL ? cli->verb->name : "",
+             cli->verb != NULL ? " " : "");
+}
+
 int cli_fail(const struct cli *cli, int error, const char *format, ...) {
     char message[2 * LR_WHY_BYTES] = "";
     if (format != NULL) {
@@ -442,7 +448,9 @@ int cli_fail(const struct cli *cli, int error, const char *format, ...) {
     } else {
         snprintf(message, sizeof message, "%s", lr_error_text(error));
     }
-    return report_error(cli, error, lr_error_remedy(error), message);
+    char help[64];
+    point_at_help(cli, help); /* the library's remedy is for those who call it */
+    return report_error(cli, error, error == LARDER_EINVALID ? help : lr_error_remedy(error), message);
 }
 
 int cli_fail_with(const struct cli *cli, int error, const char *remedy, const char *format, ...) {
@@ -456,13 +464,12 @@ int cli_fail_with(const struct cli *cli, int error, const char *remedy, const ch
 
 int cli_usage(const struct cli *cli, const char *format, ...) {
     char message[2 * LR_WHY_BYTES];
-    char remedy[64] = "see `larder --help`";
+    char remedy[64];
     va_list arguments;
     va_start(arguments, format);
     format_message(message, sizeof message, format, arguments);
     va_end(arguments);
-    if (cli->verb != NULL)
-        snprintf(remedy, sizeof remedy, "see `larder %s --help`", cli->verb->name);
+    point_at_help(cli, remedy);
     return report_error(cli, LARDER_EINVALID, remedy, message);
 }
 

@@ -112,7 +112,8 @@ static int report_put(const struct cli *cli, struct lr_cache *cache, const struc
     if (error == LARDER_ECONFLICT)
         return cli_fail(cli, error, "key \"%s\": its version is not %" PRIu64, shown, put->expected);
     if (error == LARDER_EEXISTS)
-        return cli_fail(cli, error, "key \"%s\" is present, but --add stores absent keys only", shown);
+        return cli_fail_with(cli, error, "without --add it is replaced",
+                             "key \"%s\" is present, but --add stores absent keys only", shown);
     if (error == LARDER_ENOT_FOUND)
         return cli_fail(cli, error, "key \"%s\" is absent, but --%s stores present keys only", shown,
                         put->mode == LR_CAS ? "cas" : "replace");
