@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 
 static struct host hosts[3];
@@ -502,6 +503,57 @@ static void the_addresses_of_a_name_are_peers_as_long_as_it_has_them(void) {
     cert_free(&service);
 }
 
+/* ---- many ------------------------------------------------------------------------------------------------------- */
+
+#define SPOKES (FIXTURE_SANITIZED ? 20u : 99u)
+#define SPOKE_MIB 2u /* of /dev/shm, with its fixed tables */
+
+static bool all_have(const struct host *all, const char *key, const char *value) {
+    for (unsigned i = 0; i <= SPOKES; i++)
+        if (!host_will_have(&all[i], key, value))
+            return false;
+    return true;
+}
+
+/* In a mesh they would need 9,900 ends of links. */
+static void a_hundred_hosts_with_a_relay_need_a_link_each(void) {
+    static struct host all[100]; /* the relay, and those behind it */
+    char lines[100 * 64] = "relay = yes\nsize = 64K\n", line[128];
+    struct statvfs memory;
+    if (statvfs("/dev/shm", &memory) != 0 || memory.f_bavail * memory.f_bsize < (SPOKES + 1) * SPOKE_MIB << 20) {
+        fixture_skip(__func__, "/dev/shm is too small for a hundred segments");
+        return;
+    }
+    for (unsigned i = 0; i <= SPOKES; i++)
+        host_make(&all[i]);
+    snprintf(line, sizeof line, "size = 64K\npeer = %s\n", all[0].address);
+    for (unsigned i = 1; i <= SPOKES; i++) {
+        size_t len = strlen(lines);
+        snprintf(lines + len, sizeof lines - len, "peer = %s\n", all[i].address);
+        host_configure(&all[i], line);
+        host_start(&all[i]);
+    }
+    host_configure(&all[0], lines);
+    host_start(&all[0]);
+    CU_ASSERT(host_will_link(&all[0], SPOKES));
+    CU_ASSERT_EQUAL(host_put(&all[1], "near", "a value"), 0);
+    CU_ASSERT_EQUAL(host_put(&all[SPOKES], "far", "another"), 0);
+    CU_ASSERT(all_have(all, "near", "a value") && all_have(all, "far", "another"));
+    CU_ASSERT_EQUAL(host_put(&all[SPOKES / 2], "near", "a newer one"), 0);
+    CU_ASSERT_EQUAL(lr_delete(all[2].cache, "far", 3), 0);
+    CU_ASSERT(all_have(all, "near", "a newer one"));
+    CU_ASSERT(host_will_agree(&all[2], &all[0]));
+    for (unsigned i = 1; i <= SPOKES; i++)
+        CU_ASSERT(host_will_agree(&all[0], &all[i]) && !host_has(&all[i], "far", "another"));
+    for (unsigned i = SPOKES + 1; i-- > 0;)
+        host_signal(&all[i], SIGTERM);
+    for (unsigned i = SPOKES + 1; i-- > 0;) {
+        CU_ASSERT_EQUAL(fixture_wait(all[i].pid), 0);
+        all[i].pid = 0;
+        host_remove(&all[i]);
+    }
+}
+
 void larder_suite_96_peers(void);
 void larder_suite_96_peers(void) {
     CU_pSuite suite = CU_add_suite("96_peers", NULL, NULL);
@@ -514,4 +566,5 @@ void larder_suite_96_peers(void) {
     CU_ADD_TEST(suite, only_the_user_and_root_may_change_peers);
     CU_ADD_TEST(suite, garbage_and_silence_at_the_socket_disturb_nobody);
     CU_ADD_TEST(suite, the_addresses_of_a_name_are_peers_as_long_as_it_has_them);
+    CU_ADD_TEST(suite, a_hundred_hosts_with_a_relay_need_a_link_each);
 }
