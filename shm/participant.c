@@ -156,8 +156,11 @@ int lr_participant_open_probe(struct lr_cache *cache, char *why) {
     if (error != 0)
         return error;
     if (lseek(fd, probe_mark(cache), SEEK_SET) != probe_mark(cache)) {
+        const int reason = errno; /* EINVAL: those of disks end below it */
         close(fd);
-        return lr_error_explain(LARDER_ESYSTEM, why, "the liveness file's position cannot be set: %s", strerror(errno));
+        return lr_error_explain(reason == EINVAL ? LARDER_EINVALID : LARDER_ESYSTEM, why,
+                                "the liveness file's position cannot be set: %s%s", strerror(reason),
+                                reason == EINVAL ? "; a segment must lie on a tmpfs" : "");
     }
     cache->probe_fd = fd;
     return 0;

@@ -154,6 +154,23 @@ static void a_file_system_without_nameless_files_is_refused(void) {
     CU_ASSERT(says(why, error == LARDER_EINVALID ? "O_TMPFILE" : "may not make files in /sys"));
 }
 
+static void a_file_system_on_a_disk_is_refused(void) {
+    struct lr_options options = lr_options_default();
+    struct lr_cache *cache;
+    char path[300], why[LR_WHY_BYTES];
+    struct statfs fs;
+    if (statfs(fixture_folder(), &fs) != 0 || (unsigned long)fs.f_type != EXT4_SUPER_MAGIC) {
+        fixture_skip(__func__, "the folder for temporary files is not on ext4");
+        return;
+    }
+    snprintf(path, sizeof path, "%s/on-a-disk", fixture_folder());
+    options.path = path;
+    options.size = UINT64_C(64) << 10;
+    CU_ASSERT_EQUAL(lr_cache_create(&options, &cache, why), LARDER_EINVALID);
+    CU_ASSERT(says(why, "a segment must lie on a tmpfs"));
+    CU_ASSERT(access(path, F_OK) != 0);
+}
+
 static void a_relative_path_survives_chdir(void) {
     struct place place;
     char here[4096], relative[80];
@@ -737,6 +754,7 @@ void larder_suite_20_segment(void) {
     CU_ADD_TEST(suite, bad_names_paths_and_options_are_refused);
     CU_ADD_TEST(suite, a_relative_path_needs_a_folder_that_is_there);
     CU_ADD_TEST(suite, a_file_system_without_nameless_files_is_refused);
+    CU_ADD_TEST(suite, a_file_system_on_a_disk_is_refused);
     CU_ADD_TEST(suite, a_relative_path_survives_chdir);
     CU_ADD_TEST(suite, a_new_segment_is_whole_healthy_and_aligned);
     CU_ADD_TEST(suite, all_memory_is_allocated_before_the_name_appears);
