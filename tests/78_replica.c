@@ -111,6 +111,26 @@ static void local_writes_are_newer_than_all_that_was_applied(void) {
     fixture_destroy(&f);
 }
 
+/* What was drawn before it was set back by three years stands for the time that was. */
+static void a_wall_clock_that_was_set_back_reorders_no_write(void) {
+    struct fixture f;
+    host(&f, 1 << 20, 1);
+    uint64_t last = V(1) + (UINT64_C(100000000000) << 22);
+    CU_ASSERT_EQUAL(lr_raise_clock(f.one, last), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        const uint64_t before = last;
+        last = put(f.one, "key", i % 2 == 0 ? "even" : "odd", 0);
+        CU_ASSERT(last > before && has(f.two, "key", i % 2 == 0 ? "even" : "odd"));
+        CU_ASSERT_EQUAL(apply(f.one, "key", "of the time before", before), LR_STALE);
+        if (i % 10 != 0)
+            continue;
+        CU_ASSERT_EQUAL(lr_delete(f.one, "key", 3), 0);
+        CU_ASSERT_EQUAL(apply(f.one, "key", "of the time before", last), LR_STALE); /* the delete is above the put */
+        CU_ASSERT(has(f.two, "key", NULL));
+    }
+    fixture_destroy(&f);
+}
+
 static void a_tombstone_keeps_older_values_out(void) {
     struct fixture f;
     host(&f, 1 << 20, 1);
@@ -832,6 +852,7 @@ void larder_suite_78_replica(void) {
     CU_ADD_TEST(suite, equal_versions_with_different_values_settle_alike);
     CU_ADD_TEST(suite, equal_versions_with_different_flags_settle_alike);
     CU_ADD_TEST(suite, local_writes_are_newer_than_all_that_was_applied);
+    CU_ADD_TEST(suite, a_wall_clock_that_was_set_back_reorders_no_write);
     CU_ADD_TEST(suite, a_tombstone_keeps_older_values_out);
     CU_ADD_TEST(suite, a_dropped_tombstone_raises_the_floor);
     CU_ADD_TEST(suite, what_is_older_than_what_was_declined_does_not_come_in_its_place);
