@@ -49,9 +49,11 @@
  *            never broken, so a pin that is kept for ever keeps its item's room for ever. At most 64 for each handle,
  *            and all pins together at most about half of any part of the cache (a stripe).
  *  signals   In a signal handler larder_get is safe, but for the first call of a forked child; where the signal came in
- *            the middle of a put it may return LARDER_EBUSY. All other calls are not safe. As around any call, a
- *            handler keeps errno. A signal neither ends nor prolongs a wait. The library installs no handler, starts
- *            no thread, prints nothing, and never aborts its process.
+ *            the middle of a put it may return LARDER_EBUSY. Calls that change something, and pins, do no harm there:
+ *            they do what they say, or, where the signal came in the middle of another call, return LARDER_EBUSY after
+ *            wait_ms. larder_open and larder_close are not safe. As around any call, a handler keeps errno. A signal
+ *            neither ends nor prolongs a wait. The library installs no handler, starts no thread, prints nothing, and
+ *            never aborts its process.
  *  cancel    No call is ended half-way by pthread_cancel: a cancelled thread finishes the call that it is in.
  *  truncation  Who may write a segment's file may truncate it, and then whoever touches it gets SIGBUS. Nobody can
  *            truncate one that a larderd keeps (options.path).
