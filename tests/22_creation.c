@@ -233,10 +233,14 @@ static void killed_racing_creators_leave_nothing_half_made(void) {
     const unsigned enough = FIXTURE_SANITIZED ? 100 : 500;
     unsigned found[4] = {0}, killed = 0;
     new_place(&victims[0].place);
-    uint64_t started_ns = fixture_now_ns();
-    lr_cache_detach(create_at(&victims[0].place));
-    uint64_t usual_ns = fixture_now_ns() - started_ns;
-    CU_ASSERT_EQUAL(lr_cache_destroy(&victims[0].place.options, NULL), 0);
+    uint64_t usual_ns = UINT64_MAX; /* the least of some: one may have had to wait for a processor */
+    for (unsigned i = 0; i < 5; i++) {
+        const uint64_t started_ns = fixture_now_ns();
+        lr_cache_detach(create_at(&victims[0].place));
+        const uint64_t took_ns = fixture_now_ns() - started_ns;
+        usual_ns = took_ns < usual_ns ? took_ns : usual_ns;
+        CU_ASSERT_EQUAL(lr_cache_destroy(&victims[0].place.options, NULL), 0);
+    }
     victims[1] = victims[0];
     victims[1].place.options.name = victims[0].place.options.name = victims[0].place.name;
     /* As many as it takes until the kills have met creators early and late. */
