@@ -53,6 +53,38 @@ static void what_came_and_was_changed_is_sent_back(void) {
     sim_destroy(sim);
 }
 
+/* Each change may go round both ways; where they meet it ends, for an apply that changes nothing is not passed on. */
+static void changes_on_a_ring_of_relays_end(void) {
+    const uint64_t sizes[4] = {UINT64_C(4) << 20, UINT64_C(4) << 20, UINT64_C(4) << 20, UINT64_C(4) << 20};
+    struct sim *sim = sim_create_idle("a ring", 4, sizes);
+    for (unsigned i = 0; i < 4; i++) {
+        struct lr_node_options options = sim_options(&sim->hosts[i]);
+        options.relay = true;
+        sim_start(&sim->hosts[i], &options, false);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[i].node, sim->hosts[(i + 1) % 4].address), 0);
+        CU_ASSERT_EQUAL(lr_node_add_peer(sim->hosts[(i + 1) % 4].node, sim->hosts[i].address), 0);
+    }
+    CU_ASSERT(sim_settle(sim, 10000));
+    const unsigned changes = 1500;
+    for (unsigned i = 0; i < changes; i++) { /* the same keys, everywhere */
+        if (i % 7 == 6)
+            (void)sim_delete(&sim->hosts[i % 4], i % 100);
+        else
+            CU_ASSERT_EQUAL(sim_put(&sim->hosts[i % 4], i % 100, "text", 0), 0);
+        if (i % 5 == 0)
+            sim_run(sim, SIM_STEP_MS);
+    }
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(sim_digests_equal(sim));
+    const uint64_t sent = sim_entries_sent(sim);
+    CU_ASSERT(sent >= 100 && sent <= changes * UINT64_C(8)); /* at most once over each link in each direction */
+    sim_run(sim, 3 * LR_COMPARE_EVERY_MS);
+    CU_ASSERT_EQUAL(sim_entries_sent(sim), sent);
+    sim_destroy(sim);
+}
+
 /* Puts `len` bytes under the next number whose key is, or is not, in this stripe. */
 static void put_in(struct sim_host *host, unsigned *number, uint32_t stripe, bool in, size_t len) {
     static char value[1 << 20];
@@ -308,6 +340,7 @@ void larder_suite_98_flow(void) {
     CU_pSuite suite = CU_add_suite("98_flow: how changes flow, and the bench that measures it", NULL, NULL);
     CU_ADD_TEST(suite, what_came_is_not_sent_back);
     CU_ADD_TEST(suite, what_came_and_was_changed_is_sent_back);
+    CU_ADD_TEST(suite, changes_on_a_ring_of_relays_end);
     CU_ADD_TEST(suite, large_values_do_not_hold_up_small_ones);
     CU_ADD_TEST(suite, frames_are_the_same_wherever_they_are_read);
     CU_ADD_TEST(suite, a_muted_handle_rings_no_bell);
