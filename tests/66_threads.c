@@ -309,7 +309,7 @@ static void run_storm_of_handlers(bool calls) {
     printf(" %lu signals, %lu hits, %lu and %lu busy, slowest %lu us;", (unsigned long)atomic_load(&handled),
            (unsigned long)atomic_load(&handler_hits), (unsigned long)atomic_load(&handler_busy), (unsigned long)busy,
            (unsigned long)atomic_load(&handler_slowest_ns) / 1000);
-    CU_ASSERT(atomic_load(&handled) > 300 && atomic_load(&handler_hits) > 100);
+    CU_ASSERT(atomic_load(&handled) > (calls ? 100 : 300) && atomic_load(&handler_hits) > (calls ? 10 : 100));
     CU_ASSERT_EQUAL(atomic_load(&handler_wrong), 0);
     CU_ASSERT(!calls || atomic_load(&handler_busy) > 0); /* some came in the middle of a change */
     CU_ASSERT_EQUAL(wrong, 0);
