@@ -365,8 +365,8 @@ static bool read_stripe(struct lr_cache *cache, uint32_t number, struct checking
 }
 
 int lr_check(struct lr_cache *cache, struct lr_check *out) {
-    const uint64_t data = cache->geometry.stripe_bytes, bits = data / SM_GRANULE / 8, control = 16384;
-    static_assert(SM_STRIPE_FIXED <= 16384, "the copy of a control block");
+    const uint64_t data = cache->geometry.stripe_bytes, bits = data / SM_GRANULE / 8, control = 20480;
+    static_assert(SM_STRIPE_FIXED <= 20480, "the copy of a control block");
     *out = (struct lr_check){0};
     uint8_t *memory = mmap(NULL, data + control + 2 * bits, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)

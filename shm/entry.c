@@ -374,9 +374,12 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
     }
     LR_CRASH_POINT("forget, after");
     lr_entry_account(view, head, hash, -1);
-    if (why != LR_FORGET_DELETE && !head->tombstone)
-        lr_policy_remember(view, lr_place(view->cache, hash),
-                           why == LR_FORGET_LARGE ? LR_PROBATION : lr_region_at(view, head->off));
+    if (!head->tombstone) {
+        const uint64_t place = lr_place(view->cache, hash);
+        lr_shadow_gone(view, place, why == LR_FORGET_DELETE || why == LR_FORGET_EXPIRE);
+        if (why != LR_FORGET_DELETE)
+            lr_policy_remember(view, place, why == LR_FORGET_LARGE ? LR_PROBATION : lr_region_at(view, head->off));
+    }
     if (traced) {
         lr_add(&view->stripe->tombstones, 1);
         lr_feed_emit(view, hash, superseded);

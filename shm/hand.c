@@ -162,6 +162,8 @@ static unsigned wear_of(struct lr_view *view, const struct pass *pass, const str
 
 /* Of a count, and of a wide one in proportion to it: what was read often long ago yields to what is read now. */
 static unsigned wear_for(struct lr_view *view, const struct pass *pass, const struct lr_head *head, uint64_t word) {
+    if (view->by_age)
+        return LR_WEAR_ALL;
     const unsigned wear = wear_of(view, pass, head), recency = lr_slot_recency(word);
     return view->cache->geometry.policy == LR_POLICY_lfu ? wear * (1 + recency / 8) : wear;
 }
@@ -245,8 +247,8 @@ static void evict(struct lr_view *view, sm_u64 *slot, uint64_t word, const struc
 static void leave_probation(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word,
                             const struct lr_head *head) {
     lr_policy_left(view, lr_slot_recency(word));
-    if (lr_slot_recency(word) < lr_policy_threshold(view, head->size, pass->mean) ||
-        !promote(view, pass, slot, word, head))
+    const unsigned enough = view->by_age ? 1 : lr_policy_threshold(view, head->size, pass->mean);
+    if (lr_slot_recency(word) < enough || !promote(view, pass, slot, word, head))
         drop(view, LR_PROBATION, slot, word, head, LR_FORGET_EVICT);
 }
 

@@ -42,7 +42,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 7u
+#define SM_LAYOUT_VERSION 8u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -60,6 +60,7 @@
 #define SM_REGIONS 2u     /* main, probation */
 #define SM_LARGE 64u      /* large items of one stripe that are listed */
 #define SM_WATCHED 8u     /* items of main that are looked at now and then */
+#define SM_SHADOWS 448u   /* sampled keys of one stripe, and whether they would be there if it chose otherwise */
 #define SM_BIN_ROWS 28u   /* free bins: power of two of the size in granules ... */
 #define SM_BIN_COLUMNS 8u /* ... each cut into eight */
 #define SM_MIN_BLOCK 32u  /* smallest block that an allocation returns; smaller holes are crumbs */
@@ -134,14 +135,16 @@ struct sm_header {
     sm_u64 modes;             /* 280: turn of the mode tables 56 | rows of the one that counts 8; written by larderd */
     sm_u64 modes_fitted;      /* 288: the turn up to which all entries have been fitted to their modes */
     sm_u64 doubt;             /* 296: versions of two hosts that differ by less say nothing | 1: this host is a relay */
-    uint8_t pad0[16];
+    sm_u32 policy_turn; /* 304: policy s3: changes of the way to choose what goes; odd: by age (shadow.c): a hint */
+    uint8_t pad0[12];
 
     /* The bell: a sleeping sidecar is woken by a futex. */
     sm_u32 bell;         /* 320: futex word, changed by a ring */
     sm_u32 bell_waiting; /* 324: 1 when somebody sleeps on it */
     sm_u32 acks;         /* 328: futex word, changed when peers have acknowledged something */
     sm_u32 acks_waiting; /* 332: 1 when somebody sleeps on it */
-    uint8_t pad1[48];
+    sm_u32 policy_score; /* 336: policy s3: how much better the other way would be; signed: a hint */
+    uint8_t pad1[44];
 
     /* Written by larderd, read by the inspector. */
     sm_u64 sidecar_owner;        /* 384: {slot, generation} as in the lock word; 0 none */
@@ -232,6 +235,11 @@ struct sm_hint { /* a row of the feed ring */
     sm_u64 version;
 };
 
+struct sm_shadow { /* policy s3: a sampled key, under both ways to choose what goes (shadow.c): hints */
+    sm_u64 key;  /* tag 13, placing hash 32 of the place | count seen 2 | count 2 | here, other, main, ghost; 0 none */
+    sm_u64 when; /* order 32 | granules 32 */
+};
+
 struct sm_stripe {
     /* The lock's line. */
     sm_u64 lock;             /* 0 */
@@ -293,13 +301,22 @@ struct sm_stripe {
     sm_u64 acked_by[SM_ACK_RANKS];   /* 10048: hints that at least i + 1 peers have; written by larderd */
     sm_u64 marks_void[SM_MARK_ROWS]; /* 10112: marks that are older than this incarnation are void (items.c) */
     sm_u64 range_firm[SM_RANGES];    /* 10624: highest declined, or let go of since a peer said so; only rises */
-    struct sm_hint ring[];           /* 12672 */
+    sm_u32 policy_turn;  /* 12672: policy s3, as in the header: what this stripe does, and its shadows mean */
+    sm_u32 shadow_clock; /* 12676: order last given to one of them: a hint, as are these */
+    sm_u32 shadow_shift; /* 12680: one key in 2^so many is sampled */
+    sm_u32 shadow_at;    /* 12684: looked at last */
+    sm_u32 shadow_due;   /* 12688: granules put since */
+    sm_u32 aged_at;      /* 12692: bucket whose counts were ended last */
+    sm_u32 aged_due;     /* 12696: granules put since */
+    uint8_t pad2[4];
+    struct sm_shadow shadows[SM_SHADOWS]; /* 12704 */
+    struct sm_hint ring[];                /* 19872 */
 };
 static_assert(offsetof(struct sm_stripe, split) == 64 && offsetof(struct sm_stripe, gap) == 128, "byte map");
 static_assert(offsetof(struct sm_stripe, items) == 256 && offsetof(struct sm_stripe, counters) == 384, "byte map");
 static_assert(offsetof(struct sm_stripe, bins) == 512 && offsetof(struct sm_stripe, notes) == 2880, "byte map");
 static_assert(offsetof(struct sm_stripe, large) == 2368 && offsetof(struct sm_stripe, range_sum) == 3904, "byte map");
-static_assert(offsetof(struct sm_stripe, ring) == 12672, "byte map");
+static_assert(offsetof(struct sm_stripe, ring) == 19872, "byte map");
 #define SM_STRIPE_FIXED offsetof(struct sm_stripe, ring)
 
 /* ---- index slot word ---------------------------------------------------------------------------------------- */

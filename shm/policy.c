@@ -54,6 +54,9 @@
  * its count, and each goes two laps of probation's hand after it came unless it was read at least three times
  * meanwhile.
  *
+ * All this as long as it misses less than a choice by age would. Else the segment chooses by age (shadow.c), and these
+ * rules only keep their hints.
+ *
  * The ideas: probation and ghosts as in 2Q (T. Johnson and D. Shasha, 1994) and S3-FIFO (J. Yang et al., 2023), a share
  * that follows ghosts as in ARC (N. Megiddo and D. Modha, 2003). Ghosts, share, list, watched items, `wanted`, `quiet`,
  * `trust` and `silence` are hints: whatever they say, nothing is wrong but the hit ratio. Repair keeps or clears them.
@@ -408,6 +411,13 @@ static void listen(struct lr_view *view, uint64_t size) {
 
 /* ---- new keys ----------------------------------------------------------------------------------------------- */
 
+/* By age (shadow.c): all for the same time, wherever. */
+static struct lr_plan plan_by_age(struct lr_view *view, uint64_t size, bool fits, bool access) {
+    const uint64_t random = lr_mix(lr_load(&view->stripe->incarnation)) >> 32;
+    const bool first = fits && random < lr_share(view) && !only_main_has_room(view, size);
+    return (struct lr_plan){.region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? 1 : 0};
+}
+
 static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t size, bool access) {
     const struct lr_span span = lr_region_of(view, LR_PROBATION);
     const uint64_t mean = lr_policy_mean(view);
@@ -423,9 +433,11 @@ static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t si
         lr_tally(view, LR_S_ghost_hits, 1);
         count_quiet(view, -(int64_t)(view->cache->geometry.stripe_bytes / SM_GRANULE / QUIET_LIFE));
         adapt_share(view, region, newer, mean);
-        if (!large || are_large_wanted(view))
-            return plan;
     }
+    if (lr_shadow_by_age(view))
+        return plan_by_age(view, size, fits, access);
+    if (came_back && (!large || are_large_wanted(view)))
+        return plan;
     if (large && is_quiet_waste(view)) /* by turns, so that what is old goes from both */
         plan.region = fits && lr_load(&view->stripe->incarnation) % 2 == 0 ? LR_PROBATION : LR_MAIN;
     else if (lr_policy_threshold(view, size, mean) == 0)
@@ -444,8 +456,11 @@ struct lr_plan lr_policy_plan(struct lr_view *view, const struct lr_found *old, 
     const struct lr_plan main = {.region = LR_MAIN, .recency = making->recency};
     if (!lr_has_probation(view->cache) || making->tombstone)
         return main;
-    if (old->slot == NULL || old->head.tombstone || lr_head_gone(view->cache, view->data, &old->head))
-        return plan_new(view, making->key->place, size, making->access);
+    if (old->slot == NULL || old->head.tombstone || lr_head_gone(view->cache, view->data, &old->head)) {
+        const struct lr_plan plan = plan_new(view, making->key->place, size, making->access);
+        lr_shadow_put(view, making->key->place, size, plan.recency, old->slot == NULL);
+        return plan;
+    }
     const struct lr_span span = lr_region_of(view, LR_PROBATION);
     if (lr_region_at(view, old->head.off) == LR_MAIN || size > (span.end - span.start) / 2 ||
         only_main_has_room(view, size))
@@ -459,6 +474,7 @@ int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t si
     view->promoted_bytes = 0;
     view->forced = 0;
     view->turns_over = plan->turns_over;
+    view->by_age = lr_shadow_by_age(view);
     if (plan->large && how == LR_ROOM_EVICT && !main_has_room(view, size))
         judge_listed(view, size);
     int error = lr_hand_room(view, plan->region, size, keep_off, how, room);

@@ -7,6 +7,7 @@
  *      +--------+--------+-- entry.c   make, publish and forget an entry; versions, floors, voids, notes
  *                              |
  *            lock.c      index.c      policy.c     hazard.c      feed.c
+ *                                       shadow.c
  *                              |
  *                  hand.c   divide.c   arena.c
  *
@@ -32,6 +33,7 @@ struct lr_view {
     bool keep_all;     /* the index may grow over free room only: what is stored may not evict */
     bool grow_early;   /* many more entries come */
     bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
+    bool by_age;       /* the hands take what has no count, and all of one (shadow.c) */
     bool turns_over;   /* main's hand takes what it meets, whatever its count */
     uint32_t promoted; /* blocks that this put has moved to the main region */
     uint64_t promoted_bytes;
@@ -527,6 +529,15 @@ void lr_policy_left(struct lr_view *view, unsigned count);
 void lr_policy_turned_over(struct lr_view *view, bool was_read);
 /* Probation's hand has gone round. */
 void lr_policy_lapped(struct lr_view *view);
+
+/* ---- shadow.c ----------------------------------------------------------------------------------------------- */
+
+/* Whether the stripe chooses by age now. */
+bool lr_shadow_by_age(const struct lr_view *view);
+/* A new key of so many bytes is put, with this count. `absent`: it was not there, not even expired. */
+void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent);
+/* An item goes. `for_good`: it has expired or was deleted. */
+void lr_shadow_gone(struct lr_view *view, uint64_t place, bool for_good);
 
 /* ---- entry.c ------------------------------------------------------------------------------------------------ */
 

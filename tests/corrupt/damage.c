@@ -126,6 +126,13 @@ void damage_restore(struct victim *v) {
     X(trust)                                                                                                           \
     X(silence)                                                                                                         \
     X(watched)                                                                                                         \
+    X(policy_turn)                                                                                                     \
+    X(shadow_clock)                                                                                                    \
+    X(shadow_shift)                                                                                                    \
+    X(shadow_at)                                                                                                       \
+    X(shadow_due)                                                                                                      \
+    X(aged_at)                                                                                                         \
+    X(aged_due)                                                                                                        \
     X(marked)                                                                                                          \
     X(look_left_bytes)                                                                                                 \
     X(look_again_ms)                                                                                                   \

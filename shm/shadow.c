@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shadow: would the stripes miss less if they chose by age?
+ *
+ * Policy s3 has two ways to choose what goes. By its rules (policy.c), which bet that what was read in main will be
+ * read again, however late, and that most new keys will not. Or by age, which is LRU as far as a CLOCK can be. Where
+ * new keys take the place of all others and just fit, or what comes again comes late, but not too late for LRU, the bet
+ * is lost, and s3 misses up to a quarter more than LRU. That cannot be told from what is there; it shows in what the
+ * other way would have had. So each stripe keeps the books of the way that is not in use, for a sample of its keys
+ * (miniature simulation: C. Waldspurger et al., USENIX ATC 2017), and all stripes add up one score.
+ *
+ *          a sampled key, one of SM_SHADOWS
+ *   | key 45 | seen 2 | count 2 | here | other | main | ghost |     here: it is in the cache
+ *   | order 32 | granules 32                                  |     other: it would be, by the other way
+ *
+ *                        here                   not here: it is put anew
+ *   other has it                                the other would have hit: score + 1
+ *   other has it not     was read: score - 1
+ *
+ * S1 Keys are sampled by their hash. Of the items of a stripe so many are sampled that they take a sixth to two fifths
+ * of the table. The rest of it are keys that only the other way would have, and such as were there.
+ *
+ * S2 The other way gets as many bytes of sampled items as there are: both have the same memory, whatever it holds.
+ *
+ * S3 Puts of new keys are seen as they happen. Gets leave no trace but the count in the slot, so each entry is looked
+ * at LOOKS times while the stripe takes as many bytes as it has: has the count risen? One at its top falls by one, so
+ * that it can. Reads are seen late, then, and several as one.
+ *
+ * S4 The other way, if it is by age: what was asked for last stays. If by rules: a queue for what is new, main with
+ * counts, and ghosts, without the refinements of policy.c.
+ *
+ * S5 CHANGE_ENOUGH of score for each stripe, and the segment changes its way: the number of changes in the header
+ * rises, and each stripe follows when its next new key comes. The other way begins with what is there. The score does
+ * not fall below SCORE_LEAST for each stripe.
+ *
+ * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, with a count
+ * of 1; who is met without a count goes; and counts end not only when a hand comes by, but AGES times while the stripe
+ * takes as many bytes as it has: a second hand goes over the index. A count that only the first one ends outlives new
+ * keys that were not read yet: up to a quarter more misses than LRU has.
+ *
+ * All of it is hints: whatever they say, nothing is wrong but the hit ratio.
+ */
+#include "bucket.h"
+#include "stripe.h"
+
+#define CHANGE_ENOUGH 20 /* S5: for each stripe */
+#define SCORE_LEAST (-6)
+#define SAMPLED_MOST (SM_SHADOWS * 2u / 5u) /* S1 */
+#define SAMPLED_LEAST (SAMPLED_MOST * 2u / 5u)
+#define LOOKS 8u       /* S3 */
+#define LOOKS_MOST 16u /* by one put */
+#define COUNT_MOST 3u
+#define SET 32u        /* entries among which a key has its one */
+#define NEW_SHARE 15u  /* S4: of the bytes, per cent */
+#define TRIMS_MOST 16u /* of what the other lets go for one key */
+#define AGES 3u
+#define AGES_MOST 64u /* buckets, by one put */
+
+static_assert(SM_SHADOWS % SET == 0, "whole sets");
+
+#define KEY_MASK ((UINT64_C(1) << 45) - 1) /* of a place: tag and placing hash */
+#define SEEN_SHIFT 45
+#define SEEN_MASK (UINT64_C(3) << SEEN_SHIFT)
+#define COUNT_SHIFT 47
+#define COUNT_MASK (UINT64_C(3) << COUNT_SHIFT)
+#define HERE (UINT64_C(1) << 49)
+#define OTHER (UINT64_C(1) << 50)
+#define MAIN (UINT64_C(1) << 51)
+#define GHOST (UINT64_C(1) << 52)
+
+static uint32_t hint(sm_u32 *at) {
+    return atomic_load_explicit(at, memory_order_relaxed);
+}
+
+static void set_hint(sm_u32 *at, uint32_t value) {
+    atomic_store_explicit(at, value, memory_order_relaxed);
+}
+
+bool lr_shadow_by_age(const struct lr_view *view) {
+    return lr_has_probation(view->cache) && hint(&view->stripe->policy_turn) % 2 != 0;
+}
+
+/* ---- entries ------------------------------------------------------------------------------------------------ */
+
+static uint32_t shift_of(const struct lr_view *view) {
+    return hint(&view->stripe->shadow_shift) & 31u;
+}
+
+/* S1. */
+static bool is_sampled(const struct lr_view *view, uint64_t place) {
+    const uint32_t shift = shift_of(view);
+    return shift == 0 || ((place & KEY_MASK) * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - shift) == 0;
+}
+
+static uint64_t granules_of(uint64_t when) {
+    return when & UINT32_MAX;
+}
+
+static uint32_t age_of(const struct lr_view *view, uint64_t when) {
+    return hint(&view->stripe->shadow_clock) - (uint32_t)(when >> 32);
+}
+
+/* It is the youngest. */
+static void touch(struct lr_view *view, struct sm_shadow *entry, uint64_t granules) {
+    const uint32_t now = hint(&view->stripe->shadow_clock) + 1;
+    set_hint(&view->stripe->shadow_clock, now);
+    lr_store(&entry->when, (uint64_t)now << 32 | granules);
+}
+
+/* The key's entry. NULL: none; then *spare is one of its SET to use: an empty one, else the oldest, those that neither
+ * way has first. */
+static struct sm_shadow *find(struct lr_view *view, uint64_t place, struct sm_shadow **spare) {
+    struct sm_shadow *set = &view->stripe->shadows[lr_second((uint32_t)place) % (SM_SHADOWS / SET) * SET];
+    uint64_t oldest = 0;
+    *spare = set;
+    for (struct sm_shadow *entry = set; entry < set + SET; entry++) {
+        const uint64_t key = lr_load(&entry->key), age = age_of(view, lr_load(&entry->when));
+        if (key != 0 && (key & KEY_MASK) == (place & KEY_MASK))
+            return entry;
+        const uint64_t rank = key == 0 ? UINT64_MAX : key & (HERE | OTHER) ? age : age << 32;
+        if (rank > oldest) {
+            oldest = rank;
+            *spare = entry;
+        }
+    }
+    return NULL;
+}
+
+/* S1: half as many, when there are too many. */
+static void sample_less(struct lr_view *view) {
+    set_hint(&view->stripe->shadow_shift, shift_of(view) + 1);
+    for (unsigned i = 0; i < SM_SHADOWS; i++)
+        if (!is_sampled(view, lr_load(&view->stripe->shadows[i].key)))
+            lr_store(&view->stripe->shadows[i].key, 0);
+}
+
+/* ---- the other way ------------------------------------------------------------------------------------------ */
+
+static unsigned threshold_of(const struct lr_view *view, uint64_t granules) {
+    return lr_policy_threshold(view, granules * SM_GRANULE, lr_policy_mean(view));
+}
+
+/* S4: the other lets go of this one, or it stays a while longer. */
+static bool pass_oldest(struct lr_view *view, struct sm_shadow *entry, bool in_main) {
+    const uint64_t key = lr_load(&entry->key), granules = granules_of(lr_load(&entry->when));
+    const unsigned count = (unsigned)((key & COUNT_MASK) >> COUNT_SHIFT);
+    const bool goes = !lr_shadow_by_age(view) || count == 0 || (!in_main && count < threshold_of(view, granules));
+    if (goes) {
+        lr_store(&entry->key, (key & ~(OTHER | MAIN)) | GHOST);
+    } else {
+        lr_store(&entry->key, in_main ? key - (UINT64_C(1) << COUNT_SHIFT) : (key & ~COUNT_MASK) | MAIN);
+        touch(view, entry, granules);
+    }
+    return goes;
+}
+
+/* What the other way has: 1 in main or all by age, 0 on probation. */
+struct other {
+    uint64_t here, granules[2];
+    uint32_t oldest[2];
+    struct sm_shadow *at[2]; /* the oldest */
+};
+
+static struct other sum_up(struct lr_view *view) {
+    const uint64_t main = lr_shadow_by_age(view) ? MAIN : OTHER;
+    struct other sum = {0};
+    for (unsigned i = 0; i < SM_SHADOWS; i++) {
+        struct sm_shadow *entry = &view->stripe->shadows[i];
+        const uint64_t key = lr_load(&entry->key), when = lr_load(&entry->when);
+        if (key & HERE)
+            sum.here += granules_of(when);
+        if ((key & OTHER) == 0)
+            continue;
+        const unsigned in_main = (key & main) != 0;
+        sum.granules[in_main] += granules_of(when);
+        if (sum.at[in_main] == NULL || age_of(view, when) > sum.oldest[in_main]) {
+            sum.at[in_main] = entry;
+            sum.oldest[in_main] = age_of(view, when);
+        }
+    }
+    return sum;
+}
+
+/* S2: the other lets go until it has as much as there is. */
+static void trim(struct lr_view *view) {
+    for (unsigned n = 0; n < TRIMS_MOST; n++) {
+        const struct other sum = sum_up(view);
+        const uint64_t has = sum.granules[0] + sum.granules[1];
+        if (has <= sum.here)
+            return;
+        const bool in_main = sum.at[0] == NULL || (sum.at[1] != NULL && sum.granules[0] * 100 <= sum.here * NEW_SHARE);
+        const uint64_t granules = granules_of(lr_load(&sum.at[in_main]->when));
+        if (pass_oldest(view, sum.at[in_main], in_main) && has - granules <= sum.here)
+            return;
+    }
+}
+
+/* The key was asked for. Whether the other had it; now it has. */
+static bool ask_other(struct lr_view *view, struct sm_shadow *entry, uint64_t granules) {
+    const uint64_t key = lr_load(&entry->key), when = lr_load(&entry->when);
+    const bool had = (key & OTHER) != 0;
+    if (!lr_shadow_by_age(view)) {
+        lr_store(&entry->key, key | OTHER);
+        touch(view, entry, granules);
+    } else if (had) {
+        const bool full = (key & COUNT_MASK) == COUNT_MASK;
+        lr_store(&entry->key, full ? key : key + (UINT64_C(1) << COUNT_SHIFT));
+        lr_store(&entry->when, (when & ~(uint64_t)UINT32_MAX) | granules);
+    } else {
+        const bool to_main = (key & GHOST) != 0 || threshold_of(view, granules) == 0;
+        lr_store(&entry->key, (key & ~(MAIN | COUNT_MASK)) | OTHER | (to_main ? MAIN : 0));
+        touch(view, entry, granules);
+    }
+    return had;
+}
+
+/* ---- which way ---------------------------------------------------------------------------------------------- */
+
+/* S5: the stripe does what the segment does. */
+static void follow(struct lr_view *view) {
+    const uint32_t turn = hint(&view->cache->header->policy_turn);
+    if (hint(&view->stripe->policy_turn) == turn)
+        return;
+    set_hint(&view->stripe->policy_turn, turn);
+    for (unsigned i = 0; i < SM_SHADOWS; i++) {
+        sm_u64 *at = &view->stripe->shadows[i].key;
+        const uint64_t key = lr_load(at), seen = (key & SEEN_MASK) >> SEEN_SHIFT;
+        lr_store(at, key & HERE ? (key & (KEY_MASK | SEEN_MASK)) | HERE | OTHER | MAIN | seen << COUNT_SHIFT : 0);
+    }
+}
+
+/* S5. Another stripe's holder may do so at once: then one of them is not counted. */
+static void add_score(struct lr_view *view, int32_t n) {
+    struct sm_header *header = view->cache->header;
+    const uint32_t turn = hint(&header->policy_turn);
+    const int32_t stripes = (int32_t)view->cache->geometry.stripe_count, enough = stripes * CHANGE_ENOUGH;
+    if (hint(&view->stripe->policy_turn) != turn)
+        return;
+    const int32_t least = stripes * SCORE_LEAST, seen = (int32_t)hint(&header->policy_score);
+    const int32_t before = seen < least || seen >= enough ? 0 : seen; /* damaged, or changed by another just now */
+    if (before + n >= enough) {
+        set_hint(&header->policy_score, 0);
+        set_hint(&header->policy_turn, turn + 1);
+    } else {
+        set_hint(&header->policy_score, (uint32_t)(before + n < least ? least : before + n));
+    }
+}
+
+/* S3. */
+static void look_at(struct lr_view *view, struct sm_shadow *entry) {
+    uint64_t key = lr_load(&entry->key);
+    if ((key & HERE) == 0)
+        return;
+    struct lr_found found = lr_index_named(view, (uint32_t)key, lr_place_tag(key));
+    if (found.slot == NULL || found.head.tombstone) {
+        lr_store(&entry->key, key & ~HERE);
+        return;
+    }
+    unsigned count = lr_slot_recency(found.word);
+    const bool was_read = count > (key & SEEN_MASK) >> SEEN_SHIFT;
+    if (count >= COUNT_MOST) {
+        count = COUNT_MOST - 1;
+        const uint64_t lower = (found.word & ~SM_SLOT_RECENCY_MASK) | count * SM_SLOT_RECENCY_ONE;
+        atomic_compare_exchange_strong_explicit(found.slot, &found.word, lower, memory_order_relaxed,
+                                                memory_order_relaxed);
+    }
+    key = (key & ~SEEN_MASK) | (uint64_t)count << SEEN_SHIFT;
+    lr_store(&entry->key, key);
+    if (was_read && !ask_other(view, entry, granules_of(lr_load(&entry->when)))) {
+        add_score(view, -1);
+        trim(view);
+    }
+}
+
+static void look_around(struct lr_view *view, uint64_t granules) {
+    const uint64_t step = view->cache->geometry.stripe_bytes / SM_GRANULE / (LOOKS * SM_SHADOWS) + 1;
+    uint64_t due = hint(&view->stripe->shadow_due) + granules;
+    for (unsigned n = 0; due >= step; due -= step, n++) {
+        if (n == LOOKS_MOST) {
+            due = 0;
+            break;
+        }
+        const uint32_t at = (hint(&view->stripe->shadow_at) + 1) % SM_SHADOWS;
+        set_hint(&view->stripe->shadow_at, at);
+        if (at == 0 && lr_load(&view->stripe->items) >> shift_of(view) < SAMPLED_LEAST && shift_of(view) > 0)
+            set_hint(&view->stripe->shadow_shift, shift_of(view) - 1);
+        look_at(view, &view->stripe->shadows[at]);
+    }
+    set_hint(&view->stripe->shadow_due, (uint32_t)due);
+}
+
+/* ---- by age ------------------------------------------------------------------------------------------------- */
+
+static void age_bucket(struct lr_view *view, uint32_t bucket) {
+    sm_u64 *slots = lr_bucket_at(view, bucket);
+    for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+        uint64_t word = lr_load(&slots[i]);
+        if (!lr_slot_is_empty(word) && lr_slot_recency(word) > 0)
+            atomic_compare_exchange_strong_explicit(&slots[i], &word, word & ~SM_SLOT_RECENCY_MASK,
+                                                    memory_order_relaxed, memory_order_relaxed);
+    }
+}
+
+static void age_all(struct lr_view *view, uint64_t granules) {
+    const uint64_t buckets = lr_buckets(view);
+    const uint64_t step = view->cache->geometry.stripe_bytes / SM_GRANULE / (AGES * buckets) + 1;
+    uint64_t due = hint(&view->stripe->aged_due) + granules;
+    uint32_t at = hint(&view->stripe->aged_at);
+    for (unsigned n = 0; due >= step && n < AGES_MOST; due -= step, n++) {
+        at = at + 1 < buckets ? at + 1 : 0;
+        age_bucket(view, at);
+    }
+    set_hint(&view->stripe->aged_at, at);
+    set_hint(&view->stripe->aged_due, (uint32_t)(due < UINT32_MAX / 2 ? due : 0));
+}
+
+/* ---- what happens ------------------------------------------------------------------------------------------- */
+
+void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent) {
+    const uint64_t granules = size / SM_GRANULE;
+    follow(view);
+    if (lr_shadow_by_age(view))
+        age_all(view, granules);
+    look_around(view, granules);
+    if (lr_load(&view->stripe->items) >> shift_of(view) > SAMPLED_MOST)
+        sample_less(view);
+    if (!is_sampled(view, place))
+        return;
+    struct sm_shadow *spare, *entry = find(view, place, &spare);
+    const uint64_t known = entry != NULL ? lr_load(&entry->key) & ~SEEN_MASK : place & KEY_MASK;
+    entry = entry != NULL ? entry : spare;
+    lr_store(&entry->key, known | HERE | (uint64_t)(count & COUNT_MOST) << SEEN_SHIFT);
+    if (ask_other(view, entry, granules) && absent)
+        add_score(view, 1);
+    trim(view);
+}
+
+void lr_shadow_gone(struct lr_view *view, uint64_t place, bool for_good) {
+    if (!lr_has_probation(view->cache) || !is_sampled(view, place))
+        return;
+    struct sm_shadow *spare, *entry = find(view, place, &spare);
+    if (entry != NULL)
+        lr_store(&entry->key, for_good ? 0 : lr_load(&entry->key) & ~HERE);
+}

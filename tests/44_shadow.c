@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The two ways of s3 to choose what goes: does the one take the other's place where it would miss less, and only there?
+ *
+ * Which keys are sampled is chance, so the workloads here leave no doubt.
+ */
+#include "fixture.h"
+
+#include "stripe.h"
+
+#define KIB (UINT64_C(1) << 10)
+
+static uint8_t value[300];
+
+static void stripe_of_s3(struct fixture *f) {
+    struct lr_options options = lr_options_default();
+    *f = (struct fixture){0};
+    options.size = 512 * KIB; /* some 1400 items */
+    options.stripes = 1;
+    options.policy = LR_POLICY_s3;
+    fixture_create_with(f, &options);
+}
+
+static void put(struct fixture *f, uint64_t key) {
+    struct lr_put p = {.key = &key, .key_len = sizeof key, .value = value, .value_len = sizeof value};
+    CU_ASSERT_EQUAL(lr_put(f->one, &p), 0);
+}
+
+static void put_keys(struct fixture *f, uint64_t from, uint64_t to) {
+    for (uint64_t key = from; key < to; key++)
+        put(f, key);
+}
+
+static bool get(struct fixture *f, uint64_t key) {
+    return lr_get(f->two, &key, sizeof key, value, sizeof value, NULL, 0) == 0;
+}
+
+/* One key after the other, over and over; what is missed is put. Returns the misses. */
+static unsigned ask(struct fixture *f, uint64_t from, uint64_t to, unsigned rounds) {
+    unsigned missed = 0;
+    for (unsigned i = 0; i < rounds; i++)
+        for (uint64_t key = from; key < to; key++)
+            if (!get(f, key)) {
+                put(f, key);
+                missed++;
+            }
+    return missed;
+}
+
+static int32_t score_of(const struct fixture *f) {
+    return (int32_t)atomic_load(&f->one->header->policy_score);
+}
+
+static bool is_by_age(struct fixture *f) {
+    const struct lr_view view = lr_view_of(f->one, 0);
+    return lr_shadow_by_age(&view);
+}
+
+/* A key that comes is asked for once more when so many others have come. Half of the requests miss at best. */
+static unsigned ask_twice(struct fixture *f, uint64_t from, uint64_t to, uint64_t later) {
+    unsigned missed = 0;
+    for (uint64_t key = from; key < to + later; key++) {
+        missed += key < to ? ask(f, key, key + 1, 1) : 0;
+        missed += key >= from + later ? ask(f, key - later, key - later + 1, 1) : 0;
+    }
+    return missed;
+}
+
+/* 400 keys that are read over and over, and four times as many that come once. */
+static unsigned ask_hot_and_scan(struct fixture *f, uint64_t from, uint64_t to) {
+    unsigned missed = 0;
+    for (uint64_t key = from; key < to; key++) {
+        ask(f, key, key + 1, 1);
+        if (key % 4 == 0)
+            missed += ask(f, key / 4 * 7 % 400, key / 4 * 7 % 400 + 1, 1);
+    }
+    return missed;
+}
+
+/* What LRU has and the rules let go of is noticed: then there is no second miss. */
+static void what_comes_again_late_is_kept_once_it_was_missed_often(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    CU_ASSERT_FALSE(is_by_age(&f));
+    ask_twice(&f, 1000, 13000, 700);
+    CU_ASSERT(is_by_age(&f));
+    CU_ASSERT(ask_twice(&f, 20000, 26000, 700) < 6000 * 105 / 100);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* And where the rules are the better choice they are taken again. */
+static void what_is_hot_between_scans_brings_the_rules_back(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    ask_twice(&f, 1000, 13000, 700);
+    CU_ASSERT(is_by_age(&f));
+    ask_hot_and_scan(&f, 100000, 160000);
+    CU_ASSERT_FALSE(is_by_age(&f));
+    CU_ASSERT(ask_hot_and_scan(&f, 200000, 220000) < 5000 / 10);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* Nor are they given up. */
+static void scans_do_not_end_the_rules(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    ask_hot_and_scan(&f, 100000, 160000);
+    CU_ASSERT_EQUAL(atomic_load(&f.one->header->policy_turn), 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* What is there, is read, and would not be there by the other way, is evidence against that. */
+static void what_only_the_way_in_use_hits_speaks_for_it(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+    put_keys(&f, 0, 150);
+    CU_ASSERT_EQUAL(ask(&f, 0, 150, 1), 0);
+    for (unsigned i = 0; i < SM_SHADOWS; i++) /* as if the other way had nothing */
+        lr_store(&stripe->shadows[i].key, lr_load(&stripe->shadows[i].key) & ~(UINT64_C(1) << 50));
+    put_keys(&f, 1000, 1200);
+    CU_ASSERT(score_of(&f) < 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* By age, loops that fit are missed once, however hot those before them were. */
+static void counts_end_where_no_hand_comes_by(void) {
+    struct fixture f;
+    uint64_t first = 0;
+    unsigned missed = 0;
+    stripe_of_s3(&f);
+    atomic_store(&f.one->header->policy_turn, 1);
+    for (unsigned loop = 0; loop < 24; loop++) {
+        const uint64_t keys = 400 + loop * 370 % 900;
+        atomic_store(&f.one->header->policy_score, 0);
+        missed += ask(&f, first, first + keys, 3);
+        first += keys;
+    }
+    CU_ASSERT(is_by_age(&f));
+    CU_ASSERT(missed < first * 1003 / 1000);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* What was deleted is missed by whoever chooses: no sign for anything. */
+static void what_is_deleted_says_nothing(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    ask(&f, 0, 3000, 1);
+    const int32_t before = score_of(&f);
+    for (uint64_t key = 2900; key < 3000; key++)
+        for (unsigned i = 0; i < 20; i++) {
+            lr_delete(f.one, &key, sizeof key);
+            put(&f, key);
+        }
+    CU_ASSERT_EQUAL(score_of(&f), before);
+    CU_ASSERT_EQUAL(atomic_load(&f.one->header->policy_turn), 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void garble_shadows(struct lr_cache *cache, struct sm_stripe *stripe, struct fixture_random *random) {
+    for (unsigned n = 0; n < SM_SHADOWS; n++) {
+        lr_store(&stripe->shadows[n].key, fixture_next(random));
+        lr_store(&stripe->shadows[n].when, fixture_next(random));
+    }
+    sm_u32 *words[] = {&cache->header->policy_turn,
+                       &cache->header->policy_score,
+                       &stripe->policy_turn,
+                       &stripe->shadow_clock,
+                       &stripe->shadow_shift,
+                       &stripe->shadow_at,
+                       &stripe->shadow_due,
+                       &stripe->aged_at,
+                       &stripe->aged_due};
+    for (unsigned n = 0; n < sizeof words / sizeof words[0]; n++)
+        atomic_store(words[n], (uint32_t)fixture_next(random));
+}
+
+/* A damaged hint costs hits, no more. */
+static void shadows_may_be_anything(void) {
+    struct fixture f;
+    struct fixture_random random = fixture_seed("shadows");
+    stripe_of_s3(&f);
+    for (unsigned i = 0; i < 200; i++) {
+        garble_shadows(f.one, lr_stripe_at(f.one, 0), &random);
+        ask(&f, 100 * i, 100 * i + 200, 2);
+    }
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+void larder_suite_44_shadow(void);
+void larder_suite_44_shadow(void) {
+    CU_pSuite suite = CU_add_suite("44_shadow", NULL, NULL);
+    CU_ADD_TEST(suite, what_comes_again_late_is_kept_once_it_was_missed_often);
+    CU_ADD_TEST(suite, what_is_hot_between_scans_brings_the_rules_back);
+    CU_ADD_TEST(suite, scans_do_not_end_the_rules);
+    CU_ADD_TEST(suite, what_only_the_way_in_use_hits_speaks_for_it);
+    CU_ADD_TEST(suite, counts_end_where_no_hand_comes_by);
+    CU_ADD_TEST(suite, what_is_deleted_says_nothing);
+    CU_ADD_TEST(suite, shadows_may_be_anything);
+}
