@@ -23,7 +23,6 @@
 #define PROLONGED_MS 30000u /* what a copy may outlive its original by, on the way again and again */
 #define QUIET_MS 1500u
 #define REST_MS 90000u
-#define ROUNDS_MOST 8u
 #define ROUNDS_MS (2 * LR_COMPARE_EVERY_MS + 1000u)
 #define SWEPT_MS 400u /* in which every stripe is swept */
 
@@ -496,14 +495,10 @@ static void outlive(struct net_run *run) {
     sim_run(run->sim, last - now);
 }
 
-/* The comparisons of hosts that evict change what others compare next: some rounds may pass. */
+/* Of hosts that evict too: what one has evicted it does not ask for again. */
 static void judge_rest(struct net_run *run) {
-    const unsigned most = run->plan.complete ? 1 : ROUNDS_MOST;
-    uint64_t sent = 0;
-    for (unsigned round = 0; round < most && sent != entries_sent(run); round++) {
-        sent = entries_sent(run);
-        sim_run(run->sim, run->plan.rounds ? LR_COMPARE_EVERY_MS + 1000 : QUIET_MS);
-    }
+    const uint64_t sent = entries_sent(run);
+    sim_run(run->sim, run->plan.rounds ? LR_COMPARE_EVERY_MS + 1000 : QUIET_MS);
     if (entries_sent(run) != sent)
         net_fail(run, "%" PRIu64 " entries were sent though nobody wrote", entries_sent(run) - sent);
     size_t waiting = LR_WINDOW + LR_BATCH + NET_VALUE_MOST;
