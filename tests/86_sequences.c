@@ -453,11 +453,10 @@ static void what_a_relay_cannot_store_takes_the_older_value_behind_it_away(void)
 }
 
 /* A host is cut off for a minute, and all that is full writes on. What is new costs as much as it takes, and no more.
- */
+ * Often, for how many tombstones there are when it begins is chance. */
 static void a_partition_costs_no_more_than_what_is_new_takes(void) {
-    const unsigned changed[] = {50,
-                                10}; /* one key in so many is new, on each side; three times, for each has its luck */
-    for (unsigned round = 0; round < 6; round++) {
+    static const unsigned changed[] = {50, 10}; /* one key in so many is new, on each side */
+    for (unsigned round = 0; round < (FIXTURE_SANITIZED ? 2 : 12); round++) {
         struct sim *sim = sim_create("a partition of a minute", 2, SEGMENT);
         unsigned held[2] = {0}, kept[2] = {0};
         uint64_t versions[2][3000];
@@ -485,7 +484,7 @@ static void a_partition_costs_no_more_than_what_is_new_takes(void) {
         for (unsigned i = 0; i < 2; i++) {
             for (unsigned number = 0; number < 3000; number++)
                 kept[i] += versions[i][number] != 0 && ballast_of(&sim->hosts[i], number) == versions[i][number];
-            CU_ASSERT(held[i] > 700 && kept[i] + 2 * fresh + 2 >= held[i]);
+            CU_ASSERT(held[i] > 700 && kept[i] + 2 * fresh + 4 >= held[i]);
         }
         sim_destroy(sim);
     }
