@@ -83,24 +83,27 @@ static double share_of(struct fixture *f) {
 
 /* ---- s3 ------------------------------------------------------------------------------------------------------- */
 
-static void what_was_read_survives_a_scan(void) {
+/* How many of what was read are left. */
+static unsigned left_by_a_scan(unsigned policy) {
     struct fixture f;
-    unsigned left[2];
-    for (unsigned i = 0; i < 2; i++) {
-        stripe_of(&f, 512 * KIB, i == 0 ? LR_POLICY_s3 : LR_POLICY_clock, LR_FAVOR_objects);
-        put_keys(&f, 0, 800, 300);
-        for (uint64_t n = 0; n < 4000; n++) {
-            put(&f, 10000 + n, 300, 0);
-            if (n % 100 == 0)
-                read_keys(&f, 0, 400, 1);
-        }
-        put_keys(&f, 20000, 30000, 300); /* nobody reads anything meanwhile */
-        left[i] = count_there(&f, 0, 400);
-        fixture_check(f.one);
-        fixture_destroy(&f);
+    stripe_of(&f, 512 * KIB, policy, LR_FAVOR_objects);
+    put_keys(&f, 0, 800, 300);
+    for (uint64_t n = 0; n < 4000; n++) {
+        put(&f, 10000 + n, 300, 0);
+        if (n % 100 == 0)
+            read_keys(&f, 0, 400, 1);
     }
-    CU_ASSERT(left[0] >= 360);
-    CU_ASSERT(left[1] <= 40);
+    put_keys(&f, 20000, 30000, 300); /* nobody reads anything meanwhile */
+    const unsigned left = count_there(&f, 0, 400);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+    return left;
+}
+
+static void what_was_read_survives_a_scan(void) {
+    for (unsigned i = 0; i < (FIXTURE_SANITIZED ? 1 : 8); i++) /* where keys lie is chance */
+        CU_ASSERT(left_by_a_scan(LR_POLICY_s3) >= 360);
+    CU_ASSERT(left_by_a_scan(LR_POLICY_clock) <= 40);
 }
 
 static void new_items_are_on_probation_until_they_are_read(void) {
