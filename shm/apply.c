@@ -350,11 +350,12 @@ int lr_apply_flush(struct lr_cache *cache, uint64_t version) {
     return LR_STALE;
 }
 
-/* A relay declines what it is told it might have. False: its stripe is busy. */
+/* A relay declines what it is told it might have. False: its stripe is busy; then it asks for the entry, and applying
+ * that waits. Not here: there are thousands of rows in a frame. */
 static bool decline_row(struct lr_cache *cache, uint64_t hash, uint64_t version) {
     struct lr_view view;
     const struct lr_key key = lr_key_of_hash(cache, hash);
-    if (lr_enter(cache) != 0 || lr_stripe_lock(&view, cache, lr_place_stripe(cache, key.place)) != 0)
+    if (lr_enter(cache) != 0 || lr_stripe_lock_for(&view, cache, lr_place_stripe(cache, key.place), 0) != 0)
         return false;
     struct lr_found found = lr_index_find(&view, &key);
     if (found.slot == NULL)
@@ -365,6 +366,8 @@ static bool decline_row(struct lr_cache *cache, uint64_t hash, uint64_t version)
 
 bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, bool walked, void *buf, size_t cap) {
     struct lr_entry entry;
+    if (version == 0) /* nothing has that; one below it would be the highest of all */
+        return false;
     int result = lr_entry_without_value(cache, hash, buf, cap, &entry);
     if (result != LARDER_ENOT_FOUND)
         return result == 0 && entry.version < version; /* busy: it is being replaced, and hints will tell */

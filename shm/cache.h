@@ -384,8 +384,9 @@ int lr_apply_invalidation(struct lr_cache *cache, uint64_t hash, uint64_t versio
 /* Merged by maximum. */
 int lr_apply_flush(struct lr_cache *cache, uint64_t version);
 /* Whether a peer's entry would be of use here: it is newer than ours, or ours is missing and was not forgotten since.
- * `walked`: from then on the peer takes it that we have it; if we have forgotten it, that declines it. No lock is
- * taken. buf[0, cap): room for one entry. */
+ * `walked`: from then on the peer takes it that we have it; if we have forgotten it, that declines it. A relay takes
+ * the lock for that, but does not wait for it: a busy stripe might have use for the entry. buf[0, cap): room for one.
+ */
 bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, bool walked, void *buf, size_t cap);
 /* Forgets the entry with this hash if its version is at most `version`, that of a value which is somewhere else; raises
  * the floor. What not every peer has leaves a trace, a tombstone of what is older than `version`. */

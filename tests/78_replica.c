@@ -149,27 +149,6 @@ static void a_tombstone_keeps_older_values_out(void) {
     fixture_destroy(&f);
 }
 
-static void a_dropped_tombstone_raises_the_floor(void) {
-    struct fixture f;
-    host(&f, 1 << 20, 1);
-    uint64_t version = put(f.one, "key", "value", 0);
-    CU_ASSERT_EQUAL(lr_delete(f.one, "key", 3), 0);
-    uint32_t epoch;
-    uint64_t head;
-    CU_ASSERT_EQUAL(lr_epoch_begin(f.one, 0, &epoch, &head), 0);
-    lr_epoch_acked(f.one, 0, epoch);
-    CU_ASSERT(lr_sweep(f.one, 0, 4096, 0) >= 0);
-    fixture_sleep_ms(20);
-    CU_ASSERT(lr_sweep(f.one, 0, 4096, 1) >= 0);
-    struct lr_stat stat;
-    lr_stat(f.one, &stat);
-    CU_ASSERT_EQUAL(stat.tombstones, 0);
-    const struct lr_change old = change_of("key", "value", version);
-    CU_ASSERT_EQUAL(lr_apply_put(f.one, &old, LR_NO_EVICT), LR_DECLINED);
-    CU_ASSERT(has(f.one, "key", NULL));
-    fixture_destroy(&f);
-}
-
 /* As if every peer had acknowledged all that is there. */
 static void acknowledge_all(struct lr_cache *cache) {
     for (uint32_t i = 0; i < lr_stripe_count(cache); i++) {
@@ -180,6 +159,28 @@ static void acknowledge_all(struct lr_cache *cache) {
     }
 }
 
+/* A host that had the key under this version, of which nothing is left but the floor. */
+static uint64_t host_that_forgot(struct fixture *f) {
+    host(f, 1 << 20, 1);
+    const uint64_t version = put(f->one, "key", "value", 0);
+    CU_ASSERT_EQUAL(lr_delete(f->one, "key", 3), 0);
+    acknowledge_all(f->one);
+    fixture_sleep_ms(20);
+    CU_ASSERT(lr_sweep(f->one, 0, 4096, 1) >= 0);
+    return version;
+}
+
+static void a_dropped_tombstone_raises_the_floor(void) {
+    struct fixture f;
+    const struct lr_change old = change_of("key", "value", host_that_forgot(&f));
+    struct lr_stat stat;
+    lr_stat(f.one, &stat);
+    CU_ASSERT_EQUAL(stat.tombstones, 0);
+    CU_ASSERT_EQUAL(lr_apply_put(f.one, &old, LR_NO_EVICT), LR_DECLINED);
+    CU_ASSERT(has(f.one, "key", NULL));
+    fixture_destroy(&f);
+}
+
 /* What a walk brings is declined for what was forgotten: others take it that it is here. Not so a periodic comparison.
  */
 static void what_is_older_than_what_was_declined_does_not_come_in_its_place(void) {
@@ -187,12 +188,7 @@ static void what_is_older_than_what_was_declined_does_not_come_in_its_place(void
     for (unsigned how = 0; how < 5; how++) {
         struct fixture f;
         uint8_t buf[64];
-        host(&f, 1 << 20, 1);
-        put(f.one, "key", "forgotten", 0);
-        CU_ASSERT_EQUAL(lr_delete(f.one, "key", 3), 0);
-        acknowledge_all(f.one);
-        fixture_sleep_ms(20);
-        CU_ASSERT(lr_sweep(f.one, 0, 4096, 1) >= 0);
+        host_that_forgot(&f);
         const struct lr_change change = change_of("key", "six", V(6));
         if (how == 1)
             CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, LR_NO_EVICT), LR_DECLINED);
@@ -340,6 +336,26 @@ static void what_yields_unshipped_and_finds_no_room_raises_the_void(void) {
         CU_ASSERT(tombstone_of(f.one, key) == V(7) || range.void_version == V(5) - 1);
     }
     CU_ASSERT(traces > 50 && voids > 50);
+    fixture_destroy(&f);
+}
+
+/* It tells those behind it, unless it cannot just now. No version is one that no entry has. */
+static void a_relay_that_leaves_out_a_row_leaves_a_tombstone(void) {
+    const uint64_t hash = lr_cluster_hash("key", 3);
+    struct fixture f;
+    struct lr_view held;
+    uint8_t buf[64];
+    host_that_forgot(&f);
+    lr_set_doubt(f.one, 1000, true);
+    CU_ASSERT(!lr_lacks(f.one, hash, 0, true, buf, sizeof buf) && tombstone_of(f.one, "key") == 0);
+    f.one->wait_ms = 3000;
+    CU_ASSERT_EQUAL(lr_stripe_lock(&held, f.two, 0), 0);
+    const uint64_t began = fixture_now_ns();
+    CU_ASSERT(lr_lacks(f.one, hash, V(6), true, buf, sizeof buf));
+    CU_ASSERT(fixture_now_ns() - began < UINT64_C(2000000000));
+    lr_stripe_unlock(&held);
+    CU_ASSERT(!lr_lacks(f.one, hash, V(6), true, buf, sizeof buf));
+    CU_ASSERT_EQUAL(tombstone_of(f.one, "key"), V(6) - 1);
     fixture_destroy(&f);
 }
 
@@ -856,6 +872,7 @@ void larder_suite_78_replica(void) {
     CU_ADD_TEST(suite, a_tombstone_keeps_older_values_out);
     CU_ADD_TEST(suite, a_dropped_tombstone_raises_the_floor);
     CU_ADD_TEST(suite, what_is_older_than_what_was_declined_does_not_come_in_its_place);
+    CU_ADD_TEST(suite, a_relay_that_leaves_out_a_row_leaves_a_tombstone);
     CU_ADD_TEST(suite, a_tombstone_lives_for_a_while_though_all_peers_have_it);
     CU_ADD_TEST(suite, a_tombstone_that_peers_lack_is_kept);
     CU_ADD_TEST(suite, what_was_evicted_does_not_come_back_older);
