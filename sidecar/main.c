@@ -2,9 +2,12 @@
 /*
  * larderd: from its flags to its end.
  *
- *   read options -> attach or create -> claim the segment's one sidecar role -> listen -> run
+ *   read options, keys -> listen -> attach or create -> claim the segment's one sidecar role -> run
  *        SIGHUP: read options and keys again, add and remove peers
  *        SIGTERM, SIGINT: drain (at most 5 s) -> BYE -> let go of the segment, which stays
+ *
+ * What is likeliest to fail comes before the segment is touched. A larderd that cannot start leaves nothing behind: the
+ * segment that it created goes again, unless somebody has come to it meanwhile; one that was there stays as it was.
  *
  * One thread runs the loop and does all the work. A second one sleeps on the segment's bell and wakes the loop, for a
  * futex cannot be polled.
@@ -38,6 +41,7 @@ struct daemon {
     char *const *argv;
     struct lr_config config;
     struct lr_cache *cache;
+    bool created;             /* the segment, which was not there before us */
     struct lr_keeper *keeper; /* NULL: the segment has a name */
     struct lr_node *node;
     struct lr_roster roster;
@@ -330,12 +334,22 @@ static struct lr_options segment_options(const struct lr_config *config) {
     return options;
 }
 
+static int open_segment(struct daemon *daemon, const struct lr_options *options, char *why) {
+    if (daemon->config.memfd[0] != '\0')
+        return lr_keeper_create(options, &daemon->keeper, &daemon->cache, why);
+    int error = lr_cache_attach(options, &daemon->cache, why);
+    if (error != LARDER_ENO_SEGMENT && error != LARDER_ERETIRED)
+        return error;
+    error = lr_cache_create(options, &daemon->cache, why);
+    daemon->created = error == 0;
+    return error == LARDER_EEXISTS ? lr_cache_open(options, &daemon->cache, why) : error; /* another was faster */
+}
+
 static int attach(struct daemon *daemon) {
     const struct lr_config *config = &daemon->config;
     struct lr_options options = segment_options(config);
     char why[LR_WHY_BYTES] = "";
-    int error = config->memfd[0] != '\0' ? lr_keeper_create(&options, &daemon->keeper, &daemon->cache, why)
-                                         : lr_cache_open(&options, &daemon->cache, why);
+    int error = open_segment(daemon, &options, why);
     if (error == LARDER_EEXISTS)
         return refuse(1, why, "");
     if (error != 0)
@@ -353,7 +367,6 @@ static int attach(struct daemon *daemon) {
 }
 
 static int start_node(struct daemon *daemon) {
-    char why[LR_WHY_BYTES];
     lr_bell_mute(daemon->cache); /* the node looks at the feed after each of its own changes */
     struct lr_node_options options = {.name = daemon->config.node,
                                       .listen = daemon->config.advertise,
@@ -366,8 +379,7 @@ static int start_node(struct daemon *daemon) {
     daemon->node = lr_node_create(daemon->cache, &daemon->tcp.world, &options);
     if (daemon->node == NULL)
         return refuse(3, "out of memory", "");
-    if (lr_tcp_listen(&daemon->tcp, daemon->node, daemon->config.listen, why) != 0)
-        return refuse(1, why, "");
+    daemon->tcp.node = daemon->node;
     const struct lr_config *config = &daemon->config;
     lr_roster_configure(&daemon->roster, (const char(*)[LR_ADDRESS_BYTES])config->peers, config->peer_count);
     if (!lr_roster_apply(&daemon->roster, daemon->node))
@@ -422,12 +434,16 @@ static void start_helpers(struct daemon *daemon) {
         lr_discovery_start(&daemon->discovery, daemon->config.discover, daemon->config.discover_ms);
 }
 
-static int run(struct daemon *daemon) {
+static int start(struct daemon *daemon) {
     int error = start_handles(daemon);
     if (error != 0)
         return refuse(3, "the event loop cannot be set up", uv_strerror(error));
     if (uv_thread_create(&daemon->bell_thread, listen_to_bell, daemon) != 0)
         return refuse(3, "a thread cannot be started", "");
+    return 0;
+}
+
+static int run(struct daemon *daemon) {
     start_helpers(daemon);
     lr_log(LR_INFO, "larderd " LARDER_VERSION " started segment=%s node=%s listen=%s peers=%u",
            segment_of(&daemon->config), daemon->config.node, daemon->config.listen, daemon->config.peer_count);
@@ -435,6 +451,30 @@ static int run(struct daemon *daemon) {
     daemon->keys_told_ms = lr_node_now(daemon->node);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     return daemon->status;
+}
+
+/* We created it, and nobody has come to it since. */
+static bool is_ours_alone(const struct daemon *daemon) {
+    struct lr_stat stat;
+    lr_stat(daemon->cache, &stat);
+    bool alone = daemon->created && !stat.retired;
+    for (uint32_t slot = 0; alone && slot < stat.participants; slot++) {
+        struct lr_process process;
+        alone = lr_process(daemon->cache, slot, &process) != 0 || process.self || !process.alive;
+    }
+    return alone;
+}
+
+static void leave(struct daemon *daemon, bool ran) {
+    struct lr_options segment = segment_options(&daemon->config);
+    if (daemon->cache == NULL)
+        return;
+    const bool undo = !ran && is_ours_alone(daemon);
+    lr_sidecar_release(daemon->cache);
+    lr_keeper_close(daemon->keeper);
+    lr_cache_detach(daemon->cache);
+    if (undo)
+        lr_cache_destroy(&segment, NULL);
 }
 
 int main(int argc, char **argv) {
@@ -477,16 +517,17 @@ int main(int argc, char **argv) {
             2, "listen: peers cannot dial a wildcard address: give advertise, the address by which they know us", "");
     if (!peers_admitted(&daemon, &daemon.config, true, why))
         return refuse(2, why, "");
+    if (lr_tcp_listen(&daemon.tcp, daemon.config.listen, why) != 0)
+        return refuse(1, why, "");
     int status = attach(&daemon);
     if (status == 0)
         status = start_node(&daemon);
     if (status == 0)
+        status = start(&daemon);
+    const bool runs = status == 0;
+    if (runs)
         status = run(&daemon);
-    if (daemon.cache != NULL) {
-        lr_sidecar_release(daemon.cache);
-        lr_keeper_close(daemon.keeper);
-        lr_cache_detach(daemon.cache);
-    }
+    leave(&daemon, runs);
     uv_loop_close(&daemon.loop);
     lr_tcp_take_keys(&daemon.tcp, NULL);
     return status;

@@ -601,8 +601,7 @@ bool lr_tcp_is_wildcard(const char *address) {
     return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
 }
 
-int lr_tcp_listen(struct lr_tcp *tcp, struct lr_node *node, const char *address, char *why) {
-    tcp->node = node;
+int lr_tcp_listen(struct lr_tcp *tcp, const char *address, char *why) {
     struct addrinfo *addresses = resolve(tcp, address, why);
     if (addresses == NULL)
         return -1;

@@ -42,12 +42,12 @@ struct lr_tcp {
     char buffer[262144]; /* of every read: it is consumed before the next */
 };
 
-/* Fills tcp->world; the node is set by lr_tcp_listen. */
+/* Fills tcp->world; the node is to be set before the loop runs. */
 void lr_tcp_init(struct lr_tcp *tcp, uv_loop_t *loop, const struct lr_roster *roster);
 /* From now on connections are opened with these keys, which are then tcp's; the others stay as they are. */
 void lr_tcp_take_keys(struct lr_tcp *tcp, struct lr_tls *keys);
 /* 0, or -1 with `why`: not a loopback address, or it cannot be bound. */
-int lr_tcp_listen(struct lr_tcp *tcp, struct lr_node *node, const char *address, char *why);
+int lr_tcp_listen(struct lr_tcp *tcp, const char *address, char *why);
 /* "0.0.0.0:port" and "[::]:port": a place to listen at, and nothing that a peer could dial. */
 bool lr_tcp_is_wildcard(const char *address);
 /* No more connections are made; those of links are the node's to end. */

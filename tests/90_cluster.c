@@ -31,11 +31,15 @@ static struct host hosts[HOSTS];
 /* ---- daemons ------------------------------------------------------------------------------------------------------
  */
 
-static void write_config(const struct host *host, const char *text) {
-    FILE *file = fopen(host->config, "w");
+static void write_file(const char *path, const char *text) {
+    FILE *file = fopen(path, "w");
     CU_ASSERT_PTR_NOT_NULL_FATAL(file);
     fputs(text, file);
     fclose(file);
+}
+
+static void write_config(const struct host *host, const char *text) {
+    write_file(host->config, text);
 }
 
 static void peer_line(char out[64], unsigned port) {
@@ -423,14 +427,24 @@ static void wrong_options_are_refused_with_both_sides_named(void) {
                  {"path = /dev/shm/" LONG "\nlog = loud", "line 2: log: \"loud\""}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char arguments[1100];
-        FILE *file = fopen(text, "w");
-        fputs(files[i].text, file);
-        fclose(file);
+        write_file(text, files[i].text);
         snprintf(arguments, sizeof arguments, "--config %s", text);
         expect_refusal(arguments, 2, files[i].complaint);
     }
     expect_refusal("--help", 0, "--clock-limit-ms MS");
     expect_refusal("--version", 0, "larderd ");
+}
+
+/* Whether there is a file of a segment of that name: the segment, what lies beside it, a socket. */
+static bool leaves_something(const char *name) {
+    static const char *const ends[] = {"", ".live", "+control"};
+    bool any = false;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        char path[160];
+        snprintf(path, sizeof path, "/dev/shm/larder.%s%s", name, ends[i]);
+        any |= access(path, F_OK) == 0;
+    }
+    return any;
 }
 
 static void a_second_daemon_and_a_taken_port_are_refused(void) {
@@ -442,6 +456,74 @@ static void a_second_daemon_and_a_taken_port_are_refused(void) {
     snprintf(arguments, sizeof arguments, "--name %s --listen 127.0.0.1:%u", other, hosts[0].port);
     expect_refusal(arguments, 1, "address already in use");
     CU_ASSERT(both_connected());
+    tear_down();
+}
+
+/* Fails when it has the segment already: no thread gets a stack of two gigabytes. With a sanitizer, which needs more
+ * addresses than that, it fails earlier. */
+static void expect_no_thread(const char *name) {
+    char command[2048], out[4096];
+    snprintf(command, sizeof command,
+             "ulimit -s 2000000; ulimit -v 1000000; %s --name %s --size 1M --listen 127.0.0.1:%u",
+             fixture_program("larderd"), name, fixture_port());
+    const int status = fixture_run(command, out, sizeof out);
+    CU_ASSERT(status != 0);
+    if (FIXTURE_SANITIZED)
+        return;
+    CU_ASSERT_EQUAL(status, 3);
+    CU_ASSERT_PTR_NOT_NULL(strstr(out, "a thread cannot be started"));
+}
+
+static void a_daemon_that_cannot_start_leaves_no_segment_that_was_not_there(void) {
+    char name[65], arguments[1300], wrong[1024];
+    set_up();
+    fixture_name(name);
+    snprintf(arguments, sizeof arguments, "--name %s --listen 127.0.0.1:%u", name, hosts[0].port);
+    expect_refusal(arguments, 1, "address already in use");
+    CU_ASSERT_FALSE(leaves_something(name));
+    snprintf(arguments, sizeof arguments, "--name %s --tls-psk-file /nonexistent/larder.psk", name);
+    expect_refusal(arguments, 2, "/nonexistent/larder.psk");
+    CU_ASSERT_FALSE(leaves_something(name));
+    file_name(wrong, "unknown", "ini");
+    write_file(wrong, "colour = red\n");
+    snprintf(arguments, sizeof arguments, "--name %s --config %s", name, wrong);
+    expect_refusal(arguments, 2, "unknown key");
+    CU_ASSERT_FALSE(leaves_something(name));
+    expect_no_thread(name);
+    CU_ASSERT_FALSE(leaves_something(name));
+    tear_down();
+}
+
+static void a_segment_that_was_there_stays_when_a_daemon_cannot_start(void) {
+    char arguments[1300];
+    struct lr_options options = lr_options_default();
+    struct lr_cache *cache;
+    struct lr_stat stat;
+    char name[65], wrong[1024];
+    set_up();
+    fixture_name(name);
+    options.name = name;
+    options.size = UINT64_C(1) << 20;
+    CU_ASSERT_EQUAL_FATAL(lr_cache_create(&options, &cache, NULL), 0);
+    struct lr_put change = {.key = "stays", .key_len = 5, .value = "here", .value_len = 4};
+    CU_ASSERT_EQUAL(lr_put(cache, &change), 0);
+    lr_cache_detach(cache); /* nobody has it open, which is no reason to remove it */
+    file_name(wrong, "modes", "ini");
+    write_file(wrong, "prefix = stays=local\npeer = 127.0.0.1:9\n");
+    snprintf(arguments, sizeof arguments, "--name %s --config %s --listen 127.0.0.1:%u", name, wrong, hosts[0].port);
+    expect_refusal(arguments, 1, "address already in use");
+    CU_ASSERT_EQUAL_FATAL(lr_cache_attach(&options, &cache, NULL), 0);
+    CU_ASSERT_EQUAL(lr_modes_hash(cache), 0); /* nor was it changed */
+    lr_stat(cache, &stat);
+    CU_ASSERT_FALSE(stat.replicating);
+    lr_cache_detach(cache);
+    expect_no_thread(name);
+    CU_ASSERT_EQUAL_FATAL(lr_cache_attach(&options, &cache, NULL), 0);
+    char value[8];
+    struct lr_item item;
+    CU_ASSERT_EQUAL(lr_get(cache, "stays", 5, value, sizeof value, &item, 0), 0);
+    lr_cache_detach(cache);
+    CU_ASSERT_EQUAL(lr_cache_destroy(&options, NULL), 0);
     tear_down();
 }
 
@@ -471,5 +553,7 @@ void larder_suite_90_cluster(void) {
     CU_ADD_TEST(suite, a_destroyed_segment_ends_its_daemon);
     CU_ADD_TEST(suite, garbage_on_the_port_disturbs_nobody);
     CU_ADD_TEST(suite, a_second_daemon_and_a_taken_port_are_refused);
+    CU_ADD_TEST(suite, a_daemon_that_cannot_start_leaves_no_segment_that_was_not_there);
+    CU_ADD_TEST(suite, a_segment_that_was_there_stays_when_a_daemon_cannot_start);
     CU_ADD_TEST(suite, a_peer_by_name_is_resolved);
 }
