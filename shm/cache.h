@@ -308,6 +308,8 @@ struct lr_scan lr_scan_stripe(uint32_t stripe);
  * moved. EBUSY: this one slot kept changing, it was skipped; or its bucket did, and comes again.
  */
 int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t cap, struct lr_entry *entry);
+/* What is still to be walked, in 65536ths of a stripe. */
+uint64_t lr_scan_left(const struct lr_scan *scan);
 /* The entry with this cluster hash: item or tombstone; an expired item as with `traces` above. */
 int lr_entry_by_hash(struct lr_cache *cache, uint64_t hash, void *buf, size_t cap, struct lr_entry *entry);
 /* The same, and the value is not copied. */
@@ -482,7 +484,8 @@ void lr_feed_acked(struct lr_cache *cache, uint32_t stripe, uint64_t position);
 struct lr_sidecar_state {
     bool alive; /* its participant lives and its heartbeat is younger than 5 s */
     uint32_t peers, connected;
-    uint64_t unacked;                /* hints not yet acknowledged by every peer, plus stripes to rescan */
+    uint64_t unacked;                /* changes not yet acknowledged by every peer */
+    uint32_t resync_stripes;         /* their feed lacks changes: larderd is to walk them, and has not begun */
     uint64_t lag_p50_us, lag_p99_us; /* UINT64_MAX unknown */
 };
 /* Claims the segment's sidecar role: EEXISTS while another live larderd has it. */
@@ -491,6 +494,10 @@ void lr_sidecar_release(struct lr_cache *cache);
 void lr_sidecar_report(struct lr_cache *cache, uint32_t peers, uint32_t connected, uint64_t lag_p50_us,
                        uint64_t lag_p99_us);
 void lr_sidecar_state(struct lr_cache *cache, struct lr_sidecar_state *out);
+/* As far as the segment knows: every peer of a larderd that is in step with all has acknowledged everything. */
+static inline bool lr_sidecar_has_sent(const struct lr_sidecar_state *state) {
+    return state->unacked == 0 && state->resync_stripes == 0;
+}
 
 /* ---- house-keeping ------------------------------------------------------------------------------------------- */
 

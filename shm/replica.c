@@ -145,6 +145,6 @@ void lr_sidecar_state(struct lr_cache *cache, struct lr_sidecar_state *out) {
         struct sm_stripe *stripe = lr_stripe_at(cache, i);
         uint64_t acked = lr_load(&stripe->ring_acked), head = lr_load(&stripe->ring_head);
         out->unacked += head > acked ? head - acked : 0;
-        out->unacked += atomic_load_explicit(&stripe->rescan, memory_order_relaxed) != 0;
+        out->resync_stripes += atomic_load_explicit(&stripe->rescan, memory_order_relaxed) != 0;
     }
 }

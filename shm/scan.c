@@ -299,6 +299,11 @@ int lr_scan_next(struct lr_cache *cache, struct lr_scan *scan, void *buf, size_t
     return LARDER_ENOT_FOUND;
 }
 
+uint64_t lr_scan_left(const struct lr_scan *scan) {
+    const uint64_t seen = scan->position >> 16; /* of 2^32 */
+    return scan->stripe > scan->last_stripe ? 0 : ((uint64_t)(scan->last_stripe - scan->stripe + 1) << 16) - seen;
+}
+
 static bool is_still(const struct lr_view *view, uint64_t split) {
     atomic_thread_fence(memory_order_acquire);
     return lr_load(&view->stripe->split) == split;

@@ -47,6 +47,17 @@ static void say_end(struct answer *answer, int64_t seconds) {
         say(answer, "\t%" PRId64, seconds);
 }
 
+/* What is done, in thousandths, and the seconds that are left. */
+static void say_progress(struct answer *answer, const struct lr_progress *progress) {
+    const uint64_t seconds = lr_progress_seconds(progress);
+    unsigned thousandths;
+    if (lr_progress_share(progress, &thousandths))
+        say(answer, "\t%u", thousandths);
+    else
+        say_field(answer, "");
+    say_end(answer, seconds < INT64_MAX ? (int64_t)seconds : INT64_MAX);
+}
+
 /* ---- list -------------------------------------------------------------------------------------------------------- */
 
 static void list_peer(struct answer *answer, const struct lr_command *on, const struct lr_peer *peer) {
@@ -64,12 +75,16 @@ static void list_peer(struct answer *answer, const struct lr_command *on, const 
     say_field(answer, peer->known ? peer->name : "");
     say_field(answer, peer->link != NULL ? peer->link->remote : "");
     say_field(answer, peer->link != NULL ? lr_tcp_secured_by(peer->link) : "");
-    say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64, lr_outflow_left(peer), peer->out.entries_sent,
+    const struct lr_lacking lacking = lr_outflow_lacking(peer);
+    say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64, lacking.changes, peer->out.entries_sent,
         peer->link != NULL ? peer->link->in.applied : 0);
     say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%u", peer->comparisons, peer->pulled, lr_settle_left(peer));
     say_end(answer, peer->link != NULL ? lr_tcp_proof_seconds_left(peer->link) : INT64_MAX);
     say_field(answer, !peer->known ? "" : peer->modes == lr_modes_hash(peer->node->cache) ? "same" : "differ");
     say(answer, "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64, peer->sent_bytes, peer->received_bytes, peer->clock_refusals);
+    say(answer, "\t%" PRIu32, lacking.stripes);
+    say_progress(answer, &peer->sending);
+    say_progress(answer, &peer->fetching);
     say(answer, "\n");
 }
 

@@ -84,7 +84,7 @@ struct lr_compare {
         bool joins;              /* it stands for the walk of all that the peer has */
         uint32_t sent;           /* words of the bitmap of parts that differ */
         struct lr_scan scan;
-        uint64_t rows, pulled;
+        uint64_t rows, pulled, differing; /* parts */
     } ask;
     struct {
         enum answering state;
@@ -94,6 +94,7 @@ struct lr_compare {
         struct lr_scan scan;
         uint64_t words[FRAME_WORDS]; /* rows that are to be sent, then hashes that are asked for */
         uint32_t count, at;
+        uint64_t from; /* what was to be walked before these rows were gathered */
         bool last;
     } answer;
     uint64_t next_ms;
@@ -270,6 +271,7 @@ static void mark_differing(struct lr_compare *compare) {
         if (i % 64 == 0)
             bitmap[i / 64] = 0;
         bitmap[i / 64] |= (uint64_t)differs << (i % 64);
+        compare->ask.differing += differs;
     }
 }
 
@@ -373,6 +375,7 @@ static bool take_ask(struct lr_peer *peer, const struct wire_frame *frame) {
 
 static void begin_listing(struct lr_compare *compare) {
     compare->answer.count = 0;
+    compare->answer.from = lr_scan_left(&compare->answer.scan);
     compare->answer.state = ANSWER_LISTING;
 }
 
@@ -531,6 +534,53 @@ bool lr_compare_tell(struct lr_peer *peer, bool joins) {
     }
     peer->compare->next_ms = lr_node_now(peer->node) + LR_COMPARE_EVERY_MS;
     return send_words(peer, WIRE_SUMS, joins ? WIRE_JOIN : 0, sums, WIRE_RANGES);
+}
+
+/* Two passes: that of the sums, and that in which entries travel. The one that looks for tombstones costs little. */
+struct lr_ahead lr_compare_sends(const struct lr_peer *peer) {
+    const struct lr_compare *compare = peer->compare;
+    const enum lr_joining joining = peer->out.joining;
+    const enum answering state = compare->answer.state;
+    const uint64_t pass = (uint64_t)peer->node->stripes << 16, at = lr_scan_left(&compare->answer.scan);
+    const uint64_t from = compare->answer.from > at ? compare->answer.from : at; /* a stripe may be walked again */
+    struct lr_ahead ahead = {.any = joining != LR_JOIN_NONE || state != ANSWER_NOTHING};
+    ahead.sends = state >= ANSWER_LISTING || joining == LR_JOIN_SENT;
+    ahead.pass = !ahead.any ? 0 : ahead.sends ? 2 : 1;
+    if (state == ANSWER_NOTHING)
+        ahead.left = joining == LR_JOIN_DUE || joining == LR_JOIN_UNDER_WAY ? 2 * pass : 0;
+    else if (state == ANSWER_SUMMING)
+        ahead.left = at + pass;
+    else if (state < ANSWER_LISTING)
+        ahead.left = pass;
+    else if (state < ANSWER_PULL)
+        ahead.left = from;
+    else if (state == ANSWER_PULL)
+        ahead.left = at + (from - at) * (compare->answer.count - compare->answer.at) / (compare->answer.count + 1);
+    return ahead;
+}
+
+/* Of the second pass, which is the other side's, we see the rows. How many there will be is known about: of all its
+ * entries the share of the parts that differ. */
+static uint64_t rows_left(const struct lr_peer *peer, uint64_t pass) {
+    const struct lr_compare *compare = peer->compare;
+    const uint64_t expected = peer->items * compare->ask.differing / (compare->ask.parts.count + 1);
+    return compare->ask.rows >= expected ? 0 : pass / expected * (expected - compare->ask.rows);
+}
+
+struct lr_ahead lr_compare_fetches(const struct lr_peer *peer) {
+    const struct lr_compare *compare = peer->compare;
+    const enum asking state = compare->ask.state;
+    const uint64_t pass = (uint64_t)peer->node->stripes << 16;
+    struct lr_ahead ahead = {.any = state != ASK_NOTHING, .pass = (unsigned)state, .sends = state == ASK_PULLING};
+    if (state == ASK_DUE)
+        ahead.left = 2 * pass;
+    else if (state == ASK_SUMMING)
+        ahead.left = lr_scan_left(&compare->ask.scan) + pass;
+    else if (state == ASK_PICKING)
+        ahead.left = pass;
+    else if (state == ASK_PULLING)
+        ahead.left = rows_left(peer, pass);
+    return ahead;
 }
 
 bool lr_compare_step(struct lr_peer *peer) {

@@ -347,6 +347,7 @@ void lr_node_tick(struct lr_node *node) {
             lr_settle_begin(peer);
         if (peer->state == LR_PEER_LIVE && lr_outflow_left(peer) == 0)
             peer->even_ms = now;
+        lr_progress_tick(peer);
     }
     expire_removed(node);
     take_rescans(node);

@@ -579,15 +579,37 @@ bool lr_outflow_is_even(const struct lr_peer *peer) {
     return peer->out.sync_reached || peer->out.joining != LR_JOIN_NONE;
 }
 
-uint64_t lr_outflow_left(const struct lr_peer *peer) {
-    uint64_t left = 0;
+struct lr_lacking lr_outflow_lacking(const struct lr_peer *peer) {
+    struct lr_lacking lacking = {0};
     for (uint32_t i = 0; i < peer->node->stripes; i++) {
         const struct lr_cursor *cursor = &peer->out.cursors[i];
-        uint64_t head = lr_node_head(peer->node, i);
-        left += head > cursor->acked ? head - cursor->acked : 0;
-        left += cursor->scan != LR_SCAN_NONE || cursor->unacked_scan != LR_SCAN_NONE;
+        const uint64_t head = lr_node_head(peer->node, i);
+        /* Of one that is sent everything no position says anything yet. */
+        if (cursor->scan != LR_SCAN_FULL && cursor->unacked_scan != LR_SCAN_FULL)
+            lacking.changes += head > cursor->acked ? head - cursor->acked : 0;
+        lacking.stripes += cursor->scan != LR_SCAN_NONE || cursor->unacked_scan != LR_SCAN_NONE;
     }
-    return left;
+    return lacking;
+}
+
+uint64_t lr_outflow_left(const struct lr_peer *peer) {
+    const struct lr_lacking lacking = lr_outflow_lacking(peer);
+    return lacking.changes + lacking.stripes;
+}
+
+struct lr_ahead lr_outflow_ahead(const struct lr_peer *peer) {
+    const struct lr_outflow *out = &peer->out;
+    struct lr_ahead ahead = peer->link != NULL ? lr_compare_sends(peer) : (struct lr_ahead){0};
+    for (uint32_t i = 0; i < peer->node->stripes && peer->link != NULL; i++) {
+        ahead.left += out->cursors[i].scan != LR_SCAN_NONE ? UINT64_C(1) << 16 : 0;
+        ahead.any |= out->cursors[i].scan != LR_SCAN_NONE || out->cursors[i].unacked_scan != LR_SCAN_NONE;
+    }
+    if (ahead.any && out->scanning)
+        ahead.left += lr_scan_left(&out->scan);
+    ahead.sends |= ahead.pass == 0; /* only walks */
+    ahead.sent = peer->sent_bytes;
+    ahead.on_way = out->in_flight;
+    return ahead;
 }
 
 /* ---- the pump --------------------------------------------------------------------------------------------------- */

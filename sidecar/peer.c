@@ -60,10 +60,13 @@ static void part(struct lr_link *link, const char *why) {
     if (peer->dial == link)
         peer->dial = NULL;
     if (peer->link == link) {
-        lr_log(LR_INFO, "peer %s: link ended: %s remote=%s received=%llu stale=%llu declined=%llu unacknowledged=%llu",
+        const struct lr_lacking lacking = lr_outflow_lacking(peer);
+        lr_log(LR_INFO,
+               "peer %s: link ended: %s remote=%s received=%llu stale=%llu declined=%llu unacknowledged=%llu "
+               "resync_stripes=%u",
                peer->address, why, link->remote, (unsigned long long)link->in.applied,
                (unsigned long long)link->in.stale, (unsigned long long)link->in.declined,
-               (unsigned long long)lr_outflow_left(peer));
+               (unsigned long long)lacking.changes, lacking.stripes);
         peer->link = NULL;
         peer->lost_ms = lr_node_now(peer->node);
         lr_settle_abandon(peer);
@@ -353,6 +356,7 @@ static void take_hello(struct lr_link *link, const struct wire_hello *hello) {
     peer->max_entry = hello->max_entry;
     peer->features = hello->features;
     peer->modes = hello->modes;
+    peer->items = hello->items;
     snprintf(peer->name, sizeof peer->name, "%s", hello->node);
     if (peer->dial == link)
         peer->dial = NULL;

@@ -197,6 +197,27 @@ struct lr_outflow {
     struct lr_goal settle_goal;
 };
 
+/* ---- how far it is --------------------------------------------------------------------------------------------------
+ */
+
+struct lr_ahead {          /* of catching up, in one direction */
+    uint64_t left;         /* 65536ths of walks of a stripe */
+    unsigned pass;         /* a number for each kind of walk: what one of them costs says nothing of another */
+    bool any;              /* something is under way, even if nothing is left but its acknowledgement */
+    bool sends;            /* it is the pass in which entries travel */
+    uint64_t sent, on_way; /* bytes: so far, and of them not acknowledged */
+};
+
+struct lr_progress { /* progress.c */
+    uint64_t left, total, now_ms;
+    uint64_t walks_left, pass_left, pass_sent; /* but for what is on its way: now, and when the pass began */
+    struct lr_progress_at {
+        uint64_t left, ms;
+    } from, then; /* where the rate is measured from, now and later */
+    unsigned pass;
+    bool under_way, sends;
+};
+
 struct lr_peer {
     struct lr_node *node;
     char address[WIRE_MAX_TEXT + 1];               /* as configured */
@@ -218,6 +239,8 @@ struct lr_peer {
     uint64_t even_ms; /* when it last had all that we have; 0: never */
     struct lr_outflow out;
     struct lr_compare *compare;
+    struct lr_progress sending, fetching;
+    uint64_t items;                      /* that it had when the link opened */
     uint64_t comparisons, pulled;        /* that we asked for; entries that they found to be lacking here */
     uint64_t sent_bytes, received_bytes; /* of frames, on all links since it became a peer */
     uint64_t clock_refusals; /* links that were refused since its clock or its versions lead or lag too far */
@@ -297,8 +320,17 @@ void lr_outflow_flush(struct lr_peer *peer);
 void lr_goal_set(struct lr_peer *peer, struct lr_goal *goal);
 /* Whether everything up to the goal has been sent. */
 bool lr_goal_reached(const struct lr_peer *peer, struct lr_goal *goal);
-/* Hints and stripes that this peer has not acknowledged. */
+/* What this peer has not acknowledged: changes, as hints, of stripes of which it has something; and stripes that are to
+ * be walked or compared, or whose walk is on its way. */
+struct lr_lacking {
+    uint64_t changes;
+    uint32_t stripes;
+};
+struct lr_lacking lr_outflow_lacking(const struct lr_peer *peer);
+/* Both together. 0: it has acknowledged everything. */
 uint64_t lr_outflow_left(const struct lr_peer *peer);
+/* What it is to be sent by walks and by its comparison with us. */
+struct lr_ahead lr_outflow_ahead(const struct lr_peer *peer);
 
 /* ---- inflow.c -------------------------------------------------------------------------------------------------- */
 
@@ -325,8 +357,19 @@ bool lr_compare_due(const struct lr_peer *peer);
 bool lr_compare_tell(struct lr_peer *peer, bool joins);
 /* A bounded piece. True: more could be done at once. */
 bool lr_compare_step(struct lr_peer *peer);
+/* What is ahead of the comparison that the peer asked for or is to ask for, and of the one that we asked for. */
+struct lr_ahead lr_compare_sends(const struct lr_peer *peer);
+struct lr_ahead lr_compare_fetches(const struct lr_peer *peer);
 /* SUMS to COMPARED. */
 enum lr_taken lr_compare_take(struct lr_link *link, const struct wire_frame *frame);
+
+/* ---- progress.c ------------------------------------------------------------------------------------------------ */
+
+void lr_progress_tick(struct lr_peer *peer);
+/* False: nothing is under way. *thousandths, 0 to 999: of what there was to do is done. */
+bool lr_progress_share(const struct lr_progress *progress, unsigned *thousandths);
+/* Until it is done, at the rate of the last seconds; UINT64_MAX: unknown. */
+uint64_t lr_progress_seconds(const struct lr_progress *progress);
 
 /* ---- settle.c -------------------------------------------------------------------------------------------------- */
 

@@ -88,7 +88,7 @@ static bool is_connected(const struct host *host) {
 static bool has_drained(const struct host *host) {
     struct lr_sidecar_state state;
     lr_sidecar_state(host->cache, &state);
-    return is_connected(host) && state.unacked == 0;
+    return is_connected(host) && lr_sidecar_has_sent(&state);
 }
 
 static bool both_connected(void) {

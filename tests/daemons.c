@@ -141,7 +141,7 @@ static bool agree(const struct host *zero, const struct host *one) {
     struct lr_sidecar_state zero_state, one_state;
     lr_sidecar_state(zero->cache, &zero_state);
     lr_sidecar_state(one->cache, &one_state);
-    return zero_state.unacked == 0 && one_state.unacked == 0 && lr_digest(zero->cache, &a) == 0 &&
+    return lr_sidecar_has_sent(&zero_state) && lr_sidecar_has_sent(&one_state) && lr_digest(zero->cache, &a) == 0 &&
            lr_digest(one->cache, &b) == 0 && a.sum == b.sum && a.items == b.items;
 }
 

@@ -27,7 +27,7 @@ static uint64_t now_ms(void) {
 }
 
 static bool is_drained(const struct lr_sidecar_state *sidecar) {
-    return sidecar->alive && sidecar->connected == sidecar->peers && sidecar->unacked == 0;
+    return sidecar->alive && sidecar->connected == sidecar->peers && lr_sidecar_has_sent(sidecar);
 }
 
 static void name_missing(char *out, size_t cap, const struct lr_sidecar_state *sidecar) {
@@ -38,6 +38,8 @@ static void name_missing(char *out, size_t cap, const struct lr_sidecar_state *s
                  sidecar->peers);
     else if (sidecar->unacked != 0)
         snprintf(out, cap, "%" PRIu64 " changes are not acknowledged by every peer", sidecar->unacked);
+    else if (sidecar->resync_stripes != 0)
+        snprintf(out, cap, "%" PRIu32 " stripes are to be walked for every peer", sidecar->resync_stripes);
     else
         snprintf(out, cap, "larderd had drained, but not twice in a row");
 }

@@ -13,7 +13,7 @@
 #define PATIENCE_MS 5000u
 #define DAY_S 86400
 #define HOST_FIELDS 8u
-#define PEER_FIELDS 18u
+#define PEER_FIELDS 23u
 
 /* 0, or the exit code of a failure that has been reported. */
 static int ask(const struct cli *cli, const struct lr_options *options, const char *line,
@@ -40,20 +40,29 @@ static json_t *host_to_json(char **fields) {
                      "revocation_lists_end_s", number_or_null(fields[7]));
 }
 
+/* Of one direction: thousandths that are done, seconds that are left. */
+static json_t *progress_to_json(const char *share, const char *left) {
+    if (strcmp(share, "-") == 0)
+        return json_null();
+    return json_pack("{s:f, s:o}", "share", strtod(share, NULL) / 1000, "seconds_left", number_or_null(left));
+}
+
 static json_t *peer_to_json(char **fields) {
     json_t *sources = json_array();
     char *rest = fields[3];
     for (char *source = strsep(&rest, ","); source != NULL; source = strsep(&rest, ","))
         json_array_append_new(sources, json_string(source));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "address",
-                     text_or_null(fields[1]), "state", text_or_null(fields[2]), "sources", sources, "node",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+                     "s:o}",
+                     "address", text_or_null(fields[1]), "state", text_or_null(fields[2]), "sources", sources, "node",
                      text_or_null(fields[4]), "remote", text_or_null(fields[5]), "secured_by", text_or_null(fields[6]),
                      "unacked", number_or_null(fields[7]), "sent", number_or_null(fields[8]), "received",
                      number_or_null(fields[9]), "comparisons", number_or_null(fields[10]), "pulled",
                      number_or_null(fields[11]), "unsettled", number_or_null(fields[12]), "proof_ends_s",
                      number_or_null(fields[13]), "modes", text_or_null(fields[14]), "sent_bytes",
                      number_or_null(fields[15]), "received_bytes", number_or_null(fields[16]), "clock_refusals",
-                     number_or_null(fields[17]));
+                     number_or_null(fields[17]), "resync_stripes", number_or_null(fields[18]), "sending",
+                     progress_to_json(fields[19], fields[20]), "fetching", progress_to_json(fields[21], fields[22]));
 }
 
 /* Lists that are overdue keep everybody out. */
@@ -85,6 +94,16 @@ static const char *bytes_of(char out[CLI_FORMAT_BYTES], const char *field) {
     return cli_format_bytes(out, strtoull(field, NULL, 10));
 }
 
+static void print_progress(const char *what, const char *share, const char *left) {
+    if (strcmp(share, "-") == 0)
+        return;
+    printf("  %-10s %.1f %% done, ", what, strtod(share, NULL) / 10);
+    if (strcmp(left, "-") == 0)
+        printf("it cannot be said yet how long it will take\n");
+    else
+        printf("about %s s left\n", left);
+}
+
 static void print_peer(char **fields) {
     char sent[CLI_FORMAT_BYTES], received[CLI_FORMAT_BYTES];
     bool live = strcmp(fields[2], "LIVE") == 0;
@@ -95,6 +114,10 @@ static void print_peer(char **fields) {
     if (strcmp(fields[13], "-") != 0)
         printf(", %lld days to its end", strtoll(fields[13], NULL, 10) / DAY_S);
     printf("\n  changes    %s unacknowledged, %s sent, %s received on this link\n", fields[7], fields[8], fields[9]);
+    if (strcmp(fields[18], "-") != 0 && strcmp(fields[18], "0") != 0)
+        printf("  resync     %s stripes are to be walked or compared, and acknowledged\n", fields[18]);
+    print_progress("sending", fields[19], fields[20]);
+    print_progress("fetching", fields[21], fields[22]);
     printf("  compared   %s times, %s entries were lacking here; %s ranges to be settled\n", fields[10], fields[11],
            fields[12]);
     if (strcmp(fields[15], "-") != 0)
@@ -190,14 +213,18 @@ const struct verb verb_peers = {
         "(connections), revocation_lists (how many are loaded), revocation_lists_end_s (seconds until the first of "
         "them "
         "to end needs a successor, 0 or less: it is overdue; null: there is none, or it has no end), peers "
-        "[{address, state, sources, node, remote, secured_by, unacked, sent, received, "
-        "comparisons "
+        "[{address, state, sources, node, remote, secured_by, unacked (changes here that the peer has not "
+        "acknowledged, but for those of stripes that it is sent as a whole), sent, received, comparisons "
         "(of contents, because they differed), pulled (entries that they found to be lacking here), unsettled (ranges "
         "of "
         "keys in which this host forgot changes that the peer had not heard of), proof_ends_s (seconds until its "
         "certificate ends; null: it has none), modes (of keys: \"same\" or \"differ\" from this host's; null: the peer "
         "was not met yet), sent_bytes, received_bytes (of frames, since it became a peer), clock_refusals (links that "
-        "were refused since its wall clock or its versions differ by more than clock_limit_ms)}]. add, remove: changed "
+        "were refused since its wall clock or its versions differ by more than clock_limit_ms), resync_stripes (whose "
+        "entries are to be walked or compared for this peer, and acknowledged), sending (null: nothing is under way; "
+        "{share, seconds_left}: of what it is to be sent by walks or by a comparison, the share that was gone through, "
+        "0 to 0.999, and how long the rest will take at the rate of the last seconds, null: unknown), fetching (the "
+        "same of what this host looks for at the peer)}]. add, remove: changed "
         "(how many).",
     .examples = "larder peers --name sessions\n"
                 "larder peers add 10.0.0.7:7411 --name sessions\n"

@@ -103,10 +103,10 @@ static json_t *links_to_json(const struct links *links) {
 }
 
 static json_t *sidecar_to_json(const struct lr_sidecar_state *sidecar, const struct links *links) {
-    return json_pack("{s:b, s:i, s:i, s:I, s:o, s:o, s:o}", "alive", (int)sidecar->alive, "peers", (int)sidecar->peers,
-                     "connected", (int)sidecar->connected, "unacked", (json_int_t)sidecar->unacked, "lag_p50_us",
-                     lag_to_json(sidecar->lag_p50_us), "lag_p99_us", lag_to_json(sidecar->lag_p99_us), "links",
-                     links_to_json(links));
+    return json_pack("{s:b, s:i, s:i, s:I, s:i, s:o, s:o, s:o}", "alive", (int)sidecar->alive, "peers",
+                     (int)sidecar->peers, "connected", (int)sidecar->connected, "unacked", (json_int_t)sidecar->unacked,
+                     "resync_stripes", (int)sidecar->resync_stripes, "lag_p50_us", lag_to_json(sidecar->lag_p50_us),
+                     "lag_p99_us", lag_to_json(sidecar->lag_p99_us), "links", links_to_json(links));
 }
 
 static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar,
@@ -222,7 +222,10 @@ static void print_sidecar(const struct lr_stat *stat, const struct lr_sidecar_st
     printf("  larderd        %s%s%s\n", cli_colour(stdout, sidecar->alive ? CLI_GREEN : CLI_RED),
            sidecar->alive ? "alive" : "not running; changes wait for it", cli_colour(stdout, CLI_PLAIN));
     printf("  peers          %" PRIu32 " of %" PRIu32 " connected\n", sidecar->connected, sidecar->peers);
-    printf("  unacknowledged %s changes\n", cli_format_count(c, sidecar->unacked));
+    printf("  unacknowledged %s changes", cli_format_count(c, sidecar->unacked));
+    if (sidecar->resync_stripes != 0)
+        printf("; of %" PRIu32 " stripes more than those: they are to be walked", sidecar->resync_stripes);
+    printf("\n");
     printf("  lag            p50 %s, p99 %s\n", format_lag(a, sidecar->lag_p50_us), format_lag(b, sidecar->lag_p99_us));
     print_links(links);
 }
@@ -320,7 +323,8 @@ const struct verb verb_stat = {
         "item; null without items), payload_share (of segment_bytes), hit_ratio (null before the first get), counters "
         "and stripe_counters "
         "(objects, "
-        "by name), sidecar {alive, peers, connected, unacked, lag_p50_us, lag_p99_us (null: unknown), "
+        "by name), sidecar {alive, peers, connected, unacked (changes that not every peer has acknowledged), "
+        "resync_stripes (whose feed lacks changes: they are to be walked), lag_p50_us, lag_p99_us (null: unknown), "
         "links {tls, plain (how many), other_modes (peers whose modes of keys are others), keys (its own; null: none), "
         "keys_end_s (seconds until its certificate ends; "
         "null: never)} (null: larderd was not to be asked)}, modes [{prefix, mode}].",

@@ -229,6 +229,7 @@ bool hosts_daemon_ask(const struct hosts_run *run, unsigned number, struct hosts
         out->peers++;
         out->live += strstr(line, "\tLIVE\t") != NULL;
         out->unacked += field(line, 7);
+        out->resync += field(line, 18);
         out->sent += field(line, 8);
         out->unsettled += field(line, 12);
     }

@@ -201,7 +201,7 @@ void hosts_daemon_change_peer(struct hosts_run *run, unsigned host, unsigned pee
 
 struct hosts_answer { /* what it says of its peers */
     unsigned peers, live;
-    uint64_t unacked, unsettled, sent;
+    uint64_t unacked, resync, unsettled, sent;
 };
 /* False: no answer. */
 bool hosts_daemon_ask(const struct hosts_run *run, unsigned host, struct hosts_answer *out);

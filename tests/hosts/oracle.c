@@ -116,10 +116,10 @@ static uint64_t sent_at_rest(struct hosts_run *run) {
         struct hosts_answer answer;
         struct lr_sidecar_state state;
         if (!hosts_daemon_ask(run, host, &answer) || answer.peers != run->plan.hosts - 1 ||
-            answer.live != answer.peers || answer.unacked != 0 || answer.unsettled != 0)
+            answer.live != answer.peers || answer.unacked != 0 || answer.resync != 0 || answer.unsettled != 0)
             return UINT64_MAX;
         lr_sidecar_state(run->hosts[host].cache, &state);
-        if (state.unacked != 0)
+        if (!lr_sidecar_has_sent(&state))
             return UINT64_MAX;
         sent += answer.sent;
     }
@@ -142,11 +142,13 @@ bool hosts_rest(struct hosts_run *run, unsigned patience_ms) {
         struct hosts_answer answer;
         if (!hosts_daemon_ask(run, host, &answer))
             hosts_fail(run->board, "host %u: its larderd does not answer", host);
-        else if (answer.live != run->plan.hosts - 1 || answer.unacked != 0 || answer.unsettled != 0)
+        else if (answer.live != run->plan.hosts - 1 || answer.unacked != 0 || answer.resync != 0 ||
+                 answer.unsettled != 0)
             hosts_fail(run->board,
                        "host %u is not at rest after %u s: %u of %u peers in step, %" PRIu64
-                       " changes unacknowledged, %" PRIu64 " ranges to be settled",
-                       host, patience_ms / 1000, answer.live, run->plan.hosts - 1, answer.unacked, answer.unsettled);
+                       " changes unacknowledged, %" PRIu64 " stripes to be walked, %" PRIu64 " ranges to be settled",
+                       host, patience_ms / 1000, answer.live, run->plan.hosts - 1, answer.unacked, answer.resync,
+                       answer.unsettled);
     }
     hosts_fail(run->board, "the hosts do not come to rest within %u s", patience_ms / 1000);
     return false;
