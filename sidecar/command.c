@@ -85,6 +85,7 @@ static void list_peer(struct answer *answer, const struct lr_command *on, const 
     say(answer, "\t%" PRIu32, lacking.stripes);
     say_progress(answer, &peer->sending);
     say_progress(answer, &peer->fetching);
+    say(answer, "\t%" PRIu64, peer->out.looked_at);
     say(answer, "\n");
 }
 

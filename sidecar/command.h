@@ -7,7 +7,7 @@
  *                           peer       ADDRESS STATE SOURCES NODE REMOTE SECURITY UNACKNOWLEDGED SENT RECEIVED
  *                                      COMPARISONS PULLED UNSETTLED SECONDS-LEFT MODES BYTES-SENT BYTES-RECEIVED
  *                                      CLOCK-REFUSALS RESYNC-STRIPES, and of what is sent, then of what is fetched,
- *                                      THOUSANDTHS-DONE SECONDS-LEFT
+ *                                      THOUSANDTHS-DONE SECONDS-LEFT; LOOKED-AT
  *   peers add ADDRESS       ok
  *   peers remove ADDRESS    ok
  *                           or         error NUMBER TEXT, a number of larder_errors.h

@@ -136,10 +136,12 @@ static uint32_t bitmap_words(const struct parts *parts) {
 }
 
 /* A bounded piece of a walk that adds up what is held. True: done. */
-static bool add_up(struct lr_node *node, const struct parts *parts, struct lr_scan *scan, uint64_t *sums) {
+static bool add_up(struct lr_peer *peer, const struct parts *parts, struct lr_scan *scan, uint64_t *sums) {
+    struct lr_node *node = peer->node;
     for (unsigned i = 0; i < SLICE_ENTRIES; i++) {
         struct lr_entry entry;
         int result = lr_scan_next(node->cache, scan, node->entry, node->entry_cap, &entry);
+        peer->out.looked_at++;
         if (result == LARDER_EBUSY)
             continue;
         if (result != 0)
@@ -285,7 +287,7 @@ static bool ask_step(struct lr_peer *peer) {
         return true;
     case ASK_SUMMING:
         if (!compare->ask.summed) {
-            compare->ask.summed = add_up(peer->node, &compare->ask.parts, &compare->ask.scan, compare->ask.mine);
+            compare->ask.summed = add_up(peer, &compare->ask.parts, &compare->ask.scan, compare->ask.mine);
             return true;
         }
         if (!compare->ask.heard)
@@ -409,6 +411,7 @@ static bool list(struct lr_peer *peer) {
     for (unsigned i = 0; i < SLICE_ENTRIES && compare->answer.count < FRAME_WORDS; i++) {
         struct lr_entry entry;
         int result = lr_scan_next(node->cache, &compare->answer.scan, node->entry, node->entry_cap, &entry);
+        peer->out.looked_at++;
         if (result == LARDER_EBUSY)
             continue;
         compare->answer.last = result != 0;
@@ -458,6 +461,7 @@ static bool tell_deleted(struct lr_peer *peer, bool *more) {
         const struct lr_scan before = *scan;
         struct lr_entry entry;
         int result = lr_scan_next(node->cache, scan, node->entry, node->entry_cap, &entry);
+        peer->out.looked_at++;
         if (result == LARDER_EBUSY)
             continue;
         if (result != 0)
@@ -478,7 +482,7 @@ static bool answer_step(struct lr_peer *peer) {
     bool more = true;
     switch (compare->answer.state) {
     case ANSWER_SUMMING:
-        if (add_up(peer->node, &compare->answer.parts, &compare->answer.scan, compare->answer.sums))
+        if (add_up(peer, &compare->answer.parts, &compare->answer.scan, compare->answer.sums))
             compare->answer.state = ANSWER_SUBS;
         return true;
     case ANSWER_SUBS:

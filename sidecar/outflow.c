@@ -291,8 +291,11 @@ static enum given give(struct lr_peer *peer, const struct lr_entry *entry, unsig
         len = packed != 0 ? packed : len;
     }
     size_t bytes = value ? wire_put_bytes(entry->key_len, len) : WIRE_HEADER + 16;
-    if (!lr_outflow_room(peer, bytes))
+    if (!lr_outflow_room(peer, bytes)) {
+        out->wanted = is_large(bytes) ? 0 : bytes;
         return is_large(bytes) && out->sent_count < LR_SENT_ROWS ? TOO_LARGE : NO_ROOM;
+    }
+    out->wanted = 0;
     uint8_t *at = lr_outflow_reserve(peer, bytes);
     if (at == NULL)
         return NO_ROOM;
@@ -327,6 +330,7 @@ bool lr_outflow_give_hash(struct lr_peer *peer, uint64_t hash) {
     if (peer->out.batch_len >= LR_BATCH)
         lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES});
     int result = lr_entry_by_hash(node->cache, hash, node->entry, node->entry_cap, &entry);
+    peer->out.looked_at++;
     if (result != 0)
         return result != LARDER_EBUSY;
     *known_row(peer, hash) = (struct lr_known){0};
@@ -360,6 +364,7 @@ static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     struct lr_entry entry;
     const size_t cap = large_room(peer); /* what may not go is not copied either */
     int result = lr_entry_by_hash(node->cache, hint->hash, node->entry, cap, &entry);
+    peer->out.looked_at++;
     if (result == LARDER_EBUSY)
         return NO_ROOM;
     if (result == LARDER_ETOO_SMALL)
@@ -419,6 +424,7 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     }
     uint64_t before = cursor->read;
     unsigned done = 0;
+    out->looked_at += got > 0 ? (unsigned)got : 0;
     fetch_lines(peer, hints, got);
     for (; got > 0 && done < (unsigned)got; done++) {
         fetch_entries(peer, hints + done, got - (int)done);
@@ -523,6 +529,7 @@ static bool pump_walk(struct lr_peer *peer, bool *full) {
         struct lr_scan before = out->scan;
         struct lr_entry entry;
         int result = lr_scan_next(node->cache, &out->scan, node->entry, node->entry_cap, &entry);
+        out->looked_at++;
         if (result == LARDER_EBUSY) { /* it changes just now */
             if (out->scan_busy++ < BUSY_TRIES) {
                 out->scan = before;
@@ -635,6 +642,10 @@ static void send_synced(struct lr_peer *peer) {
 static bool pump(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
     send_flush(peer);
+    if (out->wanted != 0 && !lr_outflow_room(peer, out->wanted)) { /* what stands still costs nothing */
+        out->behind = true;
+        return false;
+    }
     if (out->joining == LR_JOIN_DUE && lr_compare_tell(peer, true))
         out->joining = LR_JOIN_UNDER_WAY;
     bool full = false;
@@ -746,6 +757,7 @@ void lr_outflow_restart(struct lr_peer *peer) {
     out->batch_len = out->batch_large = 0;
     out->scanning = false;
     out->behind = true;
+    out->wanted = 0;
     out->joining = LR_JOIN_NONE;
     out->sync_reached = out->synced_sent = out->synced = false;
     out->settle_next_ms = 0;

@@ -184,6 +184,8 @@ struct lr_outflow {
     struct lr_goal sync_goal;
     bool sync_reached, synced_sent, synced;
     uint64_t entries_sent, scans_done;
+    uint64_t looked_at; /* hints and entries, for this peer */
+    size_t wanted; /* bytes of a record that the window has no room for: nothing is looked at until it has; 0: none */
 
     /* A settlement that we lead (settle.c). */
     enum lr_settle_state settle;

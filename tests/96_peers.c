@@ -331,6 +331,7 @@ static void a_list_of_peers_says_how_it_stands_in_words_and_json(void) {
     CU_ASSERT(json_integer_value(json_object_get(row, "received_bytes")) > 0);
     CU_ASSERT(json_is_integer(json_object_get(row, "clock_refusals")));
     CU_ASSERT_EQUAL(json_integer_value(json_object_get(row, "resync_stripes")), 0);
+    CU_ASSERT(json_is_integer(json_object_get(row, "looked_at")));
     CU_ASSERT(json_is_null(json_object_get(row, "sending")) && json_is_null(json_object_get(row, "fetching")));
     json_decref(object);
     snprintf(lines, sizeof lines, "%s stat --name %s", fixture_program("larder"), hosts[0].name);

@@ -160,6 +160,100 @@ static void frames_are_the_same_wherever_they_are_read(void) {
     }
 }
 
+/* ---- bad peers ---------------------------------------------------------------------------------------------------
+ *
+ * What a bad peer costs the writers of its neighbour is what that one's larderd does for it: processor time, cache
+ * lines of the segment, memory. It is counted, for no test may judge by the clock.
+ */
+
+static struct sim *set_up_bad_peer(const char *what) {
+    struct sim *sim = sim_create(what, 3, UINT64_C(16) << 20);
+    CU_ASSERT(sim_settle(sim, 5000));
+    return sim;
+}
+
+static const struct lr_peer *peer_at(const struct sim *sim, unsigned number) {
+    const struct lr_node *node = sim->hosts[0].node;
+    unsigned i = 0;
+    while (strcmp(node->peers[i]->address, sim->hosts[number].address) != 0)
+        i++;
+    return node->peers[i];
+}
+
+/* Of the first host, at a steady pace. */
+static void write_for(struct sim *sim, uint64_t ms, unsigned each_step) {
+    static const char value[100] = "a hundred bytes";
+    for (uint64_t end = sim->now_ms + ms; sim->now_ms < end; sim_run(sim, SIM_STEP_MS))
+        for (unsigned i = 0; i < each_step; i++) {
+            char name[24];
+            struct lr_put put = {.key = name, .value = value, .value_len = sizeof value};
+            put.key_len = (size_t)snprintf(name, sizeof name, "k%u", (unsigned)fixture_below(&sim->random, 5000));
+            CU_ASSERT_EQUAL(lr_put(sim->hosts[0].cache, &put), 0);
+        }
+}
+
+static void for_a_peer_that_stands_still_nothing_is_looked_at(void) {
+    struct sim *sim = set_up_bad_peer("a peer stands still");
+    const struct lr_peer *good = peer_at(sim, 1), *bad = peer_at(sim, 2);
+    sim->hosts[2].reads_per_step = 1; /* and it goes on talking, so nobody takes it for dead */
+    write_for(sim, 1000, 100);
+    CU_ASSERT(bad->out.in_flight > LR_WINDOW - LR_BATCH);
+    const uint64_t looked_at = bad->out.looked_at, good_at = good->out.looked_at, sent = good->out.entries_sent;
+    write_for(sim, 1500, 100);
+    CU_ASSERT_EQUAL(bad->state, LR_PEER_LIVE);
+    CU_ASSERT_EQUAL(bad->out.looked_at, looked_at);
+    CU_ASSERT(good->out.entries_sent - sent > 25000); /* of 30,000 changes */
+    CU_ASSERT(good->out.looked_at - good_at <= 2 * 30000 + 5000);
+    CU_ASSERT(sim->most_queued < LR_WINDOW + LR_BATCH);
+    sim->hosts[2].reads_per_step = 0;
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(sim_digests_equal(sim));
+    sim_destroy(sim);
+}
+
+/* It takes a third of what is written. The feed's rings run over, and the stripes are walked. */
+static void a_peer_that_reads_slowly_costs_no_more_than_one_that_reads_all(void) {
+    struct sim *sim = set_up_bad_peer("a slow peer");
+    const struct lr_peer *good = peer_at(sim, 1), *bad = peer_at(sim, 2);
+    sim->hosts[2].reads_per_step = 1000;
+    write_for(sim, 500, 500);
+    const uint64_t looked_at = bad->out.looked_at, good_at = good->out.looked_at, sent = bad->out.entries_sent;
+    write_for(sim, 10000, 20);
+    CU_ASSERT(bad->out.scans_done > 2);
+    CU_ASSERT(bad->out.entries_sent - sent > 5000 && good->out.looked_at - good_at <= 2 * 40000 + 5000);
+    CU_ASSERT(bad->out.looked_at - looked_at <= good->out.looked_at - good_at); /* no more than one that takes all */
+    CU_ASSERT(sim->most_queued < LR_WINDOW + LR_BATCH);
+    sim->hosts[2].reads_per_step = 0;
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(sim_digests_equal(sim));
+    sim_destroy(sim);
+}
+
+static void who_asks_and_does_not_read_the_answers_is_hung_up_on(void) {
+    struct sim *sim = set_up_bad_peer("a flood of questions");
+    const struct lr_peer *bad = peer_at(sim, 2);
+    const struct lr_link *link = bad->link;
+    struct lr_node *flooder = sim->hosts[2].node;
+    const unsigned to = strcmp(flooder->peers[0]->address, sim->hosts[0].address) == 0 ? 0 : 1;
+    uint8_t frame[WIRE_HEADER + 16];
+    const uint64_t words[2] = {lr_node_wall(flooder), 0}, looked_at = bad->out.looked_at;
+    const size_t len = wire_encode_words(frame, sizeof frame, WIRE_PING, 0, words, 2);
+    sim->hosts[2].reads_per_step = 1;
+    unsigned asked = 0;
+    for (; bad->link == link && flooder->peers[to]->link != NULL && asked < 1000000; asked++) {
+        sim_acting = &sim->hosts[2];
+        lr_link_send(flooder->peers[to]->link, frame, len);
+        if (asked % 2000 == 0)
+            sim_run(sim, SIM_STEP_MS);
+    }
+    CU_ASSERT(bad->link != link && asked > LR_UNSENT_LIMIT / len);
+    CU_ASSERT(sim->most_queued < LR_UNSENT_LIMIT + 3 * LR_WINDOW);
+    CU_ASSERT(bad->out.looked_at - looked_at < 1000);
+    sim->hosts[2].reads_per_step = 0;
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_destroy(sim);
+}
+
 /* ---- the bell --------------------------------------------------------------------------------------------------- */
 
 static void one_put(struct lr_cache *cache, const char *key) {
@@ -343,6 +437,9 @@ void larder_suite_98_flow(void) {
     CU_ADD_TEST(suite, changes_on_a_ring_of_relays_end);
     CU_ADD_TEST(suite, large_values_do_not_hold_up_small_ones);
     CU_ADD_TEST(suite, frames_are_the_same_wherever_they_are_read);
+    CU_ADD_TEST(suite, for_a_peer_that_stands_still_nothing_is_looked_at);
+    CU_ADD_TEST(suite, a_peer_that_reads_slowly_costs_no_more_than_one_that_reads_all);
+    CU_ADD_TEST(suite, who_asks_and_does_not_read_the_answers_is_hung_up_on);
     CU_ADD_TEST(suite, a_muted_handle_rings_no_bell);
     CU_ADD_TEST(suite, the_bench_reports_all_its_parts);
     CU_ADD_TEST(suite, the_bench_says_what_redis_it_lacks);

@@ -336,6 +336,8 @@ static void digest(struct sim *sim, const struct sim_end *end, const uint8_t *by
 /* Delivers what is due at one end, in pieces of any size. */
 static void deliver(struct sim *sim, struct sim_connection *c, struct sim_end *end) {
     size_t budget = sim->bytes_per_step > 0 ? sim->bytes_per_step : SIZE_MAX;
+    if (end->host->reads_per_step != 0 && end->host->reads_per_step < budget)
+        budget = end->host->reads_per_step;
     sim_acting = end->host;
     while (end->first != NULL && end->first->due_ms <= sim->now_ms && !end->paused && budget > 0 && !c->over) {
         struct sim_piece *piece = end->first;

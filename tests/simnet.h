@@ -33,6 +33,7 @@ struct sim_host {
     struct lr_node *node; /* NULL: its daemon is not running */
     char address[32];     /* "host0:1" ... */
     int64_t wall_off_ms;
+    size_t reads_per_step; /* bytes of each connection; 0 unlimited */
     uint64_t ticked_ms;
 };
 

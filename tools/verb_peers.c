@@ -13,7 +13,7 @@
 #define PATIENCE_MS 5000u
 #define DAY_S 86400
 #define HOST_FIELDS 8u
-#define PEER_FIELDS 23u
+#define PEER_FIELDS 24u
 
 /* 0, or the exit code of a failure that has been reported. */
 static int ask(const struct cli *cli, const struct lr_options *options, const char *line,
@@ -53,7 +53,7 @@ static json_t *peer_to_json(char **fields) {
     for (char *source = strsep(&rest, ","); source != NULL; source = strsep(&rest, ","))
         json_array_append_new(sources, json_string(source));
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                     "s:o}",
+                     "s:o, s:o}",
                      "address", text_or_null(fields[1]), "state", text_or_null(fields[2]), "sources", sources, "node",
                      text_or_null(fields[4]), "remote", text_or_null(fields[5]), "secured_by", text_or_null(fields[6]),
                      "unacked", number_or_null(fields[7]), "sent", number_or_null(fields[8]), "received",
@@ -62,7 +62,8 @@ static json_t *peer_to_json(char **fields) {
                      number_or_null(fields[13]), "modes", text_or_null(fields[14]), "sent_bytes",
                      number_or_null(fields[15]), "received_bytes", number_or_null(fields[16]), "clock_refusals",
                      number_or_null(fields[17]), "resync_stripes", number_or_null(fields[18]), "sending",
-                     progress_to_json(fields[19], fields[20]), "fetching", progress_to_json(fields[21], fields[22]));
+                     progress_to_json(fields[19], fields[20]), "fetching", progress_to_json(fields[21], fields[22]),
+                     "looked_at", number_or_null(fields[23]));
 }
 
 /* Lists that are overdue keep everybody out. */
@@ -123,6 +124,8 @@ static void print_peer(char **fields) {
     if (strcmp(fields[15], "-") != 0)
         printf("  bytes      %s sent, %s received, since it became a peer\n", bytes_of(sent, fields[15]),
                bytes_of(received, fields[16]));
+    if (strcmp(fields[23], "-") != 0)
+        printf("  work       %s hints and entries looked at\n", fields[23]);
     if (strcmp(fields[17], "-") != 0 && strcmp(fields[17], "0") != 0)
         printf("  clock      %srefused %s times%s: its wall clock or its versions are beyond clock_limit_ms\n",
                cli_colour(stdout, CLI_RED), fields[17], cli_colour(stdout, CLI_PLAIN));
@@ -224,7 +227,8 @@ const struct verb verb_peers = {
         "entries are to be walked or compared for this peer, and acknowledged), sending (null: nothing is under way; "
         "{share, seconds_left}: of what it is to be sent by walks or by a comparison, the share that was gone through, "
         "0 to 0.999, and how long the rest will take at the rate of the last seconds, null: unknown), fetching (the "
-        "same of what this host looks for at the peer)}]. add, remove: changed "
+        "same of what this host looks for at the peer), looked_at (hints and entries of the segment that were read for "
+        "this peer)}]. add, remove: changed "
         "(how many).",
     .examples = "larder peers --name sessions\n"
                 "larder peers add 10.0.0.7:7411 --name sessions\n"
