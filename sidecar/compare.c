@@ -26,7 +26,8 @@
  *  3. Each side does one comparison at a time in each role. ROWS come one frame at a time, answered by one PULL.
  *  4. Walks take no lock. What changes meanwhile is reported as a difference at worst, and then found to be none.
  *  5. Sums know nothing of tombstones. A host that joins is sent all of them, for through a relay that never held a
- *     deleted value it would come back from behind.
+ *     deleted value it would come back from behind. They come last, since one without room raises the floor there; the
+ *     walk that gathers the rows notes in which stripes there are any.
  *  6. What is not shared (keys of the modes invalidate and local) is in no sum and no row: two hosts that hold
  * different fills of a key are equal. A host that joins is told of each such item that what is older is over, for it
  * may have missed the change that our item came after.
@@ -72,7 +73,8 @@ enum answering {
 struct parts {
     uint64_t ranges[WIRE_RANGES / 64];
     unsigned bits;
-    uint32_t count; /* of all parts */
+    uint32_t count;               /* of all parts */
+    uint16_t before[WIRE_RANGES]; /* of these ranges, those below this one */
 };
 
 struct lr_compare {
@@ -96,6 +98,8 @@ struct lr_compare {
         uint32_t count, at;
         uint64_t from; /* what was to be walked before these rows were gathered */
         bool last;
+        uint32_t first_told,
+            last_told; /* stripes in which, and in those between, rules 5 and 6 have something to tell */
     } answer;
     uint64_t next_ms;
     uint64_t told[WIRE_RANGES], mine[WIRE_RANGES];                 /* of the last round */
@@ -115,20 +119,18 @@ static bool has_range(const struct parts *parts, unsigned range) {
 
 static void set_parts(struct parts *parts, const uint64_t ranges[WIRE_RANGES / 64], unsigned bits) {
     unsigned count = 0;
-    for (unsigned i = 0; i < WIRE_RANGES / 64; i++)
-        count += (unsigned)__builtin_popcountll(parts->ranges[i] = ranges[i]);
+    memcpy(parts->ranges, ranges, sizeof parts->ranges);
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        parts->before[i] = (uint16_t)count;
+        count += has_range(parts, i);
+    }
     parts->bits = bits;
     parts->count = count << bits;
 }
 
 /* The number of the hash's part; its range must be among the parts. */
 static uint32_t part_of(const struct parts *parts, uint64_t hash) {
-    const unsigned range = range_of(hash);
-    unsigned before = 0;
-    for (unsigned i = 0; i < range / 64; i++)
-        before += (unsigned)__builtin_popcountll(parts->ranges[i]);
-    before += (unsigned)__builtin_popcountll(parts->ranges[range / 64] & ((UINT64_C(1) << (range % 64)) - 1));
-    return (before << parts->bits) + (uint32_t)(hash << 8 >> 8 >> (56 - parts->bits));
+    return ((uint32_t)parts->before[range_of(hash)] << parts->bits) + (uint32_t)(hash << 8 >> 8 >> (56 - parts->bits));
 }
 
 static uint32_t bitmap_words(const struct parts *parts) {
@@ -371,6 +373,7 @@ static bool take_ask(struct lr_peer *peer, const struct wire_frame *frame) {
         return false;
     compare->answer.scan = lr_scan_all(peer->node->cache);
     compare->answer.scan.keys = true;
+    compare->answer.first_told = UINT32_MAX;
     compare->answer.state = ANSWER_SUMMING;
     return true;
 }
@@ -404,6 +407,20 @@ static bool take_pull(struct lr_compare *compare, const struct wire_frame *frame
     return true;
 }
 
+/* Rules 5 and 6. */
+static bool is_told(const struct lr_entry *entry) {
+    return (entry->tombstone && !entry->trace) || entry->kind != LR_SHARED;
+}
+
+/* A walk that looks for these need not look elsewhere: what comes to be since has its hint. */
+static void note_told(struct lr_compare *compare, const struct lr_entry *entry) {
+    if (!is_told(entry))
+        return;
+    if (compare->answer.first_told > entry->stripe)
+        compare->answer.first_told = entry->stripe;
+    compare->answer.last_told = entry->stripe;
+}
+
 /* A bounded piece of the walk that gathers one frame of rows. True: it is ready. */
 static bool list(struct lr_peer *peer) {
     struct lr_compare *compare = peer->compare;
@@ -417,6 +434,7 @@ static bool list(struct lr_peer *peer) {
         compare->answer.last = result != 0;
         if (result != 0)
             return true;
+        note_told(compare, &entry);
         if (entry.kind != LR_SHARED || !has_range(&compare->answer.parts, range_of(entry.hash)))
             continue;
         uint32_t part = part_of(&compare->answer.parts, entry.hash);
@@ -466,8 +484,7 @@ static bool tell_deleted(struct lr_peer *peer, bool *more) {
             continue;
         if (result != 0)
             return true;
-        const bool stands = entry.tombstone && !entry.trace;
-        if ((stands || entry.kind != LR_SHARED) && !lr_outflow_give_tombstone(peer, &entry)) {
+        if (is_told(&entry) && !lr_outflow_give_tombstone(peer, &entry)) {
             *scan = before;
             *more = false;
             return false;
@@ -475,6 +492,14 @@ static bool tell_deleted(struct lr_peer *peer, bool *more) {
     }
     *more = true;
     return false;
+}
+
+static struct lr_scan told_stripes(const struct lr_compare *compare) {
+    const bool any = compare->answer.first_told != UINT32_MAX;
+    return (struct lr_scan){.traces = true,
+                            .keys = true,
+                            .stripe = any ? compare->answer.first_told : 1,
+                            .last_stripe = any ? compare->answer.last_told : 0};
 }
 
 static bool answer_step(struct lr_peer *peer) {
@@ -506,8 +531,7 @@ static bool answer_step(struct lr_peer *peer) {
             begin_listing(compare);
             return true;
         }
-        compare->answer.scan = lr_scan_all(peer->node->cache);
-        compare->answer.scan.traces = compare->answer.scan.keys = true;
+        compare->answer.scan = told_stripes(compare);
         compare->answer.state = ANSWER_DELETED;
         return true;
     case ANSWER_DELETED:

@@ -160,6 +160,35 @@ static void an_empty_host_is_sent_everything(void) {
     sim_destroy(sim);
 }
 
+static uint64_t tombstones_of(const struct sim_host *host) {
+    struct lr_stat stat;
+    lr_stat(host->cache, &stat);
+    return stat.tombstones;
+}
+
+/* Also of keys that it never had, and in all stripes: somebody behind it may hold them. */
+static void who_joins_by_a_comparison_is_told_of_all_deletes(void) {
+    struct sim *sim = sim_create("deletes of all stripes", 2, SEGMENT);
+    CU_ASSERT_FATAL(lr_stripe_count(sim->hosts[0].cache) > 1);
+    put_all(&sim->hosts[0], 0, 1000, "text");
+    CU_ASSERT(sim_settle(sim, 20000));
+    for (unsigned i = 0; i < 2; i++)
+        sim_kill(&sim->hosts[i]);
+    sim_run(sim, 1000);
+    put_all(&sim->hosts[0], 5000, 60, "brief");
+    for (unsigned key = 5000; key < 5060; key++)
+        CU_ASSERT_EQUAL(sim_delete(&sim->hosts[0], key), 0);
+    CU_ASSERT(tombstones_of(&sim->hosts[0]) >= 60 && tombstones_of(&sim->hosts[1]) == 0);
+    for (unsigned i = 0; i < 2; i++) {
+        sim_start(&sim->hosts[i], NULL, true);
+        sim->hosts[i].node->tombstone_ms = UINT64_MAX;
+    }
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(sim->hosts[1].node->peers[0]->comparisons > 0);
+    CU_ASSERT_EQUAL(tombstones_of(&sim->hosts[1]), tombstones_of(&sim->hosts[0]));
+    sim_destroy(sim);
+}
+
 static void a_join_that_is_cut_off_begins_anew(void) {
     struct sim *sim = sim_create("cut joins", 2, SEGMENT);
     put_all(&sim->hosts[0], 0, 20000, "text");
@@ -268,6 +297,7 @@ void larder_suite_89_compare(void) {
     CU_ADD_TEST(suite, what_was_deleted_does_not_come_back_through_an_empty_relay);
     CU_ADD_TEST(suite, a_daemon_that_knows_nothing_sends_what_is_lacking);
     CU_ADD_TEST(suite, an_empty_host_is_sent_everything);
+    CU_ADD_TEST(suite, who_joins_by_a_comparison_is_told_of_all_deletes);
     CU_ADD_TEST(suite, a_join_that_is_cut_off_begins_anew);
     CU_ADD_TEST(suite, hosts_of_unequal_size_come_to_rest);
     CU_ADD_TEST(suite, writers_do_not_make_it_compare_in_every_round);
