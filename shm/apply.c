@@ -33,7 +33,7 @@
 
 static uint64_t over_void(const struct lr_view *view, uint64_t hash, sm_u64 *floors) {
     const uint64_t floor = lr_load(&floors[lr_range_of(hash)]);
-    const uint64_t void_version = lr_load(&view->stripe->range_void[lr_range_of(hash)]);
+    const uint64_t void_version = lr_void_of(view, hash);
     return floor > void_version ? floor : void_version;
 }
 
@@ -78,7 +78,7 @@ static void lead_on(struct lr_view *view, const struct lr_key *key, const struct
 /* A relay takes no change up to `version`, for it has forgotten something newer of that range. Those behind it let go
  * of what is older than that, if it has room for a tombstone; of what lies below its void they hear anyway. */
 static void hint_at(struct lr_view *view, const struct lr_key *key, struct lr_found *found, uint64_t version) {
-    if (lr_is_relay(view->cache) && version > lr_load(&view->stripe->range_void[lr_range_of(key->hash)]) &&
+    if (lr_is_relay(view->cache) && version > lr_void_of(view, key->hash) &&
         !(found->slot != NULL && found->head.tombstone && found->head.version >= version))
         lr_entry_lay(view, key, found, version);
 }
@@ -146,7 +146,7 @@ static int relay_locked(struct lr_view *view, const struct lr_key *key, const st
     if (there && (told == version || (later && told > version + lr_doubt(view->cache))))
         return LR_STALE;
     if (later || (there && lr_entry_unshipped(view, &found->head)))
-        lr_void_raise(view, lr_range_of(key->hash), lr_version_draw(view));
+        lr_void_raise(view, key->hash, lr_version_draw(view));
     if (item)
         lr_count(view->cache, LR_C_invalidated);
     lr_entry_bury(view, key, later ? told : version, LR_TOLD);
@@ -216,6 +216,7 @@ void lr_apply_prefetch(const struct lr_cache *cache, uint64_t hash, unsigned app
     __builtin_prefetch((const void *)&view.stripe->range_sum[range], 1);
     __builtin_prefetch((const void *)&view.stripe->range_floor[range]);
     __builtin_prefetch((const void *)&view.stripe->range_void[range]);
+    lr_void_prefetch(&view, hash);
 }
 
 void lr_apply_prefetch_entry(const struct lr_cache *cache, uint64_t hash, unsigned apply_flags) {

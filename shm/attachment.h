@@ -19,6 +19,7 @@
 
 struct lr_geometry {
     uint64_t segment_bytes, cache_bytes, stripe_bytes, control_bytes, control_off, data_off, max_block, hash_seed;
+    uint64_t voids_off;
     uint64_t kept_bytes; /* of a stripe, for `least_buckets`: index for good */
     uint64_t incarnation[2];
     uint64_t created_ms;
@@ -26,6 +27,7 @@ struct lr_geometry {
     uint32_t most_buckets;  /* of a stripe, by its size */
     uint32_t least_buckets; /* to which its index shrinks */
     uint32_t ghost_group;   /* 2^this many buckets, then a line of ghosts; LR_GHOSTLESS: none */
+    uint32_t part_words;    /* of a range: its parts, 64 in each (voids.c) */
     uint32_t recency_max;   /* highest recency count that the policy uses */
     char name[SM_NAME_BYTES + 1];
 };

@@ -429,15 +429,50 @@ const char *lr_mode_name(uint32_t mode);
 /* -1 when there is no such mode. */
 int lr_mode_number(const char *name);
 
-/* Over all stripes: sums, and maxima of floors and voids. `voids` changes whenever one stripe's void does. */
+/* Over all stripes: sums, and maxima of floors and voids. `turn` changes whenever something is forgotten untold. */
 struct lr_range {
-    uint64_t sum, floor, void_version, voids;
+    uint64_t sum, floor, void_version, turn;
 };
 void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range *out);
 /* A void that was merged from a peer: nothing up to it is taken any more. */
 int lr_raise_floor(struct lr_cache *cache, unsigned range, uint64_t version);
-/* The same, and it is to be passed on. *risen, if not NULL, grows by what `voids` has grown by. */
-int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, uint64_t *risen);
+/*
+ * What was forgotten untold, a void, is known by the range's parts (shm/voids.c): `words` of 64 bits each, a power of
+ * two up to LR_PART_WORDS; NULL: all of them are set. Hosts of different size have different numbers.
+ */
+struct lr_parts {
+    uint64_t *words;
+    uint32_t count;
+};
+#define LR_PART_WORDS 1024u
+/* Of this segment. */
+uint32_t lr_parts_words(const struct lr_cache *cache);
+/* As they are now, lr_parts_words of them. After lr_range_get, so that they hold all that its turn and void stand for.
+ */
+void lr_parts_get(const struct lr_cache *cache, unsigned range, uint64_t *words);
+/* The part, of `words` * 64, that the hash lies in: by the bits below those of its range. */
+static inline uint64_t lr_part_of(uint64_t hash, uint32_t words) {
+    return (hash >> 24 & UINT32_MAX) * (words * UINT64_C(64)) >> 32;
+}
+/* Whether that is set. */
+static inline bool lr_parts_has(const struct lr_parts *parts, uint64_t hash) {
+    if (parts->words == NULL)
+        return true;
+    const uint64_t part = lr_part_of(hash, parts->count);
+    return (parts->words[part / 64] >> (part % 64) & 1) != 0;
+}
+/* Whether bits were cleared there: then a peer that has settled no such turn is to hear of all parts. */
+static inline bool lr_turn_is_cleared(uint64_t turn) {
+    return turn >> 63 != 0;
+}
+/* As lr_raise_floor, and it is to be passed on. *risen, if not NULL, grows by what the turn has grown by. */
+int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, const struct lr_parts *parts,
+                  uint64_t *risen);
+/*
+ * Takes the range's parts away if many are set: every peer must have settled `turn`, and larderd alone may call it. 1:
+ * done, *turn is the new one. 0: not now. EBUSY. A death on the way leaves bits, or what lr_turn_is_cleared says.
+ */
+int lr_parts_clear(struct lr_cache *cache, unsigned range, uint64_t *turn);
 
 /* What an entry adds to the sum of its range, the same on every host. */
 uint64_t lr_entry_term(uint64_t hash, uint64_t version);

@@ -10,8 +10,8 @@
  * absent key is never accepted again.
  *  2. An entry that goes by itself (evicted, expired) before every peer has it leaves a keyless tombstone in its slot,
  * so that those who hold an older value learn of it. Its version is one below the entry's: who holds that very value
- * holds the newest, and keeps it. Where there is no room for a tombstone, the range's void rises instead. What a flush
- * took needs neither: the flush reaches everybody.
+ * holds the newest, and keeps it. Where there is no room for a tombstone, the range's void rises instead (voids.c).
+ * What a flush took needs neither: the flush reaches everybody.
  *  3. What goes since a peer may have forgotten something newer (its void, sidecar/settle.c) is no exception: those who
  * hold an older value may have been spared by that peer, which then knew the key. The tombstone bears the void's
  * version, up to which nobody can tell what was newest.
@@ -270,18 +270,6 @@ int lr_entry_store(struct lr_view *view, struct lr_found *old, const struct lr_m
 
 /* ---- going -------------------------------------------------------------------------------------------------- */
 
-uint64_t lr_void_raise(struct lr_view *view, unsigned range, uint64_t version) {
-    sm_u64 *word = &view->stripe->range_void[range];
-    uint64_t now = lr_load(word);
-    while (now < version) {
-        if (atomic_compare_exchange_weak_explicit(word, &now, version, memory_order_release, memory_order_relaxed)) {
-            lr_tally(view, LR_S_voids_raised, 1);
-            return version - now;
-        }
-    }
-    return 0;
-}
-
 static bool tombstones_full(const struct lr_view *view) {
     return tombstones_beyond(view, 4);
 }
@@ -360,7 +348,7 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
         if (why != LR_FORGET_DISPLACE && why != LR_FORGET_TOMBSTONE)
             traced = fill_trace(view, hash, superseded, told_as(head), &room, &trace);
         if (!traced)
-            lr_void_raise(view, range, void_of(view, head));
+            lr_void_raise(view, hash, void_of(view, head));
     }
     const bool yields = !free_block || why == LR_FORGET_DISPLACE;
     uint64_t seen = word;
@@ -445,7 +433,7 @@ void lr_entry_yield(struct lr_view *view, const struct lr_key *key, uint64_t ver
     if (found.slot == NULL)
         return;
     if (unshipped)
-        lr_void_raise(view, lr_range_of(key->hash), void_of(view, &found.head));
+        lr_void_raise(view, key->hash, void_of(view, &found.head));
     lr_entry_forget(view, found.slot, found.word, &found.head, LR_FORGET_DELETE, true);
 }
 
@@ -473,7 +461,7 @@ bool lr_entry_bury(struct lr_view *view, const struct lr_key *key, uint64_t vers
     if (tombstones_full(view) || lr_entry_store(view, &old, &making, LR_ROOM_EVICT) != 0) {
         /* No tombstone: the range forgets all that is older, here and, by the void, at the peers. */
         lr_raise(&view->stripe->range_floor[lr_range_of(key->hash)], version);
-        lr_void_raise(view, lr_range_of(key->hash), kind == LR_SHARED ? version : lr_version_draw(view));
+        lr_void_raise(view, key->hash, kind == LR_SHARED ? version : lr_version_draw(view));
         old = lr_index_find(view, key);
         if (old.slot != NULL)
             lr_entry_forget(view, old.slot, old.word, &old.head, LR_FORGET_DELETE, true);

@@ -7,7 +7,8 @@
  *   stripe_bytes   size / stripes, rounded up to 4 KiB
  *   header         4096                                       at 0
  *   participants   SM_PARTICIPANTS * 1024                     behind it
- *   control_off    4096 + that; `stripes` blocks of control_bytes
+ *   voids_off      4096 + that; SM_RANGES * (1 + part_words) words
+ *   control_off    behind it, rounded up to 4 KiB; `stripes` blocks of control_bytes
  *   data_off       behind those, rounded up to 2 MiB when there are 4 MiB of data, else to 4 KiB
  *   segment_bytes  data_off + stripes * stripe_bytes
  *
@@ -34,7 +35,8 @@
 #define STRIPES_AIM 64u
 #define BUCKET_SHARE UINT64_C(32768) /* bytes of a stripe for each bucket that it starts with */
 #define BUCKETS_MIN UINT64_C(64)
-#define KEPT_SHARE 32u /* of a stripe: index that it keeps */
+#define KEPT_SHARE 32u   /* of a stripe: index that it keeps */
+#define PARTS_SHARE 512u /* of the cache: bits for what was forgotten before all peers had it */
 #define RING_MIN 1024u
 #define RING_TOTAL 16384u
 static_assert(SM_MAX_STRIPE / SM_GRANULE <= SM_BLOCK_SIZE_MASK, "a block's size field holds any run of a stripe");
@@ -62,6 +64,13 @@ static void keep_index(struct lr_geometry *geometry) {
         buckets += 8;
     geometry->least_buckets = (uint32_t)buckets;
     geometry->kept_bytes = lr_index_bytes(geometry, buckets);
+}
+
+static uint32_t part_words(uint64_t cache_bytes) {
+    uint32_t words = 1;
+    while (words < SM_PART_WORDS && (uint64_t)words * SM_RANGES * 8 < cache_bytes / PARTS_SHARE)
+        words *= 2;
+    return words;
 }
 
 int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr_geometry *out, char *why) {
@@ -92,7 +101,9 @@ int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr
     out->cache_bytes = stripes * out->stripe_bytes;
     out->ring_len = RING_TOTAL / stripes > RING_MIN ? RING_TOTAL / stripes : RING_MIN;
     out->control_bytes = lr_round_up(SM_STRIPE_FIXED + out->ring_len * sizeof(struct sm_hint), PAGE);
-    out->control_off = SM_HEADER_BYTES + (uint64_t)SM_PARTICIPANTS * sizeof(struct sm_participant);
+    out->part_words = part_words(out->cache_bytes);
+    out->voids_off = SM_HEADER_BYTES + (uint64_t)SM_PARTICIPANTS * sizeof(struct sm_participant);
+    out->control_off = out->voids_off + lr_round_up(SM_RANGES * (UINT64_C(1) + out->part_words) * 8, PAGE);
     out->data_off = lr_round_up(out->control_off + stripes * out->control_bytes,
                                 out->cache_bytes >= LARGE_STRIPE ? HUGE_PAGE : PAGE);
     out->segment_bytes = out->data_off + out->cache_bytes;

@@ -223,7 +223,7 @@ static void leave_note(struct lr_view *view, const struct lr_key *key, uint64_t 
         return;
     }
     lr_count(view->cache, LR_C_notes_exhausted);
-    lr_void_raise(view, lr_range_of(key->hash), version);
+    lr_void_raise(view, key->hash, version);
 }
 
 /* Whether the next holder of the lock has to hear of the delete: to tell others, or to refuse a fill. */

@@ -7,6 +7,8 @@
  *   | sm_header          |   constants, then a few rarely written words
  *   +--------------------+ SM_HEADER_BYTES
  *   | sm_participant [P] |   one slot for each attached handle: generation, hazards (pins), counters
+ *   +--------------------+ voids_off
+ *   | turns, parts       |   what was forgotten before all peers had it: SM_RANGES words, then bits of each (voids.c)
  *   +--------------------+ control_off
  *   | sm_stripe [S]      |   one control block a stripe: lock, gap, bins, notes, ranges, feed ring
  *   +--------------------+ data_off (a multiple of 2 MiB where the data is that large)
@@ -42,7 +44,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 8u
+#define SM_LAYOUT_VERSION 9u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -53,6 +55,7 @@
 #define SM_NOTES 32u          /* delete notes of one stripe: one bit each in notes_pending */
 #define SM_HELD 16u           /* held blocks of one stripe that are listed for an early end */
 #define SM_RANGES 256u        /* ranges of the cluster hash: its top 8 bits */
+#define SM_PART_WORDS 1024u   /* of a range, at most: 64 parts each, a bit for each part */
 #define SM_ACK_RANKS 8u       /* peers for whose acknowledgement a change can wait */
 #define SM_BUCKET_SLOTS 8u    /* a hash bucket is one cache line of slot words */
 #define SM_BUCKET_BYTES 64u
@@ -297,7 +300,7 @@ struct sm_stripe {
     struct sm_note notes[SM_NOTES];  /* 2880 */
     sm_u64 range_sum[SM_RANGES];     /* 3904: sum of mixed {hash, version} of items: derived */
     sm_u64 range_floor[SM_RANGES];   /* 5952: highest version forgotten here, or declined; only rises */
-    sm_u64 range_void[SM_RANGES];    /* 8000: highest forgotten before all peers had it; only rises */
+    sm_u64 range_void[SM_RANGES];    /* 8000: highest forgotten before all peers had it, of set parts */
     sm_u64 acked_by[SM_ACK_RANKS];   /* 10048: hints that at least i + 1 peers have; written by larderd */
     sm_u64 marks_void[SM_MARK_ROWS]; /* 10112: marks that are older than this incarnation are void (items.c) */
     sm_u64 range_firm[SM_RANGES];    /* 10624: highest declined, or let go of since a peer said so; only rises */
@@ -318,6 +321,9 @@ static_assert(offsetof(struct sm_stripe, bins) == 512 && offsetof(struct sm_stri
 static_assert(offsetof(struct sm_stripe, large) == 2368 && offsetof(struct sm_stripe, range_sum) == 3904, "byte map");
 static_assert(offsetof(struct sm_stripe, ring) == 19872, "byte map");
 #define SM_STRIPE_FIXED offsetof(struct sm_stripe, ring)
+
+/* In the turn word of a range: parts were cleared, so that bits do not speak of all that was ever forgotten there. */
+#define SM_TURN_CLEARED (UINT64_C(1) << 63)
 
 /* ---- index slot word ---------------------------------------------------------------------------------------- */
 

@@ -61,18 +61,18 @@ void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range 
     *out = (struct lr_range){0};
     if (range >= SM_RANGES)
         return;
+    out->turn = lr_void_turn(cache, range);
     for (uint32_t i = 0; i < cache->geometry.stripe_count; i++) {
         struct sm_stripe *stripe = lr_stripe_at(cache, i);
         uint64_t floor = lr_load(&stripe->range_floor[range]), void_version = lr_load(&stripe->range_void[range]);
         out->sum += lr_load(&stripe->range_sum[range]);
         out->floor = out->floor > floor ? out->floor : floor;
         out->void_version = out->void_version > void_version ? out->void_version : void_version;
-        out->voids += void_version;
     }
     out->floor = out->floor > out->void_version ? out->floor : out->void_version;
 }
 
-static int raise_range(struct lr_cache *cache, unsigned range, uint64_t version, bool void_too, uint64_t *risen) {
+int lr_raise_floor(struct lr_cache *cache, unsigned range, uint64_t version) {
     int error = range < SM_RANGES ? lr_enter(cache) : LARDER_EINVALID;
     for (uint32_t i = 0; error == 0 && i < cache->geometry.stripe_count; i++) {
         struct lr_view view;
@@ -81,20 +81,9 @@ static int raise_range(struct lr_cache *cache, unsigned range, uint64_t version,
             break;
         lr_raise(&view.stripe->clock, version); /* as in lr_drop */
         lr_floor_firm(&view, range, version);
-        const uint64_t by = void_too ? lr_void_raise(&view, range, version) : 0;
-        if (risen != NULL)
-            *risen += by;
         lr_stripe_unlock(&view);
     }
     return error;
-}
-
-int lr_raise_floor(struct lr_cache *cache, unsigned range, uint64_t version) {
-    return raise_range(cache, range, version, false, NULL);
-}
-
-int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, uint64_t *risen) {
-    return raise_range(cache, range, version, true, risen);
 }
 
 int lr_sidecar_claim(struct lr_cache *cache) {

@@ -613,8 +613,14 @@ uint64_t lr_version_draw(struct lr_view *view);
 /* Turns valid delete notes into tombstones and frees those of the dead. Called by lr_stripe_lock before anything else
  * when notes are pending, and by sweeps. */
 void lr_notes_settle(struct lr_view *view);
-/* Raises the range's void, also without the lock. Returns by how much. */
-uint64_t lr_void_raise(struct lr_view *view, unsigned range, uint64_t version);
+/* Up to `version` the key is forgotten before every peer has heard of it: its range's void, also without the lock. */
+void lr_void_raise(struct lr_view *view, uint64_t hash, uint64_t version);
+/* The version up to which the key may have been forgotten so; 0: it was not. */
+uint64_t lr_void_of(const struct lr_view *view, uint64_t hash);
+/* Ahead of that. */
+void lr_void_prefetch(const struct lr_view *view, uint64_t hash);
+/* The range's turn, before void and bits are read. */
+uint64_t lr_void_turn(const struct lr_cache *cache, unsigned range);
 /* A version above all that the stripe has, made without the lock: for deletes only. */
 uint64_t lr_version_peek(struct lr_view *view);
 /*

@@ -355,6 +355,8 @@ void lr_node_tick(struct lr_node *node) {
     fit_modes(node);
     if (due(now, &node->swept_ms, SWEEP_EVERY_MS))
         sweep(node);
+    if (due(now, &node->cleared_ms, LR_SETTLE_EVERY_MS))
+        lr_settle_clear(node);
     if (due(now, &node->reaped_ms, REAP_EVERY_MS)) {
         int freed = lr_reap(node->cache);
         if (freed > 0)

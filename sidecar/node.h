@@ -80,7 +80,7 @@ struct lr_node {
     struct lr_pack *pack;
     struct lr_lag lag;
     uint64_t refused; /* incoming connections turned away */
-    uint64_t aged_ms, reported_ms, reaped_ms, swept_ms;
+    uint64_t aged_ms, reported_ms, reaped_ms, swept_ms, cleared_ms;
     uint32_t sweep_stripe;
     bool modal;            /* some keys are of another mode than values */
     uint32_t fit_stripe;   /* the next whose entries are to be fitted to their modes */

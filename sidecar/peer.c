@@ -77,8 +77,7 @@ static void part(struct lr_link *link, const char *why) {
 static void hang_up(struct lr_link *link) {
     link->closed = true;
     lr_stream_free(&link->stream);
-    free(link->in.hashes);
-    link->in.hashes = NULL;
+    lr_settle_hang_up(link);
     if (link->connection != NULL) {
         void *connection = link->connection;
         link->connection = NULL;
@@ -186,7 +185,7 @@ static void say_hello(struct lr_link *link) {
                                .flush = lr_flush_version(node->cache),
                                .wall_ms = lr_node_wall(node),
                                .max_entry = node->entry_cap,
-                               .features = WIRE_CAN_COMPARE | WIRE_CAN_UNPACK | WIRE_HAS_MODES,
+                               .features = WIRE_CAN_COMPARE | WIRE_CAN_UNPACK | WIRE_HAS_MODES | WIRE_HAS_PARTS,
                                .items = items_of(node),
                                .modes = lr_modes_hash(node->cache)};
     snprintf(hello.node, sizeof hello.node, "%s", node->name);
@@ -431,7 +430,7 @@ static void judge_clock(struct lr_link *link, uint64_t echo_ms, uint64_t wall_ms
 }
 
 static enum lr_taken take_frame(struct lr_link *link, const struct wire_frame *frame) {
-    const bool known_optional = frame->type >= WIRE_SUMS && frame->type <= WIRE_COMPARED;
+    const bool known_optional = frame->type >= WIRE_SUMS && frame->type <= WIRE_PARTS;
     if (!link->greeted && frame->type != WIRE_HELLO && frame->type != WIRE_BYE &&
         ((frame->type & WIRE_OPTIONAL) == 0 || known_optional)) {
         refuse(link, WIRE_BYE_GARBAGE, LR_WARN, "the first frame is not HELLO");
@@ -468,6 +467,7 @@ static enum lr_taken take_frame(struct lr_link *link, const struct wire_frame *f
     case WIRE_VOIDS:
     case WIRE_LIST:
     case WIRE_SETTLE:
+    case WIRE_PARTS:
         return lr_settle_take(link, frame);
     case WIRE_SUMS:
     case WIRE_ASK:

@@ -84,7 +84,8 @@ struct lr_inflow {
 
     /* A settlement that the other side leads (settle.c). */
     uint64_t voids[WIRE_RANGES];
-    uint64_t *hashes; /* LR_LIST_MOST; allocated by the first LIST */
+    struct lr_parts parts[WIRE_RANGES]; /* of those; each allocated */
+    uint64_t *hashes;                   /* LR_LIST_MOST; allocated by the first LIST */
     uint32_t hash_count;
     bool settling; /* the segment is being walked; no frame is taken meanwhile */
     bool settle_last;
@@ -148,7 +149,14 @@ struct lr_goal { /* positions that were the heads of all stripes at one moment *
 /* DUE: it is to be begun. UNDER_WAY: not all is sent. SENT: not all is acknowledged. */
 enum lr_joining { LR_JOIN_NONE, LR_JOIN_DUE, LR_JOIN_UNDER_WAY, LR_JOIN_SENT };
 
-enum lr_settle_state { LR_SETTLE_NONE, LR_SETTLE_COLLECT, LR_SETTLE_LIST, LR_SETTLE_SHIP, LR_SETTLE_WAIT };
+enum lr_settle_state {
+    LR_SETTLE_NONE,
+    LR_SETTLE_PARTS,
+    LR_SETTLE_COLLECT,
+    LR_SETTLE_LIST,
+    LR_SETTLE_SHIP,
+    LR_SETTLE_WAIT
+};
 
 struct lr_outflow {
     uint32_t link_number; /* of the node's links, from 1: what came by this one is not sent back (node.h) */
@@ -189,9 +197,12 @@ struct lr_outflow {
 
     /* A settlement that we lead (settle.c). */
     enum lr_settle_state settle;
-    uint64_t settled[WIRE_RANGES];  /* lr_range.voids that the peer has heard of */
-    uint64_t voids[WIRE_RANGES];    /* of the settlement under way; 0: not part of it */
-    uint64_t settling[WIRE_RANGES]; /* lr_range.voids when it began */
+    uint64_t settled[WIRE_RANGES];      /* lr_range.turn up to which the peer has heard of all */
+    uint64_t voids[WIRE_RANGES];        /* of the settlement under way; 0: not part of it */
+    uint64_t settling[WIRE_RANGES];     /* lr_range.turn when it began */
+    struct lr_parts parts[WIRE_RANGES]; /* of the voids; words are in `part_words` */
+    uint64_t *part_words;
+    uint32_t part_range; /* the next whose parts are to be sent */
     uint64_t *hashes;
     uint32_t hash_count, hash_sent;
     uint64_t settle_low, settle_high, settle_next_ms;
@@ -375,7 +386,7 @@ uint64_t lr_progress_seconds(const struct lr_progress *progress);
 
 /* ---- settle.c -------------------------------------------------------------------------------------------------- */
 
-/* Whether a range's voids have risen since the peer heard of them. */
+/* Whether a range's turn has risen since the peer heard of all up to it. */
 bool lr_settle_due(struct lr_peer *peer);
 void lr_settle_begin(struct lr_peer *peer);
 /* Ranges of whose voids the peer has not heard yet. */
@@ -384,7 +395,11 @@ unsigned lr_settle_left(const struct lr_peer *peer);
 bool lr_settle_step(struct lr_peer *peer);
 void lr_settle_finished(struct lr_peer *peer);
 void lr_settle_abandon(struct lr_peer *peer);
-/* VOIDS, LIST, SETTLE. */
+/* Forgets what of the other side's settlement was heard on this link. */
+void lr_settle_hang_up(struct lr_link *link);
+/* Takes away parts of which every peer has heard, where they are many. */
+void lr_settle_clear(struct lr_node *node);
+/* VOIDS, PARTS, LIST, SETTLE. */
 enum lr_taken lr_settle_take(struct lr_link *link, const struct wire_frame *frame);
 /* A bounded piece of the walk that SETTLE began. True: more could be done at once. */
 bool lr_settle_walk(struct lr_link *link);

@@ -3,14 +3,14 @@
  * Voids: what if one host forgot a change before the other had heard of it?
  *
  * Normally an unshipped entry that is evicted leaves a tombstone, which travels. When there are too many of those, the
- * host keeps one version for the whole range of hashes instead, its *void*: "up to here I may have forgotten something
- * that you do not know about". Whatever the other side holds at or below it may be superseded, unless we hold that key
- * too, for then ours is the newest that anybody can know. So we tell which hashes we hold, and the other side drops the
- * rest.
+ * host keeps one version for the whole range of hashes instead, its *void*, and a bit for each small part of the range
+ * in which something went (shm/voids.c): "of these parts I may have forgotten something, up to here, that you do not
+ * know about". Whatever the other side holds there at or below it may be superseded, unless we hold that key too, for
+ * then ours is the newest that anybody can know. So we tell which hashes we hold, and the other side drops the rest.
  *
- *   leader   VOIDS {range, version}...   LIST hashes ...  SETTLE [low, high]   LIST ...  SETTLE [low, high] last
- *   follower    notes them                 notes them        walks its segment,  ...         ... and raises its
- *                                                            drops what is not listed        floors
+ *   leader   VOIDS {range, version}...  PARTS range, bits ...  LIST hashes ...  SETTLE [low, high]  LIST ...  SETTLE
+ * last follower    notes them                 notes them            notes them       walks its segment,  ...       ...
+ * and drops what is not listed      raises its floors
  *
  * Rules:
  *  1. Dropping an entry and raising a floor make the follower decline entries that it does not hold. So a SETTLE goes
@@ -25,11 +25,14 @@
  *     merged void on: a miss too many is better than a value from the past.
  *  4. What the follower drops may be news to a third host, to which the leader has listed that key when it still held
  *     something of it. So what not every peer has leaves a tombstone, or a void of the follower's own (shm/entry.c).
- *  5. Each stripe has voids of its own. The highest is led, whenever one of them has risen: `voids` is their sum.
+ *  5. Each stripe has voids of its own. The highest is led, whenever the range's turn has risen. Turn, void and bits
+ *     are read in this order, once, when the settlement begins.
  *  6. Of keys of mode invalidate the leader lists nothing: that it holds a fill says nothing of what it forgot before.
  *     The follower drops its items of that mode whether listed or not, and with the clocks' difference in mind. What is
  *     being read from its source while the follower looks may be as old: it is not to be filled in.
- *  7. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
+ *  7. A range without PARTS is settled whole: with an older release, and with a peer that has settled nothing since
+ *     bits of the range were cleared (lr_settle_clear). Few bits are sent as fewer, each of a larger part.
+ *  8. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
  */
 #include "log.h"
 #include "node.h"
@@ -58,7 +61,7 @@ bool lr_settle_due(struct lr_peer *peer) {
     for (unsigned i = 0; i < WIRE_RANGES; i++) {
         struct lr_range range;
         lr_range_get(peer->node->cache, i, &range);
-        if (range.voids != peer->out.settled[i])
+        if (range.turn != peer->out.settled[i])
             return true;
     }
     return false;
@@ -69,7 +72,7 @@ unsigned lr_settle_left(const struct lr_peer *peer) {
     for (unsigned i = 0; i < WIRE_RANGES; i++) {
         struct lr_range range;
         lr_range_get(peer->node->cache, i, &range);
-        left += range.voids != peer->out.settled[i];
+        left += range.turn != peer->out.settled[i];
     }
     return left;
 }
@@ -84,6 +87,52 @@ static void begin_interval(struct lr_peer *peer, uint64_t low) {
     out->settle_scan.keys = true;
 }
 
+/* Few bits are folded into fewer, by twos: until there is one set in each word. */
+static void fold(struct lr_parts *parts) {
+    uint64_t set = 0;
+    for (uint32_t i = 0; i < parts->count; i++)
+        set += (uint64_t)__builtin_popcountll(parts->words[i]);
+    for (; parts->count > 1 && set < parts->count; parts->count /= 2)
+        for (uint32_t i = 0; i < parts->count / 2; i++) {
+            uint64_t folded = 0;
+            for (unsigned bit = 0; bit < 128; bit++)
+                folded |= (parts->words[2 * i + bit / 64] >> (bit % 64) & 1) << (bit / 2);
+            parts->words[i] = folded;
+        }
+}
+
+/* Rule 5: behind turn and void. */
+static void note_parts(struct lr_peer *peer, unsigned i) {
+    struct lr_outflow *out = &peer->out;
+    const uint32_t words = lr_parts_words(peer->node->cache);
+    out->parts[i] = (struct lr_parts){0};
+    if (out->voids[i] == 0 || (peer->features & WIRE_HAS_PARTS) == 0 ||
+        (lr_turn_is_cleared(out->settling[i]) && !lr_turn_is_cleared(out->settled[i])))
+        return;
+    out->parts[i] = (struct lr_parts){.words = out->part_words + (size_t)i * words, .count = words};
+    lr_parts_get(peer->node->cache, i, out->parts[i].words);
+    fold(&out->parts[i]);
+}
+
+/* PARTS of one range. False: the window is full. */
+static bool send_parts(struct lr_peer *peer) {
+    struct lr_outflow *out = &peer->out;
+    while (out->part_range < WIRE_RANGES && out->parts[out->part_range].words == NULL)
+        out->part_range++;
+    if (out->part_range == WIRE_RANGES) {
+        begin_interval(peer, 0);
+        return true;
+    }
+    const struct lr_parts *parts = &out->parts[out->part_range];
+    const size_t bytes = WIRE_HEADER + 8 + (size_t)parts->count * 8;
+    uint8_t *at = lr_outflow_room(peer, bytes) ? lr_outflow_reserve(peer, bytes) : NULL;
+    if (at == NULL)
+        return false;
+    out->batch_len += wire_encode_parts(at, bytes, out->part_range++, parts->words, parts->count);
+    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES});
+    return true;
+}
+
 void lr_settle_begin(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
     struct wire_void rows[WIRE_RANGES];
@@ -93,7 +142,10 @@ void lr_settle_begin(struct lr_peer *peer) {
         return;
     }
     out->hashes = malloc(LR_LIST_MOST * sizeof *out->hashes);
-    uint8_t *at = out->hashes != NULL ? lr_outflow_reserve(peer, WIRE_HEADER + WIRE_RANGES * 16) : NULL;
+    out->part_words = malloc(WIRE_RANGES * sizeof(uint64_t) * lr_parts_words(peer->node->cache));
+    uint8_t *at = out->hashes != NULL && out->part_words != NULL
+                      ? lr_outflow_reserve(peer, WIRE_HEADER + WIRE_RANGES * 16)
+                      : NULL;
     if (at == NULL) {
         lr_settle_abandon(peer);
         return;
@@ -101,20 +153,23 @@ void lr_settle_begin(struct lr_peer *peer) {
     for (unsigned i = 0; i < WIRE_RANGES; i++) {
         struct lr_range range;
         lr_range_get(peer->node->cache, i, &range);
-        out->voids[i] = range.voids != out->settled[i] ? range.void_version : 0;
-        out->settling[i] = range.voids;
+        out->voids[i] = range.turn != out->settled[i] ? range.void_version : 0;
+        out->settling[i] = range.turn;
+        note_parts(peer, i);
         if (out->voids[i] != 0)
             rows[count++] = (struct wire_void){.range = (uint8_t)i, .version = out->voids[i]};
     }
     lr_log(LR_INFO, "peer %s: settling ranges whose unshipped changes were forgotten ranges=%u", peer->address, count);
     out->batch_len += wire_encode_voids(at, WIRE_HEADER + WIRE_RANGES * 16, rows, count);
     lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_BYTES});
-    begin_interval(peer, 0);
+    out->part_range = 0;
+    out->settle = LR_SETTLE_PARTS;
 }
 
 void lr_settle_abandon(struct lr_peer *peer) {
     free(peer->out.hashes);
-    peer->out.hashes = NULL;
+    free(peer->out.part_words);
+    peer->out.hashes = peer->out.part_words = NULL;
     peer->out.settle = LR_SETTLE_NONE;
 }
 
@@ -139,7 +194,8 @@ static void collect(struct lr_peer *peer) {
             return;
         }
         if (entry.kind != LR_SHARED || entry.version > out->voids[range_of(entry.hash)] ||
-            entry.hash < out->settle_low || entry.hash > out->settle_high)
+            entry.hash < out->settle_low || entry.hash > out->settle_high ||
+            !lr_parts_has(&out->parts[range_of(entry.hash)], entry.hash))
             continue;
         if (out->hash_count == LR_LIST_MOST)
             halve(out);
@@ -189,6 +245,8 @@ static bool send_interval(struct lr_peer *peer) {
 
 bool lr_settle_step(struct lr_peer *peer) {
     switch (peer->out.settle) {
+    case LR_SETTLE_PARTS:
+        return send_parts(peer);
     case LR_SETTLE_COLLECT:
         collect(peer);
         return true;
@@ -210,6 +268,26 @@ void lr_settle_finished(struct lr_peer *peer) {
     lr_settle_abandon(peer);
 }
 
+/* Whether every peer has settled this turn, and none is about to settle it anew. */
+static bool is_settled(const struct lr_node *node, unsigned range, uint64_t turn) {
+    for (unsigned i = 0; i < node->peer_count; i++)
+        if (node->peers[i]->out.settled[range] != turn || node->peers[i]->out.settle != LR_SETTLE_NONE)
+            return false;
+    return node->peer_count > 0;
+}
+
+void lr_settle_clear(struct lr_node *node) {
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        struct lr_range range;
+        lr_range_get(node->cache, i, &range);
+        if (range.void_version == 0 || !is_settled(node, i, range.turn) ||
+            lr_parts_clear(node->cache, i, &range.turn) != 1)
+            continue;
+        for (unsigned j = 0; j < node->peer_count; j++)
+            node->peers[j]->out.settled[i] = range.turn;
+    }
+}
+
 /* ---- following -------------------------------------------------------------------------------------------------- */
 
 static enum lr_taken refuse(struct lr_link *link, const char *text) {
@@ -218,8 +296,37 @@ static enum lr_taken refuse(struct lr_link *link, const char *text) {
     return LR_TAKE_REFUSED;
 }
 
+static void forget_parts(struct lr_inflow *in) {
+    for (unsigned i = 0; i < WIRE_RANGES; i++) {
+        free(in->parts[i].words);
+        in->parts[i] = (struct lr_parts){0};
+    }
+}
+
+void lr_settle_hang_up(struct lr_link *link) {
+    forget_parts(&link->in);
+    free(link->in.hashes);
+    link->in.hashes = NULL;
+}
+
+static enum lr_taken take_parts(struct lr_link *link, const struct wire_frame *frame) {
+    const uint32_t count = frame->as.rows.count - 1;
+    const uint64_t range = wire_word_at(frame, 0);
+    if (range >= WIRE_RANGES || count > LR_PART_WORDS || (count & (count - 1)) != 0)
+        return refuse(link, "parts of a range that are no power of two");
+    struct lr_parts *parts = &link->in.parts[range];
+    free(parts->words);
+    *parts = (struct lr_parts){.words = malloc(count * sizeof(uint64_t)), .count = count};
+    if (parts->words == NULL)
+        return refuse(link, "out of memory");
+    for (uint32_t i = 0; i < count; i++)
+        parts->words[i] = wire_word_at(frame, i + 1);
+    return LR_TAKEN;
+}
+
 static enum lr_taken take_voids(struct lr_link *link, const struct wire_frame *frame) {
     memset(link->in.voids, 0, sizeof link->in.voids);
+    forget_parts(&link->in);
     link->in.hash_count = 0;
     link->in.settle_dropped = 0;
     for (uint32_t i = 0; i < frame->as.rows.count; i++) {
@@ -250,6 +357,8 @@ enum lr_taken lr_settle_take(struct lr_link *link, const struct wire_frame *fram
     struct lr_inflow *in = &link->in;
     if (frame->type == WIRE_VOIDS)
         return take_voids(link, frame);
+    if (frame->type == WIRE_PARTS)
+        return take_parts(link, frame);
     if (frame->type == WIRE_LIST)
         return take_list(link, frame);
     if (lr_end_marks(link->node->cache) == LARDER_EBUSY)
@@ -271,23 +380,20 @@ static bool is_listed(const struct lr_inflow *in, uint64_t hash) {
 /* Whether the entry is superseded by the settlement, as far as we can know. */
 static bool has_to_go(const struct lr_node *node, const struct lr_inflow *in, const struct lr_entry *entry) {
     const uint64_t version = in->voids[range_of(entry->hash)];
-    if (version == 0 || entry->hash < in->settle_low || entry->hash > in->settle_high || entry->kind == LR_LOCAL)
+    if (version == 0 || entry->hash < in->settle_low || entry->hash > in->settle_high || entry->kind == LR_LOCAL ||
+        !lr_parts_has(&in->parts[range_of(entry->hash)], entry->hash))
         return false;
     if (entry->kind != LR_SHARED)
         return lr_version_unix_ms(entry->version) <= lr_version_unix_ms(version) + node->clock_limit_ms;
     return entry->version <= version && !is_listed(in, entry->hash);
 }
 
-/*
- * A relay takes the void over as one of its own. It need not lead it back, unless the peer still lacks something of
- * ours: if that is forgotten as well, a void that is as high already would not tell.
- */
+/* A relay takes the void over as one of its own. It need not lead it back: what it owes the peer is told by itself, and
+ * if that is forgotten as well, the turn rises once more. */
 static int take_over(struct lr_link *link, unsigned range, uint64_t version) {
     uint64_t risen = 0;
-    const bool behind = lr_outflow_left(link->peer) != 0;
-    const int result = lr_raise_void(link->node->cache, range, version, &risen);
-    if (!behind)
-        link->peer->out.settled[range] += risen;
+    const int result = lr_raise_void(link->node->cache, range, version, &link->in.parts[range], &risen);
+    link->peer->out.settled[range] += risen;
     return result;
 }
 
@@ -321,6 +427,8 @@ bool lr_settle_walk(struct lr_link *link) {
             if (in->settle_last)
                 lr_log(LR_INFO, "peer %s: settled dropped=%llu", link->peer->address,
                        (unsigned long long)in->settle_dropped);
+            if (in->settle_last)
+                forget_parts(in);
             in->settling = false;
             in->hash_count = 0;
             lr_link_work(link);

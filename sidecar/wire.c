@@ -158,6 +158,7 @@ static enum wire_fault take_payload(const uint8_t *at, uint32_t len, struct wire
     case WIRE_PICK:
     case WIRE_ROWS:
     case WIRE_PULL:
+    case WIRE_PARTS:
         return take_rows(at, len, 8, WIRE_MAX_HASHES, out);
     case WIRE_SETTLE:
         out->as.settle.low = load(at, 8);
@@ -298,6 +299,15 @@ size_t wire_encode_voids(uint8_t *out, size_t cap, const struct wire_void *voids
         store(out + WIRE_HEADER + (size_t)i * 16 + 8, voids[i].version, 8);
     }
     return seal(out, WIRE_VOIDS, 0, count * 16);
+}
+
+size_t wire_encode_parts(uint8_t *out, size_t cap, uint32_t range, const uint64_t *words, uint32_t count) {
+    if (range >= WIRE_RANGES || count >= WIRE_MAX_HASHES || cap < WIRE_HEADER + 8 + (size_t)count * 8)
+        return 0;
+    store(out + WIRE_HEADER, range, 8);
+    for (uint32_t i = 0; i < count; i++)
+        store(out + WIRE_HEADER + 8 + (size_t)i * 8, words[i], 8);
+    return seal(out, WIRE_PARTS, 0, 8 + count * 8);
 }
 
 /* ---- names --------------------------------------------------------------------------------------------------- */

@@ -69,7 +69,8 @@
     X(PICK, 131, WIRE_LAST, 8, "these parts differ: number of the first word of the bitmap, words")                    \
     X(ROWS, 132, 0, 0, "what I hold in those parts: hash, version")                                                    \
     X(PULL, 133, 0, 0, "of those rows I lack these hashes")                                                            \
-    X(COMPARED, 134, 0, 0, "you have been sent all that you lacked")
+    X(COMPARED, 134, 0, 0, "you have been sent all that you lacked")                                                   \
+    X(PARTS, 135, 0, 16, "of the settlement that begins: a range, a bit for each part of it in which I forgot any")
 
 enum wire_type {
 #define X(name, number, flags, least, sentence) WIRE_##name = (number),
@@ -89,6 +90,7 @@ enum wire_type {
 #define WIRE_CAN_COMPARE 1u /* SUMS to COMPARED */
 #define WIRE_CAN_UNPACK 2u  /* PUT with WIRE_PACKED */
 #define WIRE_HAS_MODES 4u   /* TOMB with WIRE_MODAL */
+#define WIRE_HAS_PARTS 8u   /* PARTS */
 
 /* Why a frame is refused. Rows: X(name, text). */
 #define WIRE_FAULTS(X)                                                                                                 \
@@ -215,6 +217,7 @@ size_t wire_encode_put(uint8_t *out, size_t cap, const struct wire_put *put, uns
 size_t wire_encode_words(uint8_t *out, size_t cap, enum wire_type type, unsigned flags, const uint64_t *words,
                          uint32_t count);
 size_t wire_encode_bye(uint8_t *out, size_t cap, enum wire_reason reason, const char *text);
+size_t wire_encode_parts(uint8_t *out, size_t cap, uint32_t range, const uint64_t *words, uint32_t count);
 size_t wire_encode_voids(uint8_t *out, size_t cap, const struct wire_void *voids, uint32_t count);
 
 static inline size_t wire_put_bytes(uint32_t key_len, uint32_t value_len) {

@@ -27,7 +27,10 @@ static void expect_sound(const struct lr_geometry *g, uint64_t size) {
     CU_ASSERT(g->stripe_bytes >= SM_MIN_STRIPE && g->stripe_bytes <= SM_MAX_STRIPE && g->stripe_bytes % 4096 == 0);
     CU_ASSERT_EQUAL(g->cache_bytes, g->stripe_bytes * g->stripe_count);
     CU_ASSERT(g->cache_bytes >= size);
-    CU_ASSERT_EQUAL(g->control_off, sizeof(struct sm_header) + SM_PARTICIPANTS * sizeof(struct sm_participant));
+    CU_ASSERT_EQUAL(g->voids_off, sizeof(struct sm_header) + SM_PARTICIPANTS * sizeof(struct sm_participant));
+    CU_ASSERT(g->control_off >= g->voids_off + SM_RANGES * (UINT64_C(1) + g->part_words) * 8);
+    CU_ASSERT(g->part_words > 0 && g->part_words <= SM_PART_WORDS && (g->part_words & (g->part_words - 1)) == 0);
+    CU_ASSERT(g->part_words == 1 || g->part_words * UINT64_C(2048) < g->cache_bytes / 128);
     CU_ASSERT(g->control_bytes >= sizeof(struct sm_stripe) + g->ring_len * sizeof(struct sm_hint));
     CU_ASSERT(g->control_off % 4096 == 0 && g->control_bytes % 4096 == 0);
     CU_ASSERT(g->data_off >= g->control_off + g->stripe_count * g->control_bytes);
@@ -173,7 +176,7 @@ static void a_refusal_names_both_sides(void) {
     other.layout = 77;
     CU_ASSERT_EQUAL(lr_geometry_load(&other, geometry.segment_bytes, &out, why), LARDER_EVERSION);
     CU_ASSERT_PTR_NOT_NULL(strstr(why, "layout 77"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(why, "speaks layout 8"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "speaks layout 9"));
 
     other = constants;
     other.byte_order = UINT32_C(0x04030201);

@@ -455,7 +455,7 @@ static void what_is_gone_but_not_swept_lets_nothing_forgotten_in(void) {
     static const char *const keys[2] = {"flushed", "brief"};
     for (unsigned i = 0; i < 2; i++) {
         unsigned range = lr_range_of(lr_cluster_hash(keys[i], strlen(keys[i])));
-        CU_ASSERT_EQUAL(lr_raise_void(f.one, range, V(9), NULL), 0);
+        CU_ASSERT_EQUAL(lr_raise_void(f.one, range, V(9), NULL, NULL), 0);
         CU_ASSERT_EQUAL(apply(f.one, keys[i], "forgotten", V(8)), LR_DECLINED);
         CU_ASSERT(has(f.one, keys[i], NULL));
         CU_ASSERT_EQUAL(apply(f.one, keys[i], "newer", V(10)), LR_APPLIED);
@@ -705,7 +705,7 @@ static void every_call_on_a_busy_stripe_says_so(void) {
     CU_ASSERT_EQUAL(lr_drop_void(f.one, hash, V(9)), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_raise_floor(f.one, 1, V(9)), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_raise_clock(f.one, UINT64_MAX), LARDER_EBUSY);
-    CU_ASSERT_EQUAL(lr_raise_void(f.one, 1, V(9), NULL), LARDER_EBUSY);
+    CU_ASSERT_EQUAL(lr_raise_void(f.one, 1, V(9), NULL, NULL), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_epoch_begin(f.one, 0, &epoch, &head), LARDER_EBUSY);
     CU_ASSERT_EQUAL(lr_sweep(f.one, 0, 64, 0), LARDER_EBUSY);
     CU_ASSERT(has(f.two, "key", "1")); /* readers do not care */
@@ -734,7 +734,7 @@ static void what_is_out_of_range_is_refused(void) {
     change.key = key;
     change.key_len = sizeof key;
     CU_ASSERT_EQUAL(lr_apply_put(f.one, &change, 0), LARDER_EINVALID);
-    CU_ASSERT_EQUAL(lr_raise_void(f.one, SM_RANGES, V(5), NULL), LARDER_EINVALID);
+    CU_ASSERT_EQUAL(lr_raise_void(f.one, SM_RANGES, V(5), NULL, NULL), LARDER_EINVALID);
     CU_ASSERT_EQUAL(lr_raise_floor(f.one, SM_RANGES, V(5)), LARDER_EINVALID);
     CU_ASSERT_EQUAL(lr_sweep(f.one, 2, 1, 0), LARDER_EINVALID);
     CU_ASSERT_EQUAL(lr_stripe_info(f.one, 2, &info), LARDER_EINVALID);

@@ -97,6 +97,14 @@ static bool comes_from_elsewhere(const struct scenario *s) {
                                           (o == APPLY_PUT && s->state->traits & MODAL));
 }
 
+/* Up to where peers will hear that the key was forgotten, or had heard when bits were cleared. */
+static uint64_t void_of(const struct scenario *s, uint64_t hash) {
+    const struct lr_view view = lr_view_of(s->survivor, 0);
+    const unsigned range = lr_range_of(hash);
+    const uint64_t turn = lr_void_turn(s->survivor, range), now = turn != 0 ? lr_void_of(&view, hash) : 0;
+    return now == 0 && lr_turn_is_cleared(turn) ? lr_load(&view.stripe->range_firm[range]) : now;
+}
+
 /* What went while there are peers is remembered: by a tombstone, or by the void of its range. */
 static bool expect_remembered(struct scenario *s, unsigned i) {
     static uint8_t entry[65536];
@@ -110,7 +118,7 @@ static bool expect_remembered(struct scenario *s, unsigned i) {
     if (lr_entry_by_hash(s->survivor, hash, entry, sizeof entry, &found) == 0 &&
         (found.tombstone ? found.version + 1 >= s->versions[i] : found.version > s->versions[i]))
         return true;
-    return lr_load(&lr_stripe_at(s->survivor, 0)->range_void[lr_range_of(hash)]) + 1 >= s->versions[i] ||
+    return void_of(s, hash) + 1 >= s->versions[i] ||
            scenario_fails(s, "key %llu went, and no peer will hear of it", (unsigned long long)s->keys[i]);
 }
 
@@ -126,7 +134,7 @@ static enum lr_mode mode_of(const struct scenario *s, unsigned i) {
 static bool is_told(struct scenario *s, unsigned i, uint64_t hash, const struct lr_entry *found) {
     if (found != NULL)
         return scenario_is_owed(s, found);
-    const uint64_t told = lr_load(&lr_stripe_at(s->survivor, 0)->range_void[lr_range_of(hash)]);
+    const uint64_t told = void_of(s, hash);
     return mode_of(s, i) == LR_MODE_values ? told + 1 >= s->versions[i] : told > s->before_clock;
 }
 

@@ -163,6 +163,7 @@ static void operate_on_items(struct scenario *s) {
 
 static void operate_as_sidecar(struct scenario *s) {
     const uint64_t target = scenario_target(s);
+    struct lr_range range;
     const uint64_t version = s->before_clock + (UINT64_C(5) << SM_VERSION_MS_SHIFT);
     struct lr_change change = {
         .key = &target, .key_len = 8, .value = "42", .value_len = 2, .version = version, .deadline_ms = UINT64_MAX};
@@ -202,7 +203,9 @@ static void operate_as_sidecar(struct scenario *s) {
         lr_epoch_begin(s->victim, 0, &epoch, &head);
         break;
     case RAISE_VOID:
-        lr_raise_void(s->victim, 3, version, NULL);
+        lr_raise_void(s->victim, 3, version, NULL, NULL);
+        lr_range_get(s->victim, 3, &range);
+        lr_parts_clear(s->victim, 3, &range.turn); /* as if all peers had settled */
         break;
     case RAISE_CLOCK:
         lr_raise_clock(s->victim, version);
@@ -249,7 +252,7 @@ void scenario_operate(struct scenario *s) {
 }
 /* ---- images --------------------------------------------------------------------------------------------------- */
 
-#define PARTS 3u
+#define PARTS 4u
 
 struct part {
     uint8_t *at;
@@ -258,8 +261,10 @@ struct part {
 
 static struct part part_of(const struct scenario *s, unsigned i) {
     const struct lr_cache *cache = s->survivor;
-    const struct part parts[PARTS] = {
-        {cache->base, SCENARIO_HEAD_BYTES}, {cache->controls, SCENARIO_CONTROL_BYTES}, {cache->data, SM_MIN_STRIPE}};
+    const struct part parts[PARTS] = {{cache->base, SCENARIO_HEAD_BYTES},
+                                      {cache->base + cache->geometry.voids_off, SCENARIO_VOIDS_BYTES},
+                                      {cache->controls, SCENARIO_CONTROL_BYTES},
+                                      {cache->data, SM_MIN_STRIPE}};
     return parts[i];
 }
 

@@ -137,7 +137,8 @@ void scenario_let_byte_fall(struct lr_cache *cache);
 #define SCENARIO_HINTS 1024u
 #define SCENARIO_HEAD_BYTES (SM_HEADER_BYTES + SCENARIO_SLOTS * sizeof(struct sm_participant))
 #define SCENARIO_CONTROL_BYTES (SM_STRIPE_FIXED + SCENARIO_HINTS * sizeof(struct sm_hint))
-#define SCENARIO_IMAGE_BYTES (SCENARIO_HEAD_BYTES + SCENARIO_CONTROL_BYTES + SM_MIN_STRIPE)
+#define SCENARIO_VOIDS_BYTES 4096u
+#define SCENARIO_IMAGE_BYTES (SCENARIO_HEAD_BYTES + SCENARIO_VOIDS_BYTES + SCENARIO_CONTROL_BYTES + SM_MIN_STRIPE)
 
 void scenario_read_image(const struct scenario *s, uint8_t *out);
 void scenario_write_image(const struct scenario *s, const uint8_t *image);

@@ -107,3 +107,20 @@ bool sim_digests_equal(struct sim *sim) {
     }
     return equal;
 }
+
+void sim_put_ballast(struct sim_host *host, unsigned number) {
+    static char ballast[1000];
+    char name[24];
+    struct lr_put change = {.key = name,
+                            .key_len = (size_t)snprintf(name, sizeof name, "ballast %u", number),
+                            .value = ballast,
+                            .value_len = sizeof ballast};
+    CU_ASSERT_EQUAL(lr_put(host->cache, &change), 0);
+}
+
+uint64_t sim_ballast_of(struct sim_host *host, unsigned number) {
+    char name[24], value[1000];
+    struct lr_item item;
+    const size_t len = (size_t)snprintf(name, sizeof name, "ballast %u", number);
+    return lr_get(host->cache, name, len, value, sizeof value, &item, LR_PEEK) == 0 ? item.version : 0;
+}

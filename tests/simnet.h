@@ -118,6 +118,9 @@ void sim_wipe(struct sim_host *host);
 /* Puts `text` under a number. 0, or the engine's error. */
 int sim_put(struct sim_host *host, unsigned key, const char *text, uint64_t ttl_ms);
 int sim_delete(struct sim_host *host, unsigned key);
+/* A KiB under a name of its own, and its version, or 0. */
+void sim_put_ballast(struct sim_host *host, unsigned number);
+uint64_t sim_ballast_of(struct sim_host *host, unsigned number);
 /* The text under a number in out[64]; "" if there is none. Returns its version, or 0. */
 uint64_t sim_get(struct sim_host *host, unsigned key, char out[64]);
 /* Items evicted by all hosts so far. */

@@ -99,6 +99,7 @@ void damage_restore(struct victim *v) {
     struct lr_cache *cache = v->cache;
     restore_ring(v);
     restore_bytes(v, cache->base, SM_HEADER_BYTES + DAMAGE_SLOTS * sizeof(struct sm_participant));
+    restore_bytes(v, cache->base + cache->geometry.voids_off, cache->geometry.control_off - cache->geometry.voids_off);
     restore_bytes(v, cache->controls, SM_STRIPE_FIXED);
     restore_bytes(v, cache->data, cache->geometry.stripe_bytes);
 }

@@ -183,12 +183,11 @@ static void judge_silence(struct hosts_run *run) {
 
 /* Has the host a reason to lack this version? */
 static bool is_excused(const struct hosts_run *run, unsigned host, unsigned key, uint64_t version) {
-    const struct lr_cache *cache = run->hosts[host].cache;
+    struct lr_cache *cache = run->hosts[host].cache;
     const uint64_t hash = hash_of(key);
-    struct sm_stripe *stripe = lr_stripe_at(cache, lr_place_stripe(cache, lr_place(cache, hash)));
-    return lr_load(&stripe->range_floor[lr_range_of(hash)]) >= version ||
-           lr_load(&stripe->range_void[lr_range_of(hash)]) >= version || tombstone_of(run, host, key) >= version ||
-           lr_flush_version(cache) >= version;
+    const struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, lr_place(cache, hash)));
+    return lr_load(&view.stripe->range_floor[lr_range_of(hash)]) >= version || lr_void_of(&view, hash) >= version ||
+           tombstone_of(run, host, key) >= version || lr_flush_version(cache) >= version;
 }
 
 /* Who lacks the newest value must have forgotten or declined it; if nobody has it any more, one must. */

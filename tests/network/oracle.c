@@ -373,12 +373,12 @@ void net_admit_outlaw(struct net_run *run) {
 static bool is_excused(struct net_run *run, unsigned host, unsigned key, uint64_t version) {
     struct lr_cache *cache = cache_of(run, host);
     const uint64_t hash = run->keys[key].hash;
-    struct sm_stripe *stripe = lr_stripe_at(cache, stripe_of(cache, hash));
+    const struct lr_view view = lr_view_of(cache, stripe_of(cache, hash));
+    struct sm_stripe *stripe = view.stripe;
     const bool steady = run->plan.steady && lr_load(&stripe->counters[LR_S_evictions]) == 0;
     sm_u64 *floors = steady ? stripe->range_firm : stripe->range_floor;
-    return lr_load(&floors[lr_range_of(hash)]) >= version ||
-           lr_load(&stripe->range_void[lr_range_of(hash)]) >= version || tombstone_of(run, host, key) >= version ||
-           lr_flush_version(cache) >= version;
+    return lr_load(&floors[lr_range_of(hash)]) >= version || lr_void_of(&view, hash) >= version ||
+           tombstone_of(run, host, key) >= version || lr_flush_version(cache) >= version;
 }
 
 static bool is_anybody_excused(struct net_run *run, unsigned key, uint64_t version) {

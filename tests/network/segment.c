@@ -92,6 +92,7 @@ void net_segment_make(struct net_run *run, unsigned host) {
     attach(place, &geometry);
     struct lr_cache *cache = &place->cache;
     memset(place->bytes, 0, TABLES);
+    memset(place->bytes + geometry.voids_off, 0, geometry.control_off - geometry.voids_off);
     for (uint32_t i = 0; i < geometry.stripe_count; i++) {
         memset(lr_stripe_at(cache, i), 0, SM_STRIPE_FIXED + geometry.ring_len * sizeof(struct sm_hint));
         lr_geometry_lay_stripe(&geometry, lr_stripe_at(cache, i));

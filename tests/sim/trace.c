@@ -82,6 +82,10 @@ static void name_of(uintptr_t address, char out[64]) {
     char where[24];
     if (at < SM_HEADER_BYTES) {
         name_field("header", header_fields, COUNT(header_fields), at, out);
+    } else if (at >= geometry->voids_off && at < geometry->control_off) {
+        at = (at - geometry->voids_off) / 8;
+        snprintf(out, 64, at < SM_RANGES ? "turn of range %u" : "parts, word %u",
+                 (unsigned)(at < SM_RANGES ? at : at - SM_RANGES));
     } else if (at < geometry->control_off) {
         at -= SM_HEADER_BYTES;
         snprintf(where, sizeof where, "participant %u", (unsigned)(at / sizeof(struct sm_participant)));

@@ -33,12 +33,13 @@
 #define CONTROL (SM_STRIPE_FIXED + 512 * sizeof(struct sm_hint))
 #define DATA SM_MIN_STRIPE
 #define FILLERS 600u
+#define VOIDS 4096u
 #define BUCKETS 64u /* of a new stripe of this size */
 #define SCRATCH (DATA / SM_GRANULE / 8)
 
 struct image {
     uint32_t policy;
-    uint8_t tables[TABLES], control[CONTROL], data[DATA];
+    uint8_t tables[TABLES], voids[VOIDS], control[CONTROL], data[DATA];
     struct sim_place place;
 };
 
@@ -426,6 +427,7 @@ static void lay_out_segment(void) {
 
 static void keep_image(struct image *image) {
     memcpy(image->tables, sim_segment, sizeof image->tables);
+    memcpy(image->voids, sim_segment + geometry.voids_off, sizeof image->voids);
     memcpy(image->control, sim_segment + geometry.control_off, sizeof image->control);
     memcpy(image->data, sim_segment + geometry.data_off, sizeof image->data);
     image->place = place;
@@ -435,6 +437,7 @@ const struct sim_place *sim_world_load(enum sim_world world) {
     const struct image *image = &images[world];
     choose_policy(image->policy);
     memcpy(sim_segment, image->tables, sizeof image->tables);
+    memcpy(sim_segment + geometry.voids_off, image->voids, sizeof image->voids);
     memcpy(sim_segment + geometry.control_off, image->control, sizeof image->control);
     memcpy(sim_segment + geometry.data_off, image->data, sizeof image->data);
     sim_runtime_keep();
