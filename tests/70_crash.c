@@ -14,6 +14,7 @@ static void run_storm(const char *what, bool replicating) {
                               .readers = 1,
                               .keys = 2000,
                               .life_us = FIXTURE_SANITIZED ? 4000 : 200,
+                              .join_us = FIXTURE_SANITIZED ? 4000 : 200,
                               .value_max = 600,
                               .calm_kills = FIXTURE_SANITIZED ? 50 : 750,
                               .replicating = replicating};

@@ -44,7 +44,7 @@ enum storm_kind storm_kind_of(const struct storm_plan *plan, uint32_t key) {
     return row == 0 ? STORM_NUMBER : row < 3 ? STORM_TTL : STORM_PLAIN;
 }
 
-/* ---- a nursery: forks one worker after the other ----------------------------------------------------------------- */
+/* ---- a nursery: one worker after the other -------------------------------------------------------------------- */
 
 /* The worker is dead: what does that say? */
 static void bury(struct storm *storm, unsigned number, int status) {
@@ -68,6 +68,7 @@ static void bury(struct storm *storm, unsigned number, int status) {
 static int run_nursery(struct storm *storm, unsigned number, uint64_t seed) {
     struct storm_actor *actor = &storm->board->writers[number];
     struct fixture_random random = {seed};
+    storm_expect(storm);
     for (uint64_t life = 0; !storm_stopped(storm); life++) {
         if (atomic_load(&storm->board->calm)) {
             atomic_store(&actor->state, 1);
@@ -76,11 +77,8 @@ static int run_nursery(struct storm *storm, unsigned number, uint64_t seed) {
         }
         atomic_store(&actor->state, 0);
         uint64_t its_seed = fixture_next(&random);
-        pid_t child = fork();
-        if (child == 0)
-            _exit(storm_worker(storm, number, its_seed));
-        int status = 0;
-        if (child < 0 || waitpid(child, &status, 0) != child) {
+        int status = storm_live(storm, number, its_seed);
+        if (status < 0) {
             storm_fail(storm->board, "nursery %u: %s", number, strerror(errno));
             break;
         }

@@ -3,7 +3,7 @@
  * Kill storm: processes that die at random instants, forever replaced, on one segment, while others read. Is anything
  * lost, foreign, torn, stale or resurrected; is anybody stuck; is the segment healthy?
  *
- *   conductor (storm.c) ── fork ── nursery 0 .. W-1 (storm.c) ── fork, one at a time ── worker (worker.c): dies
+ *   conductor (storm.c) ── fork ── nursery 0 .. W-1 (storm.c) ── birth, one at a time ─ worker (worker.c): dies
  *        |  pauses the nurseries     attached; its children take the handle over,         puts, deletes, pins, sweeps
  * ... |  now and then, checks     which makes a life cheap: no mapping is made
  *        |
@@ -41,6 +41,7 @@ struct storm_plan {
     uint64_t size;
     unsigned stripes, writers, readers, keys;
     unsigned life_us;    /* a worker lives a random part of this after it is armed */
+    unsigned join_us;    /* ... and of this if that is before it has joined */
     unsigned value_max;  /* bytes; most values are small */
     unsigned calm_kills; /* deaths between two checks of the whole segment */
     bool replicating;
@@ -130,6 +131,11 @@ static inline void storm_add(_Atomic uint64_t *counter, uint64_t n) {
 /* ---- actors --------------------------------------------------------------------------------------------------------
  */
 
+/* Once, in a nursery, when it has attached. */
+void storm_expect(struct storm *storm);
+/* In a nursery (clone.c or fork.c): worker `number` is born, lives and dies. Its status as waitpid tells it; -1 and
+ * errno. */
+int storm_live(struct storm *storm, unsigned number, uint64_t seed);
 /* The life of worker `number`; returns only if the round stops first. */
 int storm_worker(struct storm *storm, unsigned number, uint64_t seed);
 /* Reads until the round stops. */

@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include "attachment.h"
@@ -34,22 +33,12 @@ static void refuse(struct worker *worker, uint32_t key, const char *what, int re
         storm_fail(worker->storm->board, "%s of key %" PRIu32 " says %s", what, key, lr_error_name(result));
 }
 
-static void arm_death(struct worker *worker) {
+static void arm_death(struct worker *worker, unsigned within_us) {
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
-    struct itimerspec when = {.it_value.tv_nsec = 1 + (long)below(worker, worker->storm->plan->life_us * 1000u)};
+    struct itimerspec when = {.it_value.tv_nsec = 1 + (long)below(worker, within_us * 1000u)};
     timer_t timer;
     if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0 || timer_settime(timer, 0, &when, NULL) != 0)
         storm_fail(worker->storm->board, "a timer cannot be armed");
-}
-
-/* The child's page tables lack the shared memory: filled at once, or most of a short life goes into page faults. By
- * reading: the kernel then maps many pages at each fault, and writable, for nobody needs to hear of writes to them. */
-static void touch_pages(const struct storm *storm) {
-    const struct lr_cache *cache = storm->cache;
-    const struct lr_geometry *geometry = &cache->geometry;
-    size_t bytes = geometry->segment_bytes - geometry->control_off;
-    (void)madvise(cache->base + geometry->control_off, bytes, MADV_POPULATE_READ);
-    history_touch_pages(storm->history);
 }
 
 static uint32_t pick_key(struct worker *worker) {
@@ -281,17 +270,16 @@ int storm_worker(struct storm *storm, unsigned number, uint64_t seed) {
         .storm = storm, .actor = &storm->board->writers[number], .random = {seed}, .number = number};
     const bool early = below(&worker, 16) == 0;
     if (early)
-        arm_death(&worker);
+        arm_death(&worker, storm->plan->join_us);
     storm_enter(worker.actor, CALL_join);
     int error = lr_enter(storm->cache); /* the handle is the nursery's: we get a slot of our own */
     storm_leave(worker.actor);
     atomic_store(&worker.actor->state, 2);
     if (error != 0)
         storm_fail(storm->board, "worker %u cannot join: %s", number, lr_error_name(error));
-    touch_pages(storm);
     for (unsigned done = 0; !storm_stopped(storm); done++) {
         if (done == (worker.number + seed) % WARM && !early)
-            arm_death(&worker);
+            arm_death(&worker, storm->plan->life_us);
         unsigned what = (unsigned)below(&worker, 64);
         if (what < 4)
             storm_read_one(storm, worker.actor, (uint32_t)below(&worker, storm->plan->keys), what == 0);
