@@ -47,7 +47,7 @@ static struct storm_plan plan_of(const struct run *run, uint64_t round) {
     plan.stripes = shapes[shape].stripes;
     plan.keys = shapes[shape].keys;
     plan.value_max = shapes[shape].value_max;
-    plan.life_us = 120;
+    plan.life_us = 160;
     plan.join_us = 30;
     plan.replicating = round % 2 == 1;
     return plan;
