@@ -18,6 +18,8 @@
 #define FLUSH_EVERY 150u /* rounds of the keeper */
 #define TOMBSTONE_MS 10u
 #define NURSERY_MS 20000u /* a worker that lives longer has not been killed by its timer */
+#define AHEAD 200u        /* kills that nobody has yet read for, at most */
+#define BARREN_MS 20000u  /* a segment in which nothing is found for so long has lost what it held */
 
 const char *storm_call_name(uint32_t call) {
     static const char *const names[] = {
@@ -65,6 +67,22 @@ static void bury(struct storm *storm, unsigned number, int status) {
     atomic_store(&actor->began_ns, 0);
 }
 
+static uint64_t judged(const struct storm_board *board) {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < STORM_WRITERS; i++)
+        sum += atomic_load(&board->writers[i].judged);
+    for (unsigned i = 0; i < STORM_READERS; i++)
+        sum += atomic_load(&board->readers[i].judged);
+    return sum;
+}
+
+/* On a busy machine a reader may get less of it than so many workers. */
+static bool is_ahead(const struct storm *storm) {
+    const struct storm_plan *plan = storm->plan;
+    double due = (double)judged(storm->board) / (double)plan->reads * (double)plan->kills;
+    return (double)atomic_load(&storm->board->kills) > due + AHEAD;
+}
+
 static int run_nursery(struct storm *storm, unsigned number, uint64_t seed) {
     struct storm_actor *actor = &storm->board->writers[number];
     struct fixture_random random = {seed};
@@ -76,6 +94,10 @@ static int run_nursery(struct storm *storm, unsigned number, uint64_t seed) {
             continue;
         }
         atomic_store(&actor->state, 0);
+        if (is_ahead(storm)) {
+            fixture_sleep_ms(1);
+            continue;
+        }
         uint64_t its_seed = fixture_next(&random);
         int status = storm_live(storm, number, its_seed);
         if (status < 0) {
@@ -226,25 +248,20 @@ static void calm_down_and_check(const struct storm *storm) {
     atomic_store(&board->calm, 0);
 }
 
-static uint64_t judged(const struct storm_board *board) {
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < STORM_WRITERS; i++)
-        sum += atomic_load(&board->writers[i].judged);
-    for (unsigned i = 0; i < STORM_READERS; i++)
-        sum += atomic_load(&board->readers[i].judged);
-    return sum;
-}
-
 static void conduct(const struct storm *storm, struct storm_result *result) {
     const struct storm_plan *plan = storm->plan;
     struct storm_board *board = storm->board;
-    uint64_t checked = 0;
+    uint64_t checked = 0, reads = 0, read_ns = fixture_now_ns();
     while (!storm_stopped(storm)) {
         fixture_sleep_ms(LOOK_MS);
         watch_all(storm);
-        uint64_t kills = atomic_load(&board->kills);
-        if (kills >= plan->kills && judged(board) >= plan->reads)
+        uint64_t kills = atomic_load(&board->kills), now_reads = judged(board);
+        if (kills >= plan->kills && now_reads >= plan->reads)
             break;
+        if (now_reads != reads)
+            reads = now_reads, read_ns = fixture_now_ns();
+        else if (fixture_now_ns() - read_ns > BARREN_MS * UINT64_C(1000000))
+            storm_fail(board, "nothing was found for %u s", BARREN_MS / 1000);
         if (kills - checked >= plan->calm_kills) {
             calm_down_and_check(storm);
             result->checks++;

@@ -212,12 +212,14 @@ static uint64_t sum_of(const struct lr_pin *pin) {
     return sum;
 }
 
-/* Takes a pin, or looks whether the one it has had for a while is as it was, and gives it back. */
+/* Takes a pin, or looks whether the one it has had for a while is as it was, and now and then gives it back. */
 static void pin_or_release(struct worker *worker) {
     struct storm *storm = worker->storm;
     if (worker->pin.value != NULL) {
         if (sum_of(&worker->pin) != worker->pin_sum)
             storm_fail(storm->board, "a value changed while worker %u had it pinned", worker->number);
+        if (below(worker, 4) != 0)
+            return;
         storm_enter(worker->actor, CALL_unpin);
         lr_unpin(storm->cache, &worker->pin);
         storm_leave(worker->actor);
@@ -283,9 +285,9 @@ int storm_worker(struct storm *storm, unsigned number, uint64_t seed) {
         unsigned what = (unsigned)below(&worker, 64);
         if (what < 4)
             storm_read_one(storm, worker.actor, (uint32_t)below(&worker, storm->plan->keys), what == 0);
-        else if (what == 4)
-            pin_or_release(&worker);
         else if (what < 8)
+            pin_or_release(&worker);
+        else if (what < 11)
             keep_house(&worker);
         else
             change_something(&worker);
