@@ -485,7 +485,7 @@ static void assert_right(const json_t *object) {
     CU_ASSERT_EQUAL(integer_of(object, "deletes_failed"), 0);
 }
 
-#define FOUR_ONES_REQUESTS (FIXTURE_SANITIZED ? 30000u : 200000u)
+#define FOUR_ONES_REQUESTS (FIXTURE_SANITIZED ? 60000u : 200000u)
 
 static void four_processes_replay_without_a_wrong_value(void) {
     static const char *const kinds[] = {"kv", "web", "ttl"};
