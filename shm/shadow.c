@@ -33,6 +33,11 @@
  * rises, and each stripe follows when its next new key comes. The other way begins with what is there. The score does
  * not fall below SCORE_LEAST for each stripe.
  *
+ * S6 Requests that suit either way by turns, each for as long as it takes to change, would make it change for ever and
+ * always be late. So it is trusted less in the rules each time that they lost: twice as much evidence brings them back
+ * the second time, four times the third, eight times from then on. What age needs stays as it is, for it is what never
+ * misses much more than LRU.
+ *
  * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, with a count
  * of 1; who is met without a count goes; and counts end not only when a hand comes by, but AGES times while the stripe
  * takes as many bytes as it has: a second hand goes over the index. A count that only the first one ends outlives new
@@ -45,14 +50,15 @@
 
 #define CHANGE_ENOUGH 20 /* S5: for each stripe */
 #define SCORE_LEAST (-6)
+#define LOST_MOST 3u                        /* S6 */
 #define SAMPLED_MOST (SM_SHADOWS * 2u / 5u) /* S1 */
 #define SAMPLED_LEAST (SAMPLED_MOST * 2u / 5u)
 #define LOOKS 8u       /* S3 */
 #define LOOKS_MOST 16u /* by one put */
 #define COUNT_MOST 3u
-#define SET 32u        /* entries among which a key has its one */
-#define NEW_SHARE 15u  /* S4: of the bytes, per cent */
-#define TRIMS_MOST 16u /* of what the other lets go for one key */
+#define SET 32u       /* entries among which a key has its one */
+#define NEW_SHARE 15u /* S4: of the bytes, per cent */
+#define TRIMS_MOST 6u /* of what the other lets go, by one put: the rest goes with the next */
 #define AGES 3u
 #define AGES_MOST 64u /* buckets, by one put */
 
@@ -229,11 +235,17 @@ static void follow(struct lr_view *view) {
     }
 }
 
+/* S5, S6. */
+static int32_t change_enough(int32_t stripes, uint32_t turn) {
+    const uint32_t lost = turn % 2 == 0 ? 0 : turn / 2 < LOST_MOST ? turn / 2 : LOST_MOST;
+    return stripes * (CHANGE_ENOUGH << lost);
+}
+
 /* S5. Another stripe's holder may do so at once: then one of them is not counted. */
 static void add_score(struct lr_view *view, int32_t n) {
     struct sm_header *header = view->cache->header;
     const uint32_t turn = hint(&header->policy_turn);
-    const int32_t stripes = (int32_t)view->cache->geometry.stripe_count, enough = stripes * CHANGE_ENOUGH;
+    const int32_t stripes = (int32_t)view->cache->geometry.stripe_count, enough = change_enough(stripes, turn);
     if (hint(&view->stripe->policy_turn) != turn)
         return;
     const int32_t least = stripes * SCORE_LEAST, seen = (int32_t)hint(&header->policy_score);
@@ -246,15 +258,15 @@ static void add_score(struct lr_view *view, int32_t n) {
     }
 }
 
-/* S3. */
-static void look_at(struct lr_view *view, struct sm_shadow *entry) {
+/* S3. Whether the other way took it in. */
+static bool look_at(struct lr_view *view, struct sm_shadow *entry) {
     uint64_t key = lr_load(&entry->key);
     if ((key & HERE) == 0)
-        return;
+        return false;
     struct lr_found found = lr_index_named(view, (uint32_t)key, lr_place_tag(key));
     if (found.slot == NULL || found.head.tombstone) {
         lr_store(&entry->key, key & ~HERE);
-        return;
+        return false;
     }
     unsigned count = lr_slot_recency(found.word);
     const bool was_read = count > (key & SEEN_MASK) >> SEEN_SHIFT;
@@ -266,13 +278,14 @@ static void look_at(struct lr_view *view, struct sm_shadow *entry) {
     }
     key = (key & ~SEEN_MASK) | (uint64_t)count << SEEN_SHIFT;
     lr_store(&entry->key, key);
-    if (was_read && !ask_other(view, entry, granules_of(lr_load(&entry->when)))) {
-        add_score(view, -1);
-        trim(view);
-    }
+    if (!was_read || ask_other(view, entry, granules_of(lr_load(&entry->when))))
+        return false;
+    add_score(view, -1);
+    return true;
 }
 
-static void look_around(struct lr_view *view, uint64_t granules) {
+static bool look_around(struct lr_view *view, uint64_t granules) {
+    bool took = false;
     const uint64_t step = view->cache->geometry.stripe_bytes / SM_GRANULE / (LOOKS * SM_SHADOWS) + 1;
     uint64_t due = hint(&view->stripe->shadow_due) + granules;
     for (unsigned n = 0; due >= step; due -= step, n++) {
@@ -284,9 +297,10 @@ static void look_around(struct lr_view *view, uint64_t granules) {
         set_hint(&view->stripe->shadow_at, at);
         if (at == 0 && lr_load(&view->stripe->items) >> shift_of(view) < SAMPLED_LEAST && shift_of(view) > 0)
             set_hint(&view->stripe->shadow_shift, shift_of(view) - 1);
-        look_at(view, &view->stripe->shadows[at]);
+        took |= look_at(view, &view->stripe->shadows[at]);
     }
     set_hint(&view->stripe->shadow_due, (uint32_t)due);
+    return took;
 }
 
 /* ---- by age ------------------------------------------------------------------------------------------------- */
@@ -316,23 +330,30 @@ static void age_all(struct lr_view *view, uint64_t granules) {
 
 /* ---- what happens ------------------------------------------------------------------------------------------- */
 
-void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent) {
-    const uint64_t granules = size / SM_GRANULE;
-    follow(view);
-    if (lr_shadow_by_age(view))
-        age_all(view, granules);
-    look_around(view, granules);
-    if (lr_load(&view->stripe->items) >> shift_of(view) > SAMPLED_MOST)
-        sample_less(view);
-    if (!is_sampled(view, place))
-        return;
+/* A new key of the sample. */
+static void take_in(struct lr_view *view, uint64_t place, uint64_t granules, unsigned count, bool absent) {
     struct sm_shadow *spare, *entry = find(view, place, &spare);
     const uint64_t known = entry != NULL ? lr_load(&entry->key) & ~SEEN_MASK : place & KEY_MASK;
     entry = entry != NULL ? entry : spare;
     lr_store(&entry->key, known | HERE | (uint64_t)(count & COUNT_MOST) << SEEN_SHIFT);
     if (ask_other(view, entry, granules) && absent)
         add_score(view, 1);
-    trim(view);
+}
+
+void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent) {
+    const uint64_t granules = size / SM_GRANULE;
+    follow(view);
+    if (lr_shadow_by_age(view))
+        age_all(view, granules);
+    bool took = look_around(view, granules);
+    if (lr_load(&view->stripe->items) >> shift_of(view) > SAMPLED_MOST)
+        sample_less(view);
+    if (is_sampled(view, place)) {
+        take_in(view, place, granules, count, absent);
+        took = true;
+    }
+    if (took)
+        trim(view);
 }
 
 void lr_shadow_gone(struct lr_view *view, uint64_t place, bool for_good) {

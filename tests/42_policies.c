@@ -316,16 +316,16 @@ static void one_put_promotes_so_many_and_no_more(void) {
     fixture_destroy(&f);
 }
 
-/* A hundred small keys, side by side on probation, all of them read after each put. */
+/* Two hundred small keys, side by side on probation, all of them read after each put. */
 static void what_is_read_outlasts_a_put_as_large_as_all_of_it(void) {
     struct fixture f;
     stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
-    put_keys(&f, 0, 100, 40);
+    put_keys(&f, 0, 200, 40);
     for (uint64_t key = 10000; key < 11000; key++) {
-        put(&f, key, 4000 + key % 5 * 1000, 0);
-        read_keys(&f, 0, 100, 3);
+        put(&f, key, 8000 + key % 5 * 1000, 0);
+        read_keys(&f, 0, 200, 3);
     }
-    CU_ASSERT_EQUAL(count_there(&f, 0, 100), 100);
+    CU_ASSERT_EQUAL(count_there(&f, 0, 200), 200);
     fixture_check(f.one);
     fixture_destroy(&f);
 }

@@ -163,6 +163,61 @@ static void what_is_deleted_says_nothing(void) {
     fixture_destroy(&f);
 }
 
+/* Requests that suit age and the rules by turns, each just until it has its way, find the rules harder to bring back
+ * each time: else the ways would change for ever, and be wrong for most of the time. */
+static void rules_that_lost_again_and_again_are_trusted_less(void) {
+    struct fixture f;
+    uint64_t key = 1000;
+    unsigned scanned[6] = {0};
+    stripe_of_s3(&f);
+    for (unsigned n = 0; n < 6; n++) {
+        for (unsigned i = 0; i < 20 && !is_by_age(&f); i++, key += 2000)
+            ask_twice(&f, key, key + 1000, 700);
+        CU_ASSERT(is_by_age(&f));
+        for (; scanned[n] < 60000 && is_by_age(&f); scanned[n] += 400, key += 400)
+            ask_hot_and_scan(&f, 10000000 + key, 10000000 + key + 400);
+        CU_ASSERT_FALSE(is_by_age(&f));
+    }
+    CU_ASSERT(scanned[3] + scanned[4] + scanned[5] > 2 * (scanned[0] + scanned[1]));
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+#define OTHER_HAS (UINT64_C(1) << 50)
+
+static unsigned others(const struct sm_stripe *stripe) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < SM_SHADOWS; i++)
+        n += (atomic_load(&stripe->shadows[i].key) & OTHER_HAS) != 0;
+    return n;
+}
+
+/* However far the other way's books are from what there is, and however many reads are seen at once: one put lets go
+ * of no more than six of them, each of which takes a look at all. */
+static void one_put_settles_no_more_than_some(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+    ask(&f, 0, 3000, 2);
+    for (unsigned round = 0; round < 20; round++) {
+        for (uint64_t key = 0; key < 3000; key++)
+            get(&f, key);
+        /* The other way has none of what is there, and much too much else. */
+        for (unsigned i = 0; i < SM_SHADOWS; i++) {
+            const uint64_t key = lr_load(&stripe->shadows[i].key), other = (key == 0 ? i + 1 : key) | OTHER_HAS;
+            lr_store(&stripe->shadows[i].key, key & (UINT64_C(1) << 49) ? key & ~OTHER_HAS : other);
+            lr_store(&stripe->shadows[i].when, (lr_load(&stripe->shadows[i].when) & ~(uint64_t)UINT32_MAX) | 4000);
+        }
+        atomic_store(&stripe->shadow_due, 512 * KIB / SM_GRANULE / 16);
+        const unsigned before = others(stripe);
+        put(&f, 100000 + round);
+        const unsigned after = others(stripe);
+        CU_ASSERT(after + 6 >= before);
+    }
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
 static void garble_shadows(struct lr_cache *cache, struct sm_stripe *stripe, struct fixture_random *random) {
     for (unsigned n = 0; n < SM_SHADOWS; n++) {
         lr_store(&stripe->shadows[n].key, fixture_next(random));
@@ -203,5 +258,7 @@ void larder_suite_44_shadow(void) {
     CU_ADD_TEST(suite, what_only_the_way_in_use_hits_speaks_for_it);
     CU_ADD_TEST(suite, counts_end_where_no_hand_comes_by);
     CU_ADD_TEST(suite, what_is_deleted_says_nothing);
+    CU_ADD_TEST(suite, rules_that_lost_again_and_again_are_trusted_less);
+    CU_ADD_TEST(suite, one_put_settles_no_more_than_some);
     CU_ADD_TEST(suite, shadows_may_be_anything);
 }
