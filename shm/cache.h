@@ -434,6 +434,8 @@ struct lr_range {
     uint64_t sum, floor, void_version, turn;
 };
 void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range *out);
+/* The turn alone: one load, however many stripes there are. */
+uint64_t lr_void_turn(const struct lr_cache *cache, unsigned range);
 /* A void that was merged from a peer: nothing up to it is taken any more. */
 int lr_raise_floor(struct lr_cache *cache, unsigned range, uint64_t version);
 /*

@@ -619,8 +619,6 @@ void lr_void_raise(struct lr_view *view, uint64_t hash, uint64_t version);
 uint64_t lr_void_of(const struct lr_view *view, uint64_t hash);
 /* Ahead of that. */
 void lr_void_prefetch(const struct lr_view *view, uint64_t hash);
-/* The range's turn, before void and bits are read. */
-uint64_t lr_void_turn(const struct lr_cache *cache, unsigned range);
 /* A version above all that the stripe has, made without the lock: for deletes only. */
 uint64_t lr_version_peek(struct lr_view *view);
 /*

@@ -58,22 +58,16 @@ bool lr_settle_due(struct lr_peer *peer) {
     if (lr_node_now(peer->node) < peer->out.settle_next_ms)
         return false;
     peer->out.settle_next_ms = lr_node_now(peer->node) + LR_SETTLE_EVERY_MS;
-    for (unsigned i = 0; i < WIRE_RANGES; i++) {
-        struct lr_range range;
-        lr_range_get(peer->node->cache, i, &range);
-        if (range.turn != peer->out.settled[i])
+    for (unsigned i = 0; i < WIRE_RANGES; i++)
+        if (lr_void_turn(peer->node->cache, i) != peer->out.settled[i])
             return true;
-    }
     return false;
 }
 
 unsigned lr_settle_left(const struct lr_peer *peer) {
     unsigned left = 0;
-    for (unsigned i = 0; i < WIRE_RANGES; i++) {
-        struct lr_range range;
-        lr_range_get(peer->node->cache, i, &range);
-        left += range.turn != peer->out.settled[i];
-    }
+    for (unsigned i = 0; i < WIRE_RANGES; i++)
+        left += lr_void_turn(peer->node->cache, i) != peer->out.settled[i];
     return left;
 }
 
@@ -278,13 +272,11 @@ static bool is_settled(const struct lr_node *node, unsigned range, uint64_t turn
 
 void lr_settle_clear(struct lr_node *node) {
     for (unsigned i = 0; i < WIRE_RANGES; i++) {
-        struct lr_range range;
-        lr_range_get(node->cache, i, &range);
-        if (range.void_version == 0 || !is_settled(node, i, range.turn) ||
-            lr_parts_clear(node->cache, i, &range.turn) != 1)
+        uint64_t turn = lr_void_turn(node->cache, i);
+        if (turn == 0 || !is_settled(node, i, turn) || lr_parts_clear(node->cache, i, &turn) != 1)
             continue;
         for (unsigned j = 0; j < node->peer_count; j++)
-            node->peers[j]->out.settled[i] = range.turn;
+            node->peers[j]->out.settled[i] = turn;
     }
 }
 
