@@ -75,7 +75,7 @@ enum lr_counter {
     X(merges, "buckets", "hash buckets taken away")                                                                    \
     X(overruns, "times", "rescans because the feed ring was overrun or a holder died")                                 \
     X(unshipped_evictions, "items", "items that went before every peer had them")                                      \
-    X(voids_raised, "times", "times a range's void rose for want of a tombstone")
+    X(voids_raised, "times", "times something was forgotten untold, for want of a tombstone")
 
 enum lr_stripe_counter {
 #define X(name, unit, sentence) LR_S_##name,

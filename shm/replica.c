@@ -72,20 +72,6 @@ void lr_range_get(const struct lr_cache *cache, unsigned range, struct lr_range 
     out->floor = out->floor > out->void_version ? out->floor : out->void_version;
 }
 
-int lr_raise_floor(struct lr_cache *cache, unsigned range, uint64_t version) {
-    int error = range < SM_RANGES ? lr_enter(cache) : LARDER_EINVALID;
-    for (uint32_t i = 0; error == 0 && i < cache->geometry.stripe_count; i++) {
-        struct lr_view view;
-        error = lr_stripe_lock(&view, cache, i);
-        if (error != 0)
-            break;
-        lr_raise(&view.stripe->clock, version); /* as in lr_drop */
-        lr_floor_firm(&view, range, version);
-        lr_stripe_unlock(&view);
-    }
-    return error;
-}
-
 int lr_sidecar_claim(struct lr_cache *cache) {
     int error = lr_enter(cache);
     uint64_t own = lr_own_word(cache);

@@ -67,7 +67,8 @@ void lr_void_raise(struct lr_view *view, uint64_t hash, uint64_t version) {
     uint64_t bit;
     sm_u64 *word = word_of(view->cache, hash, &bit);
     lr_tally(view, LR_S_voids_raised, 1);
-    do { /* again only if it was cleared in between: larderd does that once in many settlements */
+    /* Again only if it was cleared in between, which takes a settlement with every peer. */
+    for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
         atomic_fetch_or_explicit(word, bit, memory_order_seq_cst);
         raise_version(view, range, version);
         LR_CRASH_POINT("void, before");
@@ -76,7 +77,9 @@ void lr_void_raise(struct lr_view *view, uint64_t hash, uint64_t version) {
          * clearing: either we see that it was cleared, or who cleared it sees the turn. */
         atomic_fetch_add_explicit(turn_of(view->cache, range), 1, memory_order_seq_cst);
         LR_CRASH_POINT("void, after");
-    } while ((atomic_load_explicit(word, memory_order_seq_cst) & bit) == 0);
+        if ((atomic_load_explicit(word, memory_order_seq_cst) & bit) != 0)
+            return;
+    }
 }
 
 /* ---- a whole range, for larderd --------------------------------------------------------------------------------- */
@@ -119,12 +122,9 @@ static bool merge(struct lr_cache *cache, unsigned range, const struct lr_parts 
     return risen;
 }
 
-int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, const struct lr_parts *parts,
-                  uint64_t *risen) {
+/* Floors of all stripes, and voids with them. *rises: a void has. */
+static int raise_range(struct lr_cache *cache, unsigned range, uint64_t version, bool void_too, bool *rises) {
     int error = range < SM_RANGES ? lr_enter(cache) : LARDER_EINVALID;
-    if (error != 0)
-        return error;
-    bool rises = merge(cache, range, parts);
     for (uint32_t i = 0; error == 0 && i < cache->geometry.stripe_count; i++) {
         struct lr_view view;
         error = lr_stripe_lock(&view, cache, i);
@@ -132,12 +132,26 @@ int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, cons
             break;
         lr_raise(&view.stripe->clock, version); /* as in lr_drop */
         lr_floor_firm(&view, range, version);
-        if (raise_version(&view, range, version)) {
+        if (void_too && raise_version(&view, range, version)) {
             lr_tally(&view, LR_S_voids_raised, 1);
-            rises = true;
+            *rises = true;
         }
         lr_stripe_unlock(&view);
     }
+    return error;
+}
+
+int lr_raise_floor(struct lr_cache *cache, unsigned range, uint64_t version) {
+    return raise_range(cache, range, version, false, NULL);
+}
+
+int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, const struct lr_parts *parts,
+                  uint64_t *risen) {
+    const int entered = range < SM_RANGES ? lr_enter(cache) : LARDER_EINVALID;
+    if (entered != 0)
+        return entered;
+    bool rises = merge(cache, range, parts);
+    const int error = raise_range(cache, range, version, true, &rises);
     if (rises) { /* also when not all of it was: what was is to be told. No bit goes meanwhile: larderd is here. */
         atomic_fetch_add_explicit(turn_of(cache, range), 1, memory_order_seq_cst);
         if (risen != NULL)
