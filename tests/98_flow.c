@@ -219,7 +219,7 @@ static void a_peer_that_reads_slowly_costs_no_more_than_one_that_reads_all(void)
     write_for(sim, 500, 500);
     const uint64_t looked_at = bad->out.looked_at, good_at = good->out.looked_at, sent = bad->out.entries_sent;
     write_for(sim, 10000, 20);
-    CU_ASSERT(bad->out.scans_done > 2);
+    CU_ASSERT(bad->out.scans_done >= 2);
     CU_ASSERT(bad->out.entries_sent - sent > 5000 && good->out.looked_at - good_at <= 2 * 40000 + 5000);
     CU_ASSERT(bad->out.looked_at - looked_at <= good->out.looked_at - good_at); /* no more than one that takes all */
     CU_ASSERT(sim->most_queued < LR_WINDOW + LR_BATCH);
@@ -342,13 +342,17 @@ static void the_bench_reports_all_its_parts(void) {
         loads_are_plausible(row);
     }
     CU_ASSERT_EQUAL(json_array_size(json_object_get(object, "catch_up")), 6);
+    unsigned known = 0;
     json_array_foreach(json_object_get(object, "catch_up"), i, row) {
         CU_ASSERT_EQUAL(real(row, "missing"), 0);
         CU_ASSERT_EQUAL(real(row, "bytes"), 2000 * 1040);
-        /* Each entry has travelled whole; the kernel counts a little late. */
-        CU_ASSERT(real(row, "wire_bytes_per_change") > 0.8 * 1040);
+        /* Each entry has travelled whole, and once; where a link was replaced nobody knows. */
+        const double wire = real(row, "wire_bytes_per_change");
+        CU_ASSERT(wire == 0 || (wire > 1040 && wire < 1500));
+        known += wire > 0;
         CU_ASSERT(real(row, "seconds") > 0 && real(row, "flowing_seconds") <= real(row, "seconds") + 0.01);
     }
+    CU_ASSERT(known >= 3);
     const json_t *redis = json_object_get(object, "redis");
     if (json_object_get(redis, "absent") != NULL) {
         CU_ASSERT_STRING_EQUAL(text(redis, "packages"), "redis-server");

@@ -263,14 +263,14 @@ static uint64_t items_of(const struct pair_host *host) {
 static int catch_up(struct bench *bench, uint64_t items, struct replication_row *row) {
     struct pair *pair = &bench->pair;
     const uint64_t had = items_of(&pair->host[1]);
-    uint64_t has = had, start = ticks_clock_ns(), first = 0, now = start;
-    struct reading from = {0};
+    struct reading from = read_now(bench); /* of a larderd that does not run: nothing */
+    from.wire = (struct pair_wire){0};     /* of the new link */
+    const uint64_t start = from.at_ns;
+    uint64_t has = had, first = 0, now = start;
     int error = 0;
     for (unsigned i = 0; i < 2 && error == 0; i++)
         if (pair->host[i].daemon == 0)
             error = pair_start(pair, i, bench->why);
-    from = read_now(bench);
-    from.wire = (struct pair_wire){0}; /* of the new link */
     while (error == 0 && has < items && now - start < CATCH_UP_MS * UINT64_C(1000000) && caught_signal == 0) {
         usleep(POLL_US);
         has = items_of(&pair->host[1]);
@@ -282,6 +282,8 @@ static int catch_up(struct bench *bench, uint64_t items, struct replication_row 
     tell_apart(&from, &to, row);
     row->cpu.writer = row->cpu.meter = 0;
     row->bytes = (items - had) * (row->value_len + VALUE_KEY_BYTES);
+    if (to.wire.there < row->bytes) /* both had dialled, one link went, and with it what the kernel knew of it */
+        row->wire_bytes = 0;
     row->missing = items - has;
     row->seconds = (double)(now - start) / 1e9;
     row->flowing_seconds = first != 0 ? (double)(now - first + POLL_US * 1000u) / 1e9 : row->seconds;

@@ -70,7 +70,7 @@ struct replication_row {
     double rate;          /* changes a second that the other host has applied */
     double bytes_rate;    /* keys and values, a second */
     double change_cpu_ns; /* of writer and both larderds, for a change */
-    double wire_bytes;    /* that TCP carried there and back, for a change */
+    double wire_bytes;    /* that TCP carried there and back, for a change; 0 not known */
     struct replication_cpu cpu;
     /* lag, scenario large */
     uint64_t samples, overruns;
