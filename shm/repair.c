@@ -122,8 +122,8 @@ static bool has_better_twin(struct lr_view *view, sm_u64 *slot, const struct lr_
     return false;
 }
 
-/* The blocks that this bucket names will be looked at soon. */
-static void prefetch_blocks(struct lr_view *view, uint32_t bucket) {
+/* The blocks that this bucket names will be looked at soon, and their marks. */
+static void prefetch_blocks(struct lr_view *view, const uint64_t *marks, uint32_t bucket) {
     sm_u64 *slots = lr_bucket_at(view, bucket);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         uint64_t off = lr_slot_off(lr_load(&slots[i]));
@@ -131,6 +131,7 @@ static void prefetch_blocks(struct lr_view *view, uint32_t bucket) {
             continue;
         __builtin_prefetch(view->data + off);
         __builtin_prefetch(view->data + off + SM_LINE);
+        __builtin_prefetch(marks + off / SM_GRANULE / 64, 1);
     }
 }
 
@@ -152,7 +153,7 @@ static void mark_slots(struct lr_view *view, uint64_t *marks) {
     for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++) {
         sm_u64 *slots = lr_bucket_at(view, bucket);
         if (bucket + 2 * AHEAD < lr_buckets(view))
-            prefetch_blocks(view, bucket + 2 * AHEAD);
+            prefetch_blocks(view, marks, bucket + 2 * AHEAD);
         if (bucket + AHEAD < lr_buckets(view))
             prefetch_twins(view, bucket + AHEAD);
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
@@ -293,13 +294,16 @@ static void reset_derived(struct lr_view *view) {
     lr_store(&stripe->sweep_cursor, lr_load(&stripe->sweep_cursor) % buckets);
 }
 
-/* Slots whose blocks the walk has not met go. */
+/* Slots whose blocks the walk has not met go. After a mere death there are none. */
 static void settle_slots(struct lr_view *view, uint64_t *marks) {
+    const uint64_t end = view->cache->geometry.stripe_bytes;
+    if (next_mark(marks, 0, end) == end)
+        return;
     for (uint32_t bucket = 0; bucket < lr_buckets(view); bucket++) {
         sm_u64 *slots = lr_bucket_at(view, bucket);
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             uint64_t word = lr_load(&slots[i]), off = lr_slot_off(word);
-            if (lr_slot_is_empty(word) || off >= view->cache->geometry.stripe_bytes || !test_mark(marks, off))
+            if (lr_slot_is_empty(word) || off >= end || !test_mark(marks, off))
                 continue;
             clear_mark(marks, off);
             clear_slot(view, &slots[i]);

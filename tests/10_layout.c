@@ -61,8 +61,9 @@ static void the_number_of_stripes_follows_the_size(void) {
     static const struct {
         uint64_t size;
         uint32_t stripes;
-    } rows[] = {{64 * KIB, 1},   {4 * MIB, 1},  {8 * MIB - 1, 1}, {8 * MIB, 2},    {64 * MIB, 16},
-                {256 * MIB, 64}, {8 * GIB, 64}, {16 * GIB, 64},   {17 * GIB, 128}, {256 * GIB, 1024}};
+    } rows[] = {{64 * KIB, 1},   {4 * MIB, 1},     {8 * MIB - 1, 1}, {8 * MIB, 2},   {64 * MIB, 16},
+                {256 * MIB, 64}, {1 * GIB, 64},    {GIB + 1, 128},   {4 * GIB, 256}, {16 * GIB, 256},
+                {17 * GIB, 512}, {64 * GIB, 1024}, {256 * GIB, 1024}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct lr_geometry plan = planned(rows[i].size, 0);
         CU_ASSERT_EQUAL(plan.stripe_count, rows[i].stripes);
