@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #define STEPS_MAX 4000000u
-#define IMAGES_MAX 20000u
 #define PATIENCE_S 120u
 
 static void operate_stepwise(struct scenario *s) {
@@ -29,18 +28,28 @@ static void operate_stepwise(struct scenario *s) {
     _exit(0);
 }
 
+/* The place of the next image: a new one, that of an earlier one which it replaces, or NULL. */
+static uint8_t *place_of_next(struct stepping *stepping) {
+    const unsigned number = stepping->there_were++;
+    stepping->random = stepping->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    unsigned i =
+        stepping->count < stepping->most ? stepping->count : (unsigned)((stepping->random >> 33) % (number + 1));
+    if (i >= stepping->most)
+        return NULL;
+    if (i == stepping->count && (stepping->images[stepping->count++] = malloc(SCENARIO_IMAGE_BYTES)) == NULL)
+        abort();
+    stepping->numbers[i] = number;
+    return stepping->images[i];
+}
+
 /* The segment as it is now, if it differs from `last` by more than what is passed over. */
 static void keep(struct stepping *stepping, const struct scenario *s, uint8_t *last) {
-    bool passed_over = stepping->count > 0 && stepping->share > 1 && scenario_is_payload_only(s, last) &&
+    bool passed_over = stepping->there_were > 0 && stepping->share > 1 && scenario_is_payload_only(s, last) &&
                        ++stepping->passed_over % stepping->share != 0;
     scenario_read_image(s, last);
-    if (passed_over || stepping->count == IMAGES_MAX)
-        return;
-    uint8_t *image = malloc(SCENARIO_IMAGE_BYTES);
-    if (image != NULL) {
+    uint8_t *image = passed_over ? NULL : place_of_next(stepping);
+    if (image != NULL)
         memcpy(image, last, SCENARIO_IMAGE_BYTES);
-        stepping->images[stepping->count++] = image;
-    }
 }
 
 static int step_through(struct scenario *s, struct stepping *stepping, pid_t child, uint8_t *last) {
@@ -64,10 +73,11 @@ static int step_through(struct scenario *s, struct stepping *stepping, pid_t chi
 int stepping_collect(struct scenario *s, struct stepping *stepping) {
     uint8_t *last = malloc(SCENARIO_IMAGE_BYTES);
     int status;
-    stepping->images = calloc(IMAGES_MAX, sizeof *stepping->images);
-    stepping->count = 0;
+    stepping->images = calloc(stepping->most, sizeof *stepping->images);
+    stepping->numbers = calloc(stepping->most, sizeof *stepping->numbers);
+    stepping->count = stepping->there_were = 0;
     stepping->steps = stepping->passed_over = 0;
-    if (last == NULL || stepping->images == NULL) {
+    if (last == NULL || stepping->images == NULL || stepping->numbers == NULL) {
         free(last);
         return 1;
     }
@@ -108,7 +118,7 @@ static void die_repairing(struct scenario *s, uint64_t random) {
 bool stepping_judge(struct scenario *s, const struct stepping *stepping, unsigned i, uint64_t random) {
     scenario_write_image(s, stepping->images[i]);
     scenario_look(s);
-    if (i % 16 == 5 && !s->holds)
+    if (stepping->numbers[i] % 16 == 5 && !s->holds)
         die_repairing(s, random);
     return scenario_take_over(s) && scenario_judge(s);
 }
@@ -117,5 +127,6 @@ void stepping_free(struct stepping *stepping) {
     for (unsigned i = 0; i < stepping->count; i++)
         free(stepping->images[i]);
     free(stepping->images);
-    *stepping = (struct stepping){.share = stepping->share};
+    free(stepping->numbers);
+    *stepping = (struct stepping){.share = stepping->share, .most = stepping->most};
 }

@@ -9,17 +9,20 @@
 #include "scenario.h"
 
 struct stepping {
-    unsigned share; /* of steps that change only what blocks hold one in so many is kept: 1 all */
+    unsigned share;  /* of steps that change only what blocks hold one in so many is kept: 1 all */
+    unsigned most;   /* of more images than these any so many are kept, each with the same chance */
+    uint64_t random; /* which: its state */
     uint8_t **images;
-    unsigned count;
+    unsigned *numbers; /* of each among all that there were */
+    unsigned count, there_were;
     uint64_t steps, passed_over;
 };
 
 /* Runs the scenario's operation in a child, whose byte falls with it. 0; 77: tracing is not permitted here; 1: it went
  * wrong, scenario->what says how. */
 int stepping_collect(struct scenario *s, struct stepping *stepping);
-/* Puts image `i` back, and goes on as survivors do. Every few images somebody dies in the repair first, at an instant
- * that depends on `random`. False: scenario->what says what is wrong. */
+/* Puts image `i` of `count` back, and goes on as survivors do. Every few images somebody dies in the repair first, at
+ * an instant that depends on `random`. False: scenario->what says what is wrong. */
 bool stepping_judge(struct scenario *s, const struct stepping *stepping, unsigned i, uint64_t random);
 void stepping_free(struct stepping *stepping);
 

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* larder-steps: goal G2, death at every instruction of the release build. See README.md beside this file. */
 #include "harness.h"
+#include "states.h"
 #include "stepping.h"
 
 #include <inttypes.h>
 
-#define PAIRS 40u      /* of an operation and a state */
-#define ARENA_SHARE 7u /* without --full: of steps that change only what blocks hold one in so many is judged */
+#define PAIRS 40u       /* of an operation and a state */
+#define ARENA_SHARE 7u  /* without --full: of steps that change only what blocks hold one in so many is judged */
+#define MOST_DRAWN 500u /* of the images of an operation that was drawn; some have 9,000 */
+#define MOST 20000u     /* of one that was asked for */
 #define STATES_MAX 64u
 
 struct shared {
@@ -16,7 +19,7 @@ struct shared {
 
 struct work {
     uint64_t seed, jobs;
-    unsigned share;
+    unsigned share, most;
     bool chosen[STATES_MAX][SCENARIO_OPERATIONS];
     struct shared *shared;
 };
@@ -28,40 +31,52 @@ static uint64_t mixed(uint64_t x) {
     return x ^ (x >> 31);
 }
 
-/* `count` of all pairs, by the seed. */
-static void choose(struct work *work, uint64_t count) {
+/* 200,000 to 800,000 instructions, which take as long to step through as twenty other operations. */
+static bool is_long(const struct scenario_state *state, enum scenario_operation operation) {
+    const unsigned all = FULL | WARM | CLOCK;
+    return operation == FIT || ((state->traits & all) == all && (operation == PUT_MANY || operation == PUT_LARGE));
+}
+
+/* `count` of all pairs, by the seed; of long ones at most `long_ones`. */
+static void choose(struct work *work, uint64_t count, uint64_t long_ones) {
     for (; count > 0; count--) {
         uint64_t best = UINT64_MAX;
-        bool *which = NULL;
+        unsigned which_state = 0, which_operation = 0;
         for (unsigned state = 0; state < scenario_state_count; state++)
             for (unsigned o = 0; o < SCENARIO_OPERATIONS; o++) {
+                const struct scenario_state *row = &scenario_states[state];
+                const enum scenario_operation operation = (enum scenario_operation)o;
                 uint64_t rank = mixed(work->seed ^ mixed(state * 1000u + o));
-                if (rank < best && !work->chosen[state][o] &&
-                    scenario_applies(&scenario_states[state], (enum scenario_operation)o)) {
+                if (rank < best && !work->chosen[state][o] && scenario_applies(row, operation) &&
+                    (long_ones > 0 || !is_long(row, operation))) {
                     best = rank;
-                    which = &work->chosen[state][o];
+                    which_state = state, which_operation = o;
                 }
             }
-        if (which == NULL)
+        if (best == UINT64_MAX)
             return;
-        *which = true;
+        work->chosen[which_state][which_operation] = true;
+        if (is_long(&scenario_states[which_state], (enum scenario_operation)which_operation))
+            long_ones--;
     }
 }
 
 /* One operation: its images, each judged. False: tracing is not permitted. */
 static bool step_operation(const struct work *work, struct scenario *s, struct stepping *stepping) {
+    stepping->random = mixed(work->seed ^ s->operation);
     int result = stepping_collect(s, stepping);
     if (result == 77)
         return false;
     bool right = result == 0;
     unsigned i = 0;
     for (; right && i < stepping->count; i++)
-        right = stepping_judge(s, stepping, i, mixed(work->seed + i));
+        right = stepping_judge(s, stepping, i, mixed(work->seed + stepping->numbers[i]));
     if (!right) {
-        printf("FAILED %s, %s, image %u: %s\n"
+        printf("FAILED %s, %s, image %u of %u: %s\n"
                "    again: larder-steps --seed 0x%" PRIx64 " --state '%s' --operation '%s'%s\n",
-               s->state->name, scenario_operation_names[s->operation], i - 1, s->what, work->seed, s->state->name,
-               scenario_operation_names[s->operation], work->share == 1 ? " --full" : "");
+               s->state->name, scenario_operation_names[s->operation], i == 0 ? 0 : stepping->numbers[i - 1],
+               stepping->there_were, s->what, work->seed, s->state->name, scenario_operation_names[s->operation],
+               work->share == 1 ? " --full" : "");
         atomic_fetch_add(&work->shared->failures, 1);
     }
     atomic_fetch_add(&work->shared->images, stepping->count);
@@ -74,7 +89,7 @@ static bool step_operation(const struct work *work, struct scenario *s, struct s
 static void step_state(const struct work *work, unsigned state, unsigned number) {
     static struct scenario s;
     static uint8_t before[SCENARIO_IMAGE_BYTES];
-    struct stepping stepping = {.share = work->share};
+    struct stepping stepping = {.share = work->share, .most = work->most};
     char name[65];
     memset(&s, 0, sizeof s);
     snprintf(name, sizeof name, "t.%ld.steps.%u", (long)getpid(), number);
@@ -125,8 +140,10 @@ static int usage(int status) {
           "G2: operations are executed instruction by instruction; what the segment was after each is repaired and\n"
           "judged as if the process had been killed there.\n"
           "  --count N   so many operations in states, drawn by the seed (default 40); of instructions that change\n"
-          "              only what blocks hold one in seven counts\n"
+          "              only what blocks hold one in seven counts; of an operation's images 500 are judged, drawn\n"
+          "              by the seed; of operations of 200,000 instructions and more one is drawn\n"
           "  --full      all operations in all states, every instruction that changes anything\n"
+          "  --state, --operation  one operation in one state: all its images, as far as one in seven counts\n"
           "Exit status: 0 all held, 1 something broke, 2 usage, 77 ptrace is not permitted.\n",
           status == 0 ? stdout : stderr);
     return status;
@@ -134,7 +151,7 @@ static int usage(int status) {
 
 int main(int argc, char **argv) {
     (void)argc;
-    struct work work = {.seed = harness_seed(), .jobs = harness_cores(), .share = ARENA_SHARE};
+    struct work work = {.seed = harness_seed(), .jobs = harness_cores(), .share = ARENA_SHARE, .most = MOST};
     uint64_t count = PAIRS;
     const char *state_name = NULL, *operation_name = NULL;
     bool help = false, full = false;
@@ -161,6 +178,8 @@ int main(int argc, char **argv) {
     if (full) {
         count = UINT64_MAX;
         work.share = 1;
+    } else if (state < 0) {
+        work.most = MOST_DRAWN;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     work.shared = harness_share(sizeof *work.shared);
@@ -168,7 +187,7 @@ int main(int argc, char **argv) {
     if (state >= 0)
         work.chosen[state][operation] = true;
     else
-        choose(&work, count);
+        choose(&work, count, full ? UINT64_MAX : 1);
     atomic_fetch_add(&work.shared->failures, harness_run_jobs((unsigned)work.jobs, do_job, tell, &work));
     if (atomic_load(&work.shared->not_permitted) != 0) {
         puts("SKIPPED larder-steps: ptrace is not permitted");
