@@ -18,7 +18,7 @@
  *  R2 any ghost, z <= 2 mean: main.
  *  R3 z <= mean / 2: main, with count 1. Small ones cost little, and waiting for a second read costs their hits.
  *  R4 z > 8 mean, or more than half of probation: main, and on the list of large items.
- *  R5 probation is full and main has more than 3 % of the arena free: main. Nothing goes while there is room.
+ *  R5 probation is full and main has more than 5 % of the arena free: main. Nothing goes while there is room.
  *  R6 else probation.
  * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
  *
@@ -69,8 +69,7 @@
 #define LARGE_MEANS 8u     /* R4 */
 #define LARGE_SHARE 3u     /* per cent */
 #define LARGE_LAPS 2u
-#define SPARE_SHARE 3u /* R5, per cent */
-#define GROW_ITEMS 3u  /* R1 */
+#define GROW_ITEMS 3u /* R1 */
 #define MEAN_OF_NONE 300u
 #define WANTED_COME_BACK 3 /* Q1 */
 #define WANTED_REGRET 64
@@ -291,7 +290,7 @@ static bool main_has_room(struct lr_view *view, uint64_t size) {
     struct lr_room room;
     const struct lr_span gap = lr_gap_of(view, LR_MAIN);
     const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
-    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena / 100 * SPARE_SHARE &&
+    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena / 100 * LR_SPARE_SHARE &&
            lr_arena_find(view, LR_MAIN, size, 0, &room);
 }
 

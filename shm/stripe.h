@@ -344,6 +344,7 @@ enum lr_region { LR_MAIN = 0, LR_PROBATION = 1 };
 
 #define LR_SHARE_LEAST (UINT64_C(429496730)) /* of the arena for probation, in 2^-32: a tenth ... */
 #define LR_SHARE_MOST (UINT64_C(1288490189)) /* ... to three tenths */
+#define LR_SPARE_SHARE 5u /* per cent of the arena: what main may keep free of new keys (policy.c, R5) */
 
 static inline bool lr_has_probation(const struct lr_cache *cache) {
     return cache->geometry.policy == LR_POLICY_s3;

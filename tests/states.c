@@ -278,15 +278,51 @@ static bool prepare_shrinking(struct scenario *s) {
     return true;
 }
 
-/* There is no probation, and main's hand stands where it begins. */
+static uint64_t free_in_main(const struct lr_view *view) {
+    const struct lr_span gap = lr_gap_of(view, LR_MAIN);
+    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes);
+}
+
+/* Small ones go to main, wherever there is room: until next to nothing is free there. */
+static bool fill_main(struct scenario *s) {
+    const struct lr_view view = view_of(s);
+    for (uint64_t key = 5000000; key < 5000200 && free_in_main(&view) > 200; key++) {
+        struct lr_put put = {.key = &key, .key_len = 8, .value = "small", .value_len = 5};
+        if (lr_put(s->victim, &put) != 0)
+            return scenario_fails(s, "preparing: put");
+    }
+    return free_in_main(&view) <= 200 || scenario_fails(s, "preparing: main is not full");
+}
+
+/* The block behind main's gap goes. */
+static bool widen_gap(struct scenario *s, struct lr_view *view) {
+    struct lr_head head;
+    uint64_t word;
+    if (!lr_head_read(view->cache, view->data, lr_gap_of(view, LR_MAIN).end, &head))
+        return scenario_fails(s, "preparing: no block");
+    sm_u64 *slot = lr_index_slot_of(view, (uint32_t)(head.identity >> 32), head.off, &word);
+    return (slot != NULL && lr_entry_forget(view, slot, word, &head, LR_FORGET_DELETE, true)) ||
+           scenario_fails(s, "preparing: the block stays");
+}
+
+/* Probation's hand is at its end, and what probation lacks of its share ends within one of the blocks that went from
+ * main's start, which are main's gap now. */
 static bool prepare_growing(struct scenario *s) {
     struct lr_view view;
+    if (!fill_main(s))
+        return false;
     if (lr_stripe_lock(&view, s->victim, 0) != 0)
         return scenario_fails(s, "preparing: lock");
-    lr_divide_dissolve(&view);
-    lr_hand_jump(&view, LR_MAIN, lr_region_of(&view, LR_MAIN).start);
+    const struct lr_span probation = lr_region_of(&view, LR_PROBATION), main = lr_region_of(&view, LR_MAIN);
+    lr_hand_jump(&view, LR_PROBATION, probation.end);
+    lr_hand_jump(&view, LR_MAIN, main.start);
+    bool right = true;
+    while (right && lr_gap_of(&view, LR_MAIN).end < main.start + 600)
+        right = widen_gap(s, &view);
+    const uint64_t share = (probation.end - probation.start + 400) / SM_GRANULE << 32;
+    lr_store(&view.stripe->share, share / ((main.end - probation.start) / SM_GRANULE) + 1);
     lr_stripe_unlock(&view);
-    return true;
+    return right;
 }
 
 /* The last keys go until there are so few entries for `buckets` buckets that fewer are wanted. */

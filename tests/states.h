@@ -25,7 +25,7 @@ enum scenario_trait {
     ORPHAN = 1 << 13,     /* somebody died before, while they repaired after somebody who died */
     FLUSHED = 1 << 14,    /* a flush has passed over most of the items, which are still there */
     SHRINKS = 1 << 15,    /* the next put makes probation smaller */
-    GROWS = 1 << 16,      /* ... or larger, for there is none */
+    GROWS = 1 << 16,      /* ... or larger, by some of main's gap */
     SPREAD = 1 << 17,     /* pins leave no large run in either region, but one across the divide */
     CLOCK = 1 << 18,      /* policy clock: one region, no ghosts */
     MERGES = 1 << 19,     /* the next put merges two pairs of buckets */

@@ -352,22 +352,29 @@ static void build_ttl(void) {
         store_filler(i, 64);
 }
 
+static uint64_t gap_bytes(enum lr_region region) {
+    const struct lr_view view = lr_view_of(self(), 0);
+    const struct lr_span gap = lr_gap_of(&view, region);
+    return gap.end - gap.start;
+}
+
 static void build_probation(void) {
     struct lr_view view = lr_view_of(self(), 0);
-    for (unsigned i = 0; i < SIM_KEYS; i++) {
-        store_filler(i, 260);
-        store_key(i, 256 + 8 * i, 0);
+    const uint64_t spare = (DATA - lr_load(&view.stripe->border_off)) / 100 * LR_SPARE_SHARE;
+    unsigned filler = 0;
+    for (; filler < SIM_KEYS; filler++) {
+        store_filler(filler, 260);
+        store_key(filler, 256 + 8 * filler, 0);
     }
-    for (unsigned i = SIM_KEYS; i < FILLERS; i++) {
-        const struct lr_span main = lr_gap_of(&view, LR_MAIN), first = lr_gap_of(&view, LR_PROBATION);
-        const uint64_t arena = DATA - lr_load(&view.stripe->border_off);
-        if (first.end - first.start < 300 && main.end - main.start <= arena / 100 * 3)
-            break;            /* the next one would evict (policy.c, R5) */
-        store_filler(i, 270); /* so few that the index need not grow, which would move the keys */
-    }
+    /* Until the next one would evict; so few that the index need not grow, which would move the keys. */
+    while (filler < FILLERS && (gap_bytes(LR_PROBATION) >= 300 || gap_bytes(LR_MAIN) > spare))
+        store_filler(filler++, 270);
+    while (filler < FILLERS && gap_bytes(LR_MAIN) >= 300) /* small ones go to main: promotions make its hand go on */
+        store_filler(filler++, 60);
     for (unsigned i = 0; i < SIM_KEYS; i++) {
         const struct lr_key key = lr_key_of(self(), place.keys[i].text, place.keys[i].len);
-        if (lr_region_at(&view, lr_index_find(&view, &key).head.off) != LR_PROBATION)
+        const struct lr_found found = lr_index_find(&view, &key);
+        if (found.slot == NULL || lr_region_at(&view, found.head.off) != LR_PROBATION)
             give_up("a key is not on probation", LARDER_EINVALID);
         heat(i, 3 - i);
     }
