@@ -31,7 +31,8 @@
  *
  * S5 CHANGE_ENOUGH of score for each stripe, and the segment changes its way: the number of changes in the header
  * rises, and each stripe follows when its next new key comes. The other way begins with what is there. The score does
- * not fall below SCORE_LEAST for each stripe.
+ * not fall below SCORE_LEAST for each stripe; where these are few, and one's luck is not made up for by others', by as
+ * much as would change the way of one.
  *
  * S6 Requests that suit either way by turns, each for as long as it takes to change, would make it change for ever and
  * always be late. So it is trusted less in the rules each time that they lost: twice as much evidence brings them back
@@ -48,8 +49,8 @@
 #include "bucket.h"
 #include "stripe.h"
 
-#define CHANGE_ENOUGH 20 /* S5: for each stripe */
-#define SCORE_LEAST (-6)
+#define CHANGE_ENOUGH 20                    /* S5: for each stripe */
+#define SCORE_LEAST 6                       /* below 0: for each stripe */
 #define LOST_MOST 3u                        /* S6 */
 #define SAMPLED_MOST (SM_SHADOWS * 2u / 5u) /* S1 */
 #define SAMPLED_LEAST (SAMPLED_MOST * 2u / 5u)
@@ -248,7 +249,8 @@ static void add_score(struct lr_view *view, int32_t n) {
     const int32_t stripes = (int32_t)view->cache->geometry.stripe_count, enough = change_enough(stripes, turn);
     if (hint(&view->stripe->policy_turn) != turn)
         return;
-    const int32_t least = stripes * SCORE_LEAST, seen = (int32_t)hint(&header->policy_score);
+    const int32_t least = -(stripes * SCORE_LEAST > CHANGE_ENOUGH ? stripes * SCORE_LEAST : CHANGE_ENOUGH);
+    const int32_t seen = (int32_t)hint(&header->policy_score);
     const int32_t before = seen < least || seen >= enough ? 0 : seen; /* damaged, or changed by another just now */
     if (before + n >= enough) {
         set_hint(&header->policy_score, 0);
