@@ -87,12 +87,17 @@ static void a_failure_shows_and_is_kept(void) {
 
 /* timeout's TERM to the script alone; what it had started must end with it. */
 static void it_can_be_stopped_and_gone_on_with(void) {
-    begin("G91|-|echo GOAL G91 count=1 unit=x failures=0 seconds=1; exec sleep 87|G91=100\n");
+    char row[160], search[80];
+    const int own = 1000000 + (int)getpid(); /* told from what others do */
+    snprintf(row, sizeof row, "G91|-|echo GOAL G91 count=1 unit=x failures=0 seconds=1; exec sleep 87.%d|G91=100\n",
+             own);
+    snprintf(search, sizeof search, "pgrep -fx 'sleep 87.%d'", own);
+    begin(row);
     CU_ASSERT_EQUAL(soak("exec timeout --preserve-status --foreground --signal=INT 1", "--minutes 1"), 130);
     expect("stopped");
     expect("of the aim");
     expect_of_ledger("cat", "");
-    CU_ASSERT_NOT_EQUAL(fixture_run("pgrep -fx 'sleep 87'", out, sizeof out), 0);
+    CU_ASSERT_NOT_EQUAL(fixture_run(search, out, sizeof out), 0);
 }
 
 static void a_harness_for_a_moment(void) {

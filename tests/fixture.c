@@ -8,10 +8,12 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -190,20 +192,43 @@ int fixture_run(const char *command, char *out, size_t cap) {
 }
 
 #define PORT_FIRST 12000u
-#define PORT_COUNT 20000u
+#define PORT_BLOCK 100u
+#define PORT_BLOCKS 200u
+
+/* A block of ports that no other suite takes, nor this one again: who has the socket of its name has the block, until
+ * they end. Between looking whether a port is free and listening there another would take it. */
+static unsigned claim_ports(void) {
+    for (unsigned tries = 0; tries < PORT_BLOCKS; tries++) {
+        const unsigned block = ((unsigned)getpid() * 7 + tries) % PORT_BLOCKS;
+        struct sockaddr_un name = {.sun_family = AF_UNIX}; /* abstract: it begins with a zero byte */
+        int len = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "larder-tests.ports.%u", block);
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (bind(fd, (const struct sockaddr *)&name,
+                 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) == 0)
+            return PORT_FIRST + block * PORT_BLOCK; /* and the socket stays open */
+        close(fd);
+    }
+    CU_FAIL_FATAL("no ports are left");
+    return 0;
+}
 
 unsigned fixture_port(void) {
-    static unsigned count;
+    static unsigned next, left;
     unsigned port;
     bool usable;
-    do { /* suites run side by side: each begins elsewhere */
-        port = PORT_FIRST + ((unsigned)getpid() * 97 + count++) % PORT_COUNT;
+    do {
+        if (left == 0) {
+            next = claim_ports();
+            left = PORT_BLOCK;
+        }
+        port = next++;
+        left--;
         const struct sockaddr_in address = {
             .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         usable = fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
         close(fd);
-    } while (!usable && count < PORT_COUNT);
+    } while (!usable);
     return port;
 }
 

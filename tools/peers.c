@@ -197,7 +197,7 @@ struct peer *peer_create(const struct peer_ways *its_ways, char *why) {
         return NULL;
     }
     *peer = (struct peer){.ways = its_ways, .fd = -1};
-    snprintf(peer->folder, sizeof peer->folder, "/dev/shm/larder-peer.XXXXXX");
+    snprintf(peer->folder, sizeof peer->folder, "/dev/shm/larder-peer.%ld.XXXXXX", (long)getpid());
     if (mkdtemp(peer->folder) != NULL)
         return peer;
     snprintf(why, PEER_WHY_BYTES, "no folder in /dev/shm: %s", strerror(errno));
