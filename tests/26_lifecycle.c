@@ -59,6 +59,7 @@ static int work_through_generations(void *context) {
     const struct place *place = context;
     struct lr_options options = place->options;
     unsigned seen = 0;
+    options.wait_ms = 10000; /* on a busy machine a holder may be without a processor for longer than by default */
     for (uint64_t end_ns = fixture_now_ns() + UINT64_C(20000000000); fixture_now_ns() < end_ns;) {
         struct lr_cache *cache;
         char why[LR_WHY_BYTES];
@@ -108,7 +109,9 @@ static void generations_under_one_name_never_mix(void) {
     new_place(&place);
     for (unsigned i = 0; i < WORKERS; i++)
         workers[i] = fixture_start(work_through_generations, &place);
-    for (unsigned i = 0; i < GENERATIONS; i++) {
+    /* The next generation is there when somebody has had the processor to make it. */
+    for (uint64_t end_ns = fixture_now_ns() + UINT64_C(10000000000);
+         destroyed < GENERATIONS && fixture_now_ns() < end_ns;) {
         fixture_sleep_ms(10);
         destroyed += lr_cache_destroy(&place.options, NULL) == 0;
     }
@@ -121,7 +124,7 @@ static void generations_under_one_name_never_mix(void) {
         CU_ASSERT(status >= 0 && status < 98);
         seen += (unsigned)status;
     }
-    CU_ASSERT(destroyed > GENERATIONS / 2 && seen > GENERATIONS / 2);
+    CU_ASSERT(destroyed == GENERATIONS && seen > GENERATIONS / 2);
     fixture_check(cache);
     lr_cache_detach(cache);
     CU_ASSERT_EQUAL(lr_cache_destroy(&place.options, NULL), 0);
