@@ -412,7 +412,9 @@ static void wrong_options_are_refused_with_both_sides_named(void) {
     expect_refusal("--name x --policy lifo", 2, "\"lifo\" is not a policy");
     expect_refusal("--name x --log loud", 2, "\"loud\" is not a log level");
     expect_refusal("--name x --clock-limit-ms 1", 2, "a number from 10 to 3600000");
-    expect_refusal("--name a/b", 2, "a/b");
+    char slash[60];
+    snprintf(slash, sizeof slash, "--name a/b --listen 127.0.0.1:%u", fixture_port());
+    expect_refusal(slash, 2, "a/b");
     expect_refusal("--config /nonexistent/larderd.ini", 2, "/nonexistent/larderd.ini cannot be read");
     expect_refusal("--config /", 2, "/ cannot be read: Is a directory");
     file_name(text, "wrong", "ini");
