@@ -410,7 +410,8 @@ static int create_in_small_shm(void *context) {
     CHILD_EXPECT(fixture_run(command, out, sizeof out) == 3);
     CHILD_EXPECT(says(out, "has only") && says(out, "--shm-size") && says(out, "enlarge"));
     CHILD_EXPECT(!exists("/dev/shm/larder.full") && !exists("/dev/shm/larder.full.live") && used_bytes() == 0);
-    snprintf(command, sizeof command, "%s --name full --size 16M --listen 127.0.0.1:1", fixture_program("larderd"));
+    snprintf(command, sizeof command, "%s --name full --size 16M --listen 127.0.0.1:%u", fixture_program("larderd"),
+             fixture_port());
     CHILD_EXPECT(fixture_run(command, out, sizeof out) == 3 && says(out, "--shm-size"));
     CHILD_EXPECT(used_bytes() == 0);
     return 0;

@@ -203,10 +203,18 @@ static uint64_t sum(const _Atomic uint64_t *lanes) {
     return total;
 }
 
-/* Until the time is over or all lanes have gone. A keeper's work is done in between. */
+static bool all_have_hit(const struct storm *storm) {
+    unsigned lane = 0;
+    while (lane < CONTAIN_LANES && atomic_load(&storm->board->hits[lane]) > 0)
+        lane++;
+    return lane == CONTAIN_LANES;
+}
+
+/* Until the time is over, and every lane has found something: on a busy machine it may take a while until a worker
+ * comes that lives long enough. A keeper's work is done in between. */
 static void watch(struct storm *storm) {
     uint64_t end = now_ms() + storm->seconds * 1000, told = now_ms();
-    while (now_ms() < end) {
+    while (now_ms() < end || (now_ms() < end + STUCK_MS && !all_have_hit(storm))) {
         struct pollfd ready = {.fd = storm->kept ? lr_keeper_fd(storm->keeper) : -1, .events = POLLIN};
         if (poll(&ready, 1, 10) > 0)
             lr_keeper_answer(storm->keeper);
