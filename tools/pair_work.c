@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define STARVED_NS UINT64_C(5000000000) /* so long a writer may have had no processor */
 #define BACKLOG_LOOK 256u
 #define BACKLOG_STRIPE                                                                                                 \
     256u /* changes that are not acknowledged, for each stripe, beyond which an unpaced writer waits */
@@ -281,12 +282,16 @@ void work_end(struct work *work) {
 }
 
 uint64_t work_count(struct work *work, unsigned which, uint64_t ns, const volatile sig_atomic_t *interrupted) {
-    const uint64_t before = ticks_clock_ns();
+    const struct work_counts *counts = &work->board->cells[which];
+    const uint64_t before = ticks_clock_ns(), puts = counts->puts;
     atomic_store(&work->board->counting, which + 1);
     for (uint64_t now = before; now - before < ns && *interrupted == 0; now = ticks_clock_ns()) {
         uint64_t left = ns - (now - before);
         usleep(left < 20000000u ? (useconds_t)(left / 1000u + 1u) : 20000u);
     }
+    while (work->writer != 0 && counts->puts == puts && ticks_clock_ns() - before < ns + STARVED_NS &&
+           *interrupted == 0)
+        usleep(1000);
     atomic_store(&work->board->counting, 0);
     return ticks_clock_ns() - before;
 }

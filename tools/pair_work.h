@@ -61,7 +61,8 @@ int work_start_meter(struct work *work, const struct pair *pair, const struct wo
 void work_stop(struct work *work);
 void work_end(struct work *work);
 
-/* Counts into cells `which` for so long; returns early when *interrupted is not 0. Returns the nanoseconds it took. */
+/* Counts into cells `which` for so long, or until the writer has put anything: it may not have had a processor. Returns
+ * early when *interrupted is not 0. Returns the nanoseconds it took. */
 uint64_t work_count(struct work *work, unsigned which, uint64_t ns, const volatile sig_atomic_t *interrupted);
 /* Puts all keys of the load once, by ourselves, as fast as can be. Returns how many were refused. */
 uint64_t work_fill(struct lr_cache *cache, const struct work_load *load, const volatile sig_atomic_t *interrupted);
