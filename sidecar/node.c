@@ -9,6 +9,9 @@
 #include <string.h>
 
 #define EPOCH_EVERY_MS 200u
+#define EPOCH_SHARE 16u   /* ... and so many times as one is not acknowledged */
+#define EPOCHS_APART 512u /* at most, between what all have acknowledged and now */
+#define EPOCHS_EARLY 64u  /* up to so many, one is closed when a walk asks for it */
 #define REPORT_EVERY_MS 500u
 #define REAP_EVERY_MS 1000u
 #define SWEEP_EVERY_MS 100u
@@ -27,10 +30,15 @@ static void take_over_epoch(struct lr_node *node, uint32_t stripe) {
     struct lr_stripe_epoch *epoch = &node->epochs[stripe];
     uint32_t now = lr_epoch_now(node->cache, stripe);
     uint32_t acked = lr_epoch_get_acked(node->cache, stripe);
-    if (now == acked)
-        lr_epoch_begin(node->cache, stripe, &epoch->epoch, &epoch->head); /* busy: close_epochs comes by soon */
-    else if (now - acked > 1)
-        *epoch = (struct lr_stripe_epoch){.epoch = now - 1, .head = lr_feed_head(node->cache, stripe), .closed = true};
+    epoch->newest.epoch = now - 1;
+    if (now == acked) /* busy: close_epochs comes by soon */
+        lr_epoch_begin(node->cache, stripe, &epoch->newest.epoch, &epoch->newest.head);
+    if (now - acked <= 1)
+        return;
+    epoch->newest.head = lr_feed_head(node->cache, stripe);
+    epoch->oldest = epoch->newest;
+    epoch->since_ms = lr_node_now(node);
+    epoch->closed = true;
 }
 
 struct lr_node *lr_node_create(struct lr_cache *cache, const struct lr_world *world,
@@ -207,20 +215,45 @@ static void tell_ranks(struct lr_node *node, uint32_t stripe) {
     lr_feed_acked_by(node->cache, stripe, ranks, count);
 }
 
+/* Hints of the stripe say everything that the peer lacks of it. */
+static bool is_hinted(const struct lr_cursor *cursor) {
+    return cursor->scan == LR_SCAN_NONE && cursor->unacked_scan == LR_SCAN_NONE;
+}
+
+static void credit(struct lr_cursor *cursor, const struct lr_boundary *boundary) {
+    if (cursor->acked >= boundary->head && (int32_t)(boundary->epoch - cursor->acked_epoch) > 0)
+        cursor->acked_epoch = boundary->epoch;
+}
+
+/* All peers have acknowledged up to `position`. */
+static void pass(struct lr_node *node, uint32_t stripe, uint64_t position) {
+    struct lr_stripe_epoch *epoch = &node->epochs[stripe];
+    if (!epoch->closed || position < epoch->oldest.head)
+        return;
+    epoch->closed = position < epoch->newest.head;
+    lr_epoch_acked(node->cache, stripe, epoch->closed ? epoch->oldest.epoch : epoch->newest.epoch);
+    epoch->oldest = epoch->newest;
+    epoch->since_ms = lr_node_now(node);
+    epoch->next_ms = epoch->since_ms + EPOCH_EVERY_MS;
+}
+
 void lr_node_acked(struct lr_node *node, uint32_t stripe) {
     tell_ranks(node, stripe);
     struct lr_stripe_epoch *epoch = &node->epochs[stripe];
     uint64_t least = UINT64_MAX;
+    bool hinted = true, full = false;
     for (unsigned i = 0; i < node->peer_count; i++) {
         struct lr_cursor *cursor = &node->peers[i]->out.cursors[stripe];
-        if (cursor->scan == LR_SCAN_FULL || cursor->unacked_scan == LR_SCAN_FULL)
-            return; /* it has nothing yet */
-        if (epoch->closed && cursor->acked >= epoch->head)
-            cursor->acked_epoch = epoch->epoch;
+        full |= cursor->scan == LR_SCAN_FULL || cursor->unacked_scan == LR_SCAN_FULL; /* it has nothing yet */
+        hinted &= is_hinted(cursor);
+        if (epoch->closed && is_hinted(cursor)) {
+            credit(cursor, &epoch->oldest);
+            credit(cursor, &epoch->newest);
+        }
         if (cursor->acked < least)
             least = cursor->acked;
     }
-    if (!is_telling(node))
+    if (full || !is_telling(node))
         return;
     if (node->peer_count == 0)
         least = lr_feed_head(node->cache, stripe);
@@ -228,35 +261,72 @@ void lr_node_acked(struct lr_node *node, uint32_t stripe) {
         epoch->acked = least;
         lr_feed_acked(node->cache, stripe, least);
     }
-    if (epoch->closed && least >= epoch->head) {
-        lr_epoch_acked(node->cache, stripe, epoch->epoch);
-        epoch->closed = false;
-        epoch->next_ms = lr_node_now(node) + EPOCH_EVERY_MS;
+    if (hinted)
+        pass(node, stripe, least);
+}
+
+static void rescan(struct lr_node *node, uint32_t stripe) {
+    if (!lr_feed_take_rescan(node->cache, stripe))
+        return;
+    lr_log(LR_INFO, "stripe %u: hints may be missing, it will be walked for every peer", stripe);
+    for (unsigned i = 0; i < node->peer_count; i++)
+        lr_outflow_rescan(node->peers[i], stripe);
+}
+
+static bool close_epoch(struct lr_node *node, uint32_t stripe) {
+    struct lr_stripe_epoch *epoch = &node->epochs[stripe];
+    const uint64_t now = lr_node_now(node);
+    if (!epoch->closed)
+        epoch->since_ms = now;
+    const uint64_t share = (now - epoch->since_ms) / EPOCH_SHARE;
+    epoch->next_ms = now + (share > EPOCH_EVERY_MS ? share : EPOCH_EVERY_MS);
+    if (lr_epoch_begin(node->cache, stripe, &epoch->newest.epoch, &epoch->newest.head) != 0)
+        return false;
+    if (!epoch->closed)
+        epoch->oldest = epoch->newest;
+    epoch->closed = true;
+    rescan(node, stripe); /* of who died in the epoch that has ended the hint may be missing */
+    lr_node_acked(node, stripe);
+    return true;
+}
+
+/* Whether some peer has all that came before the newest boundary, so that another one says more of it. */
+static bool is_of_use(const struct lr_node *node, uint32_t stripe) {
+    const struct lr_stripe_epoch *epoch = &node->epochs[stripe];
+    for (unsigned i = 0; epoch->closed && i < node->peer_count; i++) {
+        const struct lr_cursor *cursor = &node->peers[i]->out.cursors[stripe];
+        if (is_hinted(cursor) && cursor->acked >= epoch->newest.head)
+            return true;
     }
+    return !epoch->closed;
+}
+
+static bool may_close(const struct lr_node *node, uint32_t stripe, uint32_t apart) {
+    return lr_epoch_now(node->cache, stripe) - lr_epoch_get_acked(node->cache, stripe) < apart;
 }
 
 static void close_epochs(struct lr_node *node) {
     uint64_t now = lr_node_now(node);
     for (uint32_t stripe = 0; stripe < node->stripes && is_telling(node); stripe++) {
-        struct lr_stripe_epoch *epoch = &node->epochs[stripe];
-        if (epoch->closed || now < epoch->next_ms || lr_feed_head(node->cache, stripe) == epoch->head)
-            continue;
-        epoch->next_ms = now + EPOCH_EVERY_MS;
-        if (lr_epoch_begin(node->cache, stripe, &epoch->epoch, &epoch->head) != 0)
-            continue;
-        epoch->closed = true;
-        lr_node_acked(node, stripe);
+        const struct lr_stripe_epoch *epoch = &node->epochs[stripe];
+        if (now >= epoch->next_ms && lr_feed_head(node->cache, stripe) != epoch->newest.head &&
+            may_close(node, stripe, EPOCHS_APART) && is_of_use(node, stripe))
+            (void)close_epoch(node, stripe);
     }
 }
 
+bool lr_node_boundary(struct lr_node *node, uint32_t stripe, struct lr_boundary *out) {
+    const struct lr_stripe_epoch *epoch = &node->epochs[stripe];
+    if (lr_feed_head(node->cache, stripe) != epoch->newest.head &&
+        !(may_close(node, stripe, EPOCHS_EARLY) && close_epoch(node, stripe)))
+        return false;
+    *out = epoch->newest;
+    return true;
+}
+
 static void take_rescans(struct lr_node *node) {
-    for (uint32_t stripe = 0; stripe < node->stripes && node->peer_count > 0; stripe++) {
-        if (!lr_feed_take_rescan(node->cache, stripe))
-            continue;
-        lr_log(LR_INFO, "stripe %u: hints may be missing, it will be walked for every peer", stripe);
-        for (unsigned i = 0; i < node->peer_count; i++)
-            lr_outflow_rescan(node->peers[i], stripe);
-    }
+    for (uint32_t stripe = 0; stripe < node->stripes && node->peer_count > 0; stripe++)
+        rescan(node, stripe);
 }
 
 /* ---- modes ------------------------------------------------------------------------------------------------------ */

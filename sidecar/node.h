@@ -9,8 +9,10 @@
  *  - what *every* peer has acknowledged, for each stripe: the lowest position of all, given to the segment
  *    (lr_feed_acked);
  *  - arrival epochs: a stripe's epoch is closed (lr_epoch_begin), and when every peer has acknowledged up to the feed
- *    position at which it ended, the segment is told (lr_epoch_acked). The next one is not closed before that: the 12
- *    bits of a block's stamp tell old from new only while the two are close.
+ *    position at which it ended, the segment is told (lr_epoch_acked). When a peer is away, others go on: of the epochs
+ *    that not all have acknowledged the first and the last are remembered, so that who was away for a moment is not
+ *    sent what came since another one left. But the longer that one is away the fewer are closed: the 12 bits of a
+ *    block's stamp tell old from new only while all of these epochs are close.
  *
  * A peer that is removed may be added again, with all that it held. Tombstones that were drawn since it was last in
  * step are kept until it has come back, and is told of them as all who join are, at most LR_REMOVED_MS, and as far as
@@ -42,12 +44,17 @@ struct lr_node_options {
     bool relay;              /* some peers are no peers of each other: pass on what one of them has forgotten */
 };
 
+struct lr_boundary { /* between two epochs */
+    uint64_t head;   /* feed position: what arrived before has its hint below */
+    uint32_t epoch;  /* the one that ended */
+};
+
 struct lr_stripe_epoch {
-    uint64_t head;    /* feed position at which the closed epoch ended */
-    uint64_t acked;   /* position last given to the segment */
-    uint64_t next_ms; /* not closed again before */
-    uint32_t epoch;
-    bool closed; /* waits for acknowledgements */
+    struct lr_boundary oldest, newest; /* the first and the last one that not every peer has acknowledged */
+    bool closed;                       /* there are such; else `newest` is the last of all */
+    uint64_t since_ms;                 /* when `oldest` was closed */
+    uint64_t next_ms;                  /* no other one is closed before */
+    uint64_t acked;                    /* position last given to the segment */
 };
 
 /* A peer that was removed, and may come back: what has been deleted since is kept for it. */
@@ -147,6 +154,8 @@ static inline uint32_t lr_node_source(const struct lr_node *node, uint32_t strip
     return row >> 24 == (position & UINT64_C(0xffffffffff)) ? (uint32_t)(row & 0xffffffu) : 0;
 }
 
+/* What has arrived in `stripe` up to now, and nothing that arrives later. False: that cannot be said. */
+bool lr_node_boundary(struct lr_node *node, uint32_t stripe, struct lr_boundary *out);
 /* A peer's position in `stripe` has risen. */
 void lr_node_acked(struct lr_node *node, uint32_t stripe);
 /* A peer is in step: if it was removed once, nothing is kept for it any more. */

@@ -20,6 +20,11 @@
  * finished before the next stripe's turn, however far the ring runs ahead meanwhile: a slow peer lags, but every walk
  * brings it nearer.
  *
+ * Two hosts that were cut off from each other both have much to send, and what comes from the peer is not to go back:
+ * whence it came the hints tell, a walk does not see it. So when a link opens, the epochs of all stripes of which the
+ * peer lacks something are closed. If the ring has run over by then, the walk is of what arrived before, and what
+ * arrives since goes by hints *apart* from it. If it runs over again, the stripe is walked as any other.
+ *
  * What was there when the walk of everything began is for the peer's free room only, however it comes to travel: by
  * that walk, by one that follows because the ring ran over meanwhile, or by a hint, since a third host joined and sent
  * us what it had. Only what is newer may evict at the peer. Otherwise a small host that joins a large one loses its own
@@ -149,6 +154,27 @@ static void joined(struct lr_peer *peer) {
     }
 }
 
+static void raise(uint64_t *position, uint64_t to) {
+    *position = *position > to ? *position : to;
+}
+
+/* What is beyond `from` says nothing of what a walk has still to tell. */
+static void hints_acked(struct lr_cursor *cursor, uint64_t position) {
+    const bool walks = cursor->scan != LR_SCAN_NONE || cursor->unacked_scan != LR_SCAN_NONE;
+    raise(walks && cursor->from != 0 && position > cursor->from ? &cursor->passed : &cursor->acked, position);
+}
+
+static void walk_acked(struct lr_cursor *cursor, const struct lr_sent *sent) {
+    raise(&cursor->acked, sent->position);
+    cursor->unacked_scan = LR_SCAN_NONE;
+    if ((int32_t)(sent->epoch - cursor->acked_epoch) > 0)
+        cursor->acked_epoch = sent->epoch;
+    if (cursor->apart && cursor->scan == LR_SCAN_NONE) {
+        raise(&cursor->acked, cursor->passed);
+        cursor->apart = false;
+    }
+}
+
 static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
     struct lr_outflow *out = &peer->out;
     struct lr_cursor *cursor = &out->cursors[sent->stripe];
@@ -156,14 +182,10 @@ static void acknowledge(struct lr_peer *peer, const struct lr_sent *sent) {
     out->large_in_flight -= sent->large;
     switch (sent->kind) {
     case LR_SENT_HINTS:
-        if (sent->position > cursor->acked)
-            cursor->acked = sent->position;
+        hints_acked(cursor, sent->position);
         break;
     case LR_SENT_WALK:
-        cursor->acked = sent->position;
-        cursor->unacked_scan = LR_SCAN_NONE;
-        if (sent->full)
-            cursor->acked_epoch = sent->epoch;
+        walk_acked(cursor, sent);
         break;
     case LR_SENT_JOINED:
         joined(peer);
@@ -388,6 +410,26 @@ void lr_outflow_rescan(struct lr_peer *peer, uint32_t stripe) {
     struct lr_cursor *cursor = &peer->out.cursors[stripe];
     if (cursor->scan == LR_SCAN_NONE)
         cursor->scan = LR_SCAN_NEWER;
+    if (cursor->apart)
+        cursor->read = cursor->acked; /* more than the last walk has to be sent before it rises again */
+    cursor->apart = false;
+}
+
+static void begin_apart(struct lr_cursor *cursor) {
+    cursor->scan = LR_SCAN_NEWER;
+    cursor->apart = true;
+    cursor->read = cursor->passed = cursor->from;
+}
+
+/* The ring ran over. */
+static void fall_behind(struct lr_peer *peer, uint32_t stripe) {
+    struct lr_cursor *cursor = &peer->out.cursors[stripe];
+    const bool walks = cursor->scan != LR_SCAN_NONE || cursor->unacked_scan != LR_SCAN_NONE;
+    lr_log(LR_DEBUG, "peer %s: too slow for the feed ring of stripe %u: it will be walked", peer->address, stripe);
+    if (!walks && cursor->read < cursor->from)
+        begin_apart(cursor);
+    else
+        lr_outflow_rescan(peer, stripe);
 }
 
 /* Most of reading an entry is waiting for memory: the waits overlap. */
@@ -405,21 +447,47 @@ static void fetch_entries(struct lr_peer *peer, const struct lr_hint *hints, int
         lr_entry_prefetch_value(peer->node->cache, hints[FETCH_VALUES].hash);
 }
 
+/* Whether the stripe's hints are to be sent: when it is walked that covers them, unless they go apart. */
+static bool flows(const struct lr_peer *peer, uint32_t stripe) {
+    const struct lr_outflow *out = &peer->out;
+    const struct lr_cursor *cursor = &out->cursors[stripe];
+    return cursor->apart || (cursor->scan == LR_SCAN_NONE && !(out->scanning && out->scan_stripe == stripe));
+}
+
+static void mark_hints(struct lr_peer *peer, uint32_t stripe) {
+    struct lr_cursor *cursor = &peer->out.cursors[stripe];
+    cursor->skipped = false;
+    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_HINTS, .stripe = stripe, .position = cursor->read});
+}
+
+/* The window is full, and what comes from the peer would overrun the rings meanwhile. It takes no room. */
+static void skip_echoes(struct lr_peer *peer) {
+    for (uint32_t i = 0; i < peer->node->stripes; i++) {
+        struct lr_cursor *cursor = &peer->out.cursors[i];
+        const uint64_t head = lr_node_head(peer->node, i), before = cursor->read;
+        while (cursor->read < head && flows(peer, i) &&
+               lr_node_source(peer->node, i, cursor->read) == peer->out.link_number)
+            cursor->read++;
+        cursor->skipped |= cursor->read > before;
+    }
+}
+
 /* Sends from one stripe's ring. Returns how many hints were looked at; *full: the window is. */
 static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     struct lr_node *node = peer->node;
     struct lr_outflow *out = &peer->out;
     struct lr_cursor *cursor = &out->cursors[stripe];
     uint64_t head = lr_node_head(node, stripe);
-    if (cursor->scan != LR_SCAN_NONE || cursor->read >= head || (out->scanning && out->scan_stripe == stripe))
+    if (cursor->skipped && out->sent_count < LR_SENT_ROWS)
+        mark_hints(peer, stripe);
+    if (cursor->read >= head || !flows(peer, stripe))
         return 0;
     struct lr_hint hints[HINTS_AT_ONCE];
     uint64_t position = cursor->read;
     unsigned count = head - position < HINTS_AT_ONCE ? (unsigned)(head - position) : HINTS_AT_ONCE;
     int got = lr_feed_read(node->cache, stripe, &position, hints, count);
     if (got == LARDER_ELOST) {
-        lr_log(LR_DEBUG, "peer %s: too slow for the feed ring of stripe %u: it will be walked", peer->address, stripe);
-        lr_outflow_rescan(peer, stripe);
+        fall_behind(peer, stripe);
         return 1;
     }
     uint64_t before = cursor->read;
@@ -436,13 +504,13 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
             break;
         cursor->read++;
         if (out->batch_len >= LR_BATCH)
-            lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_HINTS, .stripe = stripe, .position = cursor->read});
+            mark_hints(peer, stripe);
         *full = out->sent_count == LR_SENT_ROWS;
         if (*full)
             break;
     }
     if (cursor->read > before && out->sent_count < LR_SENT_ROWS)
-        lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_HINTS, .stripe = stripe, .position = cursor->read});
+        mark_hints(peer, stripe);
     return done;
 }
 
@@ -471,6 +539,18 @@ static uint64_t clock_of(struct lr_node *node, uint32_t stripe) {
     return lr_stripe_info(node->cache, stripe, &info) == 0 ? info.clock : UINT64_MAX;
 }
 
+/* What the walk is of: all that has arrived by now, and its hints are below the head. */
+static void begin_bounded(struct lr_peer *peer, const struct lr_cursor *cursor) {
+    struct lr_node *node = peer->node;
+    struct lr_outflow *out = &peer->out;
+    struct lr_boundary boundary;
+    out->scan_apart = cursor->apart;
+    if (!cursor->apart)
+        (void)lr_node_boundary(node, out->scan_stripe, &boundary);
+    out->scan_epoch = cursor->apart ? cursor->from_epoch : lr_epoch_now(node->cache, out->scan_stripe) - 1;
+    out->scan_head = cursor->apart ? cursor->from : lr_feed_head(node->cache, out->scan_stripe);
+}
+
 static bool begin_walk(struct lr_peer *peer) {
     struct lr_node *node = peer->node;
     struct lr_outflow *out = &peer->out;
@@ -483,10 +563,9 @@ static bool begin_walk(struct lr_peer *peer) {
         out->scanning = true;
         out->scan_full = cursor->scan == LR_SCAN_FULL;
         out->scan_stripe = stripe;
+        begin_bounded(peer, cursor);
         out->scan_filter = cursor->acked_epoch;
-        /* What every peer has acknowledged arrived before now, so a full walk covers it for this peer too. */
-        out->scan_epoch = lr_epoch_get_acked(node->cache, stripe);
-        out->scan_head = lr_feed_head(node->cache, stripe);
+        out->scan_missed = false;
         out->scan = lr_scan_stripe(stripe);
         out->scan.traces = true;
         if (out->scan_full)
@@ -502,20 +581,23 @@ static bool begin_walk(struct lr_peer *peer) {
 
 static void finish_walk(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
+    struct lr_cursor *cursor = &out->cursors[out->scan_stripe];
     out->scanning = false;
     out->behind = true; /* hints of this stripe were left alone */
     out->scans_done++;
-    out->cursors[out->scan_stripe].read = out->scan_head;
+    if (!cursor->apart)
+        cursor->read = out->scan_head;
     lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_WALK,
                                            .stripe = out->scan_stripe,
                                            .position = out->scan_head,
-                                           .epoch = out->scan_epoch,
-                                           .full = out->scan_full});
+                                           .epoch = out->scan_missed ? out->scan_filter : out->scan_epoch});
 }
 
 /* Whether it arrived after what the peer has. Of an item the walk has said it already: it left out the value. */
 static bool is_to_go(const struct lr_peer *peer, const struct lr_entry *entry) {
     const struct lr_outflow *out = &peer->out;
+    if (out->scan_apart && lr_epoch_after(peer->node->cache, out->scan_stripe, entry->epoch, out->scan_epoch))
+        return false; /* it has a hint */
     return out->scan_full || entry->value != NULL ||
            (entry->tombstone && lr_epoch_after(peer->node->cache, out->scan_stripe, entry->epoch, out->scan_filter));
 }
@@ -536,6 +618,7 @@ static bool pump_walk(struct lr_peer *peer, bool *full) {
                 break;
             }
             lr_outflow_rescan(peer, out->scan_stripe);
+            out->scan_missed = true;
         }
         out->scan_busy = 0;
         if (result == LARDER_EBUSY)
@@ -574,8 +657,9 @@ bool lr_goal_reached(const struct lr_peer *peer, struct lr_goal *goal) {
         /* A full walk that is due is part of any goal, even in a stripe without a single hint. */
         if (peer->out.joining == LR_JOIN_DUE || peer->out.joining == LR_JOIN_UNDER_WAY)
             return false;
+        const bool walks = peer->out.scanning && peer->out.scan_stripe == goal->reached;
         if (cursor->read < goal->positions[goal->reached] || cursor->scan == LR_SCAN_FULL ||
-            (peer->out.scanning && peer->out.scan_full && peer->out.scan_stripe == goal->reached))
+            (peer->out.scan_full && walks) || (cursor->apart && (cursor->scan != LR_SCAN_NONE || walks)))
             return false;
         goal->reached++;
     }
@@ -643,14 +727,21 @@ static bool pump(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
     send_flush(peer);
     if (out->wanted != 0 && !lr_outflow_room(peer, out->wanted)) { /* what stands still costs nothing */
+        skip_echoes(peer);
         out->behind = true;
         return false;
     }
     if (out->joining == LR_JOIN_DUE && lr_compare_tell(peer, true))
         out->joining = LR_JOIN_UNDER_WAY;
-    bool full = false;
-    bool more = pump_hints(peer, &full);
+    bool full = false, more = false;
+    /* By turns: beside a stripe that is walked its hints may go on for as long as there are any. */
+    out->walk_first = out->scanning && !out->walk_first;
+    if (out->walk_first)
+        more |= pump_walk(peer, &full);
+    out->behind |= full;
     if (!full && peer->link != NULL)
+        more |= pump_hints(peer, &full);
+    if (!full && !out->walk_first && peer->link != NULL)
         more |= pump_walk(peer, &full);
     if (full || peer->link == NULL || out->sent_count == LR_SENT_ROWS)
         return false;
@@ -729,8 +820,10 @@ void lr_outflow_join(struct lr_peer *peer) {
         if (cursor->scan != LR_SCAN_FULL)
             continue;
         /* As begin_walk: epoch, head and clock before anything is looked at. */
+        struct lr_boundary boundary;
+        (void)lr_node_boundary(node, i, &boundary);
         peer->out.joined[i] =
-            (struct lr_joined){.epoch = lr_epoch_get_acked(node->cache, i), .head = lr_feed_head(node->cache, i)};
+            (struct lr_joined){.epoch = lr_epoch_now(node->cache, i) - 1, .head = lr_feed_head(node->cache, i)};
         cursor->joined = clock_of(node, i);
         cursor->read = peer->out.joined[i].head;
         cursor->scan = LR_SCAN_NONE;
@@ -739,15 +832,30 @@ void lr_outflow_join(struct lr_peer *peer) {
     }
 }
 
+/* Before anything has come by the new link. */
+static void restart_stripe(struct lr_peer *peer, uint32_t stripe) {
+    struct lr_cursor *cursor = &peer->out.cursors[stripe];
+    struct lr_boundary boundary;
+    if (cursor->unacked_scan > cursor->scan)
+        cursor->scan = cursor->unacked_scan;
+    cursor->unacked_scan = LR_SCAN_NONE;
+    cursor->read = cursor->acked;
+    cursor->from = 0;
+    cursor->apart = cursor->skipped = false;
+    if (cursor->scan == LR_SCAN_FULL ||
+        (cursor->scan == LR_SCAN_NONE && cursor->read == lr_feed_head(peer->node->cache, stripe)) ||
+        !lr_node_boundary(peer->node, stripe, &boundary))
+        return;
+    cursor->from = boundary.head;
+    cursor->from_epoch = boundary.epoch;
+    if (cursor->scan == LR_SCAN_NEWER)
+        begin_apart(cursor);
+}
+
 void lr_outflow_restart(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
-    for (uint32_t i = 0; i < peer->node->stripes; i++) {
-        struct lr_cursor *cursor = &out->cursors[i];
-        if (cursor->unacked_scan > cursor->scan)
-            cursor->scan = cursor->unacked_scan;
-        cursor->unacked_scan = LR_SCAN_NONE;
-        cursor->read = cursor->acked;
-    }
+    for (uint32_t i = 0; i < peer->node->stripes; i++)
+        restart_stripe(peer, i);
     out->link_number = lr_node_next_link(peer->node);
     memset(out->known, 0, LR_KNOWN_ROWS * sizeof *out->known);
     out->knows_any = false;

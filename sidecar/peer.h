@@ -116,12 +116,17 @@ struct lr_link {
 enum lr_scan_kind { LR_SCAN_NONE, LR_SCAN_NEWER, LR_SCAN_FULL };
 
 struct lr_cursor {        /* one stripe */
-    uint64_t read;        /* everything below this feed position has been sent */
+    uint64_t read;        /* everything below this feed position has been sent; apart: from `from` on */
     uint64_t acked;       /* ... and acknowledged */
     uint64_t joined;      /* the stripe's clock when the last full walk began: versions up to it are for free room */
+    uint64_t from;        /* the feed's head when the link opened; 0: what had arrived by then cannot be told */
+    uint64_t passed;      /* apart: acknowledged from `from` on */
+    uint32_t from_epoch;  /* in which that ended */
     uint32_t acked_epoch; /* everything that arrived up to this epoch is acknowledged */
     uint8_t scan;         /* the stripe is to be walked: enum lr_scan_kind */
     uint8_t unacked_scan; /* it was walked or compared, but that is not acknowledged yet */
+    bool skipped;         /* `read` has risen, and no mark says so yet */
+    bool apart;           /* the walk is of what was there when the link opened; hints of the rest go beside it */
 };
 
 enum lr_sent_kind { LR_SENT_BYTES, LR_SENT_HINTS, LR_SENT_WALK, LR_SENT_JOINED, LR_SENT_SETTLED, LR_SENT_SYNCED };
@@ -131,9 +136,8 @@ struct lr_sent { /* a batch on its way: what its acknowledgement will mean */
     uint64_t position;     /* HINTS, WALK: of the stripe */
     uint32_t bytes, large; /* of all, and of large records */
     uint32_t stripe;
-    uint32_t epoch; /* WALK of everything */
+    uint32_t epoch; /* WALK: the last of which everything was walked */
     uint8_t kind;
-    bool full; /* WALK: of everything */
 };
 
 struct lr_known { /* the peer has this version of this hash, or it is on its way */
@@ -176,6 +180,9 @@ struct lr_outflow {
     bool held_back;                 /* some of them, since large records are on their way */
     bool scanning;
     bool scan_full;
+    bool scan_apart;    /* it ends with scan_epoch */
+    bool scan_missed;   /* it left out something that did not hold still */
+    bool walk_first;    /* before hints, this time */
     unsigned scan_busy; /* times that the entry at the cursor was changing */
     struct lr_scan scan;
     uint32_t scan_stripe, scan_filter, scan_epoch;
