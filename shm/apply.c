@@ -115,9 +115,13 @@ static int apply_equal(struct lr_view *view, const struct lr_key *key, const str
     return LR_APPLIED;
 }
 
-/* Also what has expired or was flushed, and is not swept yet: walks, and with them settlements, pass it over. */
+/*
+ * Also what has expired or was flushed, and is not swept yet: walks, and with them settlements, pass it over. A relay's
+ * tombstone may be of what it declined (hint_at): that there was something newer the floors know, and it does not.
+ */
 static bool is_absent(const struct lr_view *view, const struct lr_found *found) {
-    return found->slot == NULL || (!found->head.tombstone && lr_head_gone(view->cache, view->data, &found->head));
+    return found->slot == NULL || (found->head.tombstone ? lr_is_relay(view->cache)
+                                                         : lr_head_gone(view->cache, view->data, &found->head));
 }
 
 /* A tombstone that says nothing of this version but that it was here, or was declined. */
@@ -359,7 +363,7 @@ static bool decline_row(struct lr_cache *cache, uint64_t hash, uint64_t version)
     if (lr_enter(cache) != 0 || lr_stripe_lock_for(&view, cache, lr_place_stripe(cache, key.place), 0) != 0)
         return false;
     struct lr_found found = lr_index_find(&view, &key);
-    if (found.slot == NULL)
+    if (found.slot == NULL || found.head.tombstone)
         hint_at(&view, &key, &found, version - 1);
     lr_stripe_unlock(&view);
     return true;
@@ -370,8 +374,11 @@ bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, bool walk
     if (version == 0) /* nothing has that; one below it would be the highest of all */
         return false;
     int result = lr_entry_without_value(cache, hash, buf, cap, &entry);
-    if (result != LARDER_ENOT_FOUND)
-        return result == 0 && entry.version < version; /* busy: it is being replaced, and hints will tell */
+    const bool laid = result == 0 && entry.tombstone && lr_is_relay(cache); /* as in is_absent */
+    if (result == 0 && entry.version >= version)
+        return false;
+    if (result != LARDER_ENOT_FOUND && !laid)
+        return result == 0; /* busy: it is being replaced, and hints will tell */
     struct lr_view view = lr_view_of(cache, lr_place_stripe(cache, lr_place(cache, hash)));
     if (version > lr_floor_of(&view, hash) && version > lr_flush_version(cache))
         return true;

@@ -777,6 +777,32 @@ static void schedules_repeat_by_their_seed(void) {
     CU_ASSERT_NOT_EQUAL(strcmp(first, other), 0);
 }
 
+/* What a relay lays for those behind it, of a key that it has forgotten, says nothing of what it had itself. */
+static void what_a_relay_lays_below_its_floor_opens_no_door(void) {
+    static const unsigned told[2] = {LR_NO_EVICT, 0};
+    for (unsigned k = 0; k < 2; k++) {
+        const uint64_t size = SEGMENT;
+        struct sim *sim = sim_create_idle("a relay's tombstones", 1, &size);
+        struct sim_host *relay = &sim->hosts[0];
+        sim_acting = relay;
+        lr_set_doubt(relay->cache, 0, true);
+        lr_set_replicating(relay->cache, true);
+        put(relay, 1, "newest");
+        const uint64_t version = version_of(relay, 1);
+        uint32_t epoch;
+        uint64_t head;
+        CU_ASSERT_EQUAL(lr_stripe_count(relay->cache), 1);
+        CU_ASSERT_EQUAL(lr_epoch_begin(relay->cache, 0, &epoch, &head), 0); /* it has been passed on */
+        lr_epoch_acked(relay->cache, 0, epoch);
+        CU_ASSERT_EQUAL(lr_drop_void(relay->cache, hash_of(1), version), 0); /* both floors are as high */
+        for (uint64_t older = 4; older > 0; older--) /* one less old than the other */
+            CU_ASSERT_NOT_EQUAL(apply(relay, 1, "old", version - (older << 22), told[k]), LR_APPLIED);
+        CU_ASSERT(has(relay, 1, NULL));
+        CU_ASSERT_EQUAL(apply(relay, 1, "newer", version + (1 << 22), told[k]), LR_APPLIED);
+        sim_destroy(sim);
+    }
+}
+
 void larder_suite_86_sequences(void);
 void larder_suite_86_sequences(void) {
     CU_pSuite suite = CU_add_suite("86_sequences", NULL, NULL);
@@ -810,5 +836,6 @@ void larder_suite_86_sequences(void) {
     CU_ADD_TEST(suite, a_flush_while_a_peer_is_away_costs_no_tombstones);
     CU_ADD_TEST(suite, equal_versions_agree_whoever_speaks_first);
     CU_ADD_TEST(suite, equal_versions_agree_though_both_have_a_deadline);
+    CU_ADD_TEST(suite, what_a_relay_lays_below_its_floor_opens_no_door);
     CU_ADD_TEST(suite, schedules_repeat_by_their_seed);
 }
