@@ -455,21 +455,8 @@ static bool flows(const struct lr_peer *peer, uint32_t stripe) {
 }
 
 static void mark_hints(struct lr_peer *peer, uint32_t stripe) {
-    struct lr_cursor *cursor = &peer->out.cursors[stripe];
-    cursor->skipped = false;
-    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_HINTS, .stripe = stripe, .position = cursor->read});
-}
-
-/* The window is full, and what comes from the peer would overrun the rings meanwhile. It takes no room. */
-static void skip_echoes(struct lr_peer *peer) {
-    for (uint32_t i = 0; i < peer->node->stripes; i++) {
-        struct lr_cursor *cursor = &peer->out.cursors[i];
-        const uint64_t head = lr_node_head(peer->node, i), before = cursor->read;
-        while (cursor->read < head && flows(peer, i) &&
-               lr_node_source(peer->node, i, cursor->read) == peer->out.link_number)
-            cursor->read++;
-        cursor->skipped |= cursor->read > before;
-    }
+    const uint64_t position = peer->out.cursors[stripe].read;
+    lr_outflow_mark(peer, (struct lr_sent){.kind = LR_SENT_HINTS, .stripe = stripe, .position = position});
 }
 
 /* Sends from one stripe's ring. Returns how many hints were looked at; *full: the window is. */
@@ -478,8 +465,6 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     struct lr_outflow *out = &peer->out;
     struct lr_cursor *cursor = &out->cursors[stripe];
     uint64_t head = lr_node_head(node, stripe);
-    if (cursor->skipped && out->sent_count < LR_SENT_ROWS)
-        mark_hints(peer, stripe);
     if (cursor->read >= head || !flows(peer, stripe))
         return 0;
     struct lr_hint hints[HINTS_AT_ONCE];
@@ -727,7 +712,6 @@ static bool pump(struct lr_peer *peer) {
     struct lr_outflow *out = &peer->out;
     send_flush(peer);
     if (out->wanted != 0 && !lr_outflow_room(peer, out->wanted)) { /* what stands still costs nothing */
-        skip_echoes(peer);
         out->behind = true;
         return false;
     }
@@ -841,7 +825,7 @@ static void restart_stripe(struct lr_peer *peer, uint32_t stripe) {
     cursor->unacked_scan = LR_SCAN_NONE;
     cursor->read = cursor->acked;
     cursor->from = 0;
-    cursor->apart = cursor->skipped = false;
+    cursor->apart = false;
     if (cursor->scan == LR_SCAN_FULL ||
         (cursor->scan == LR_SCAN_NONE && cursor->read == lr_feed_head(peer->node->cache, stripe)) ||
         !lr_node_boundary(peer->node, stripe, &boundary))

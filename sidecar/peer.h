@@ -125,7 +125,6 @@ struct lr_cursor {        /* one stripe */
     uint32_t acked_epoch; /* everything that arrived up to this epoch is acknowledged */
     uint8_t scan;         /* the stripe is to be walked: enum lr_scan_kind */
     uint8_t unacked_scan; /* it was walked or compared, but that is not acknowledged yet */
-    bool skipped;         /* `read` has risen, and no mark says so yet */
     bool apart;           /* the walk is of what was there when the link opened; hints of the rest go beside it */
 };
 
