@@ -363,7 +363,7 @@ static bool decline_row(struct lr_cache *cache, uint64_t hash, uint64_t version)
     if (lr_enter(cache) != 0 || lr_stripe_lock_for(&view, cache, lr_place_stripe(cache, key.place), 0) != 0)
         return false;
     struct lr_found found = lr_index_find(&view, &key);
-    if (found.slot == NULL || found.head.tombstone)
+    if (is_absent(&view, &found) && (found.slot == NULL || found.head.version < version))
         hint_at(&view, &key, &found, version - 1);
     lr_stripe_unlock(&view);
     return true;

@@ -803,6 +803,28 @@ static void what_a_relay_lays_below_its_floor_opens_no_door(void) {
     }
 }
 
+/* Nor does what has expired and was not swept yet keep it from laying one, for a row of a comparison that it declines. */
+static void what_expired_hides_nothing_that_a_relay_leaves_out(void) {
+    const uint64_t size = SEGMENT;
+    struct sim *sim = sim_create_idle("a relay's expired item", 1, &size);
+    struct sim_host *relay = &sim->hosts[0];
+    struct lr_entry entry;
+    static uint8_t bytes[SEGMENT];
+    sim_acting = relay;
+    lr_set_doubt(relay->cache, 0, true);
+    lr_set_replicating(relay->cache, true);
+    lr_drive_clock(relay->cache, 1000000);
+    CU_ASSERT_EQUAL(sim_put(relay, 1, "brief", 1000), 0);
+    const uint64_t newer = version_of(relay, 1) + (1 << 22);
+    CU_ASSERT_EQUAL(lr_raise_floor(relay->cache, lr_range_of(hash_of(1)), newer), 0);
+    lr_drive_clock(relay->cache, 1002000);
+    CU_ASSERT(has(relay, 1, NULL));
+    CU_ASSERT(!lr_lacks(relay->cache, hash_of(1), newer, true, bytes, sizeof bytes));
+    CU_ASSERT_EQUAL(lr_entry_by_hash(relay->cache, hash_of(1), bytes, sizeof bytes, &entry), 0);
+    CU_ASSERT(entry.tombstone && entry.version == newer - 1);
+    sim_destroy(sim);
+}
+
 void larder_suite_86_sequences(void);
 void larder_suite_86_sequences(void) {
     CU_pSuite suite = CU_add_suite("86_sequences", NULL, NULL);
@@ -837,5 +859,6 @@ void larder_suite_86_sequences(void) {
     CU_ADD_TEST(suite, equal_versions_agree_whoever_speaks_first);
     CU_ADD_TEST(suite, equal_versions_agree_though_both_have_a_deadline);
     CU_ADD_TEST(suite, what_a_relay_lays_below_its_floor_opens_no_door);
+    CU_ADD_TEST(suite, what_expired_hides_nothing_that_a_relay_leaves_out);
     CU_ADD_TEST(suite, schedules_repeat_by_their_seed);
 }
