@@ -155,7 +155,9 @@ static const struct phase phases[] = {{64, 0, 0, 0},     {65536, 0, 0, 0},  {64,
  * bytes have gone by, and what deletes leave in main until its hand comes: where nearly all is deleted again, for long.
  */
 static double least_share(enum lr_policy policy, const struct phase *phase) {
-    return policy != LR_POLICY_s3 ? 0.93 : phase->deletes > 80 ? 0.5 : phase->deletes != 0 ? 0.78 : 0.91;
+    if (policy != LR_POLICY_s3)
+        return phase->deletes > 80 ? 0.91 : 0.93;
+    return phase->deletes > 80 ? 0.5 : phase->deletes != 0 ? 0.78 : 0.91;
 }
 
 static void shift_through(enum lr_policy policy, struct fixture_random random, uint8_t *pool) {
