@@ -490,7 +490,8 @@ static void assert_right(const json_t *object) {
 static void four_processes_replay_without_a_wrong_value(void) {
     static const char *const kinds[] = {"kv", "web", "ttl"};
     for (size_t i = 0; i < 3; i++)
-        for (unsigned interleave = 0; interleave < 2; interleave++) {
+        for (unsigned interleave = FIXTURE_SANITIZED ? i % 2 : 0; interleave < 2;
+             interleave += FIXTURE_SANITIZED ? 2 : 1) {
             int status;
             json_t *object = run_json(&status, "replay --generate %s --seed 5 --requests %u --size 2M --processes 4%s",
                                       kinds[i], FOUR_ONES_REQUESTS, interleave ? " --interleave" : "");
