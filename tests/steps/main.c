@@ -5,10 +5,12 @@
 #include "stepping.h"
 
 #include <inttypes.h>
+#include <limits.h>
 
 #define PAIRS 40u       /* of an operation and a state */
 #define ARENA_SHARE 7u  /* without --full: of steps that change only what blocks hold one in so many is judged */
-#define MOST_DRAWN 500u /* of the images of an operation that was drawn; some have 9,000 */
+#define EACH_DRAWN 3u   /* operations of a state */
+#define MOST_DRAWN 300u /* of the images of an operation that was drawn; some have 9,000 */
 #define MOST 20000u     /* of one that was asked for */
 #define STATES_MAX 64u
 
@@ -37,13 +39,21 @@ static bool is_long(const struct scenario_state *state, enum scenario_operation 
     return operation == FIT || ((state->traits & all) == all && (operation == PUT_MANY || operation == PUT_LARGE));
 }
 
-/* `count` of all pairs, by the seed; of long ones at most `long_ones`. */
-static void choose(struct work *work, uint64_t count, uint64_t long_ones) {
+static unsigned chosen_in(const struct work *work, unsigned state) {
+    unsigned sum = 0;
+    for (unsigned o = 0; o < SCENARIO_OPERATIONS; o++)
+        sum += work->chosen[state][o];
+    return sum;
+}
+
+/* `count` of all pairs, by the seed; at most `each` of a state, where all operations may be as long, and of long ones
+ * at most `long_ones`. */
+static void choose(struct work *work, uint64_t count, unsigned each, unsigned long_ones) {
     for (; count > 0; count--) {
         uint64_t best = UINT64_MAX;
         unsigned which_state = 0, which_operation = 0;
         for (unsigned state = 0; state < scenario_state_count; state++)
-            for (unsigned o = 0; o < SCENARIO_OPERATIONS; o++) {
+            for (unsigned o = 0; o < SCENARIO_OPERATIONS && chosen_in(work, state) < each; o++) {
                 const struct scenario_state *row = &scenario_states[state];
                 const enum scenario_operation operation = (enum scenario_operation)o;
                 uint64_t rank = mixed(work->seed ^ mixed(state * 1000u + o));
@@ -140,8 +150,8 @@ static int usage(int status) {
           "G2: operations are executed instruction by instruction; what the segment was after each is repaired and\n"
           "judged as if the process had been killed there.\n"
           "  --count N   so many operations in states, drawn by the seed (default 40); of instructions that change\n"
-          "              only what blocks hold one in seven counts; of an operation's images 500 are judged, drawn\n"
-          "              by the seed; of operations of 200,000 instructions and more one is drawn\n"
+          "              only what blocks hold one in seven counts; of an operation's images 300 are judged, drawn\n"
+          "              by the seed; three operations of a state are drawn, and one of 200,000 instructions or more\n"
           "  --full      all operations in all states, every instruction that changes anything\n"
           "  --state, --operation  one operation in one state: all its images, as far as one in seven counts\n"
           "Exit status: 0 all held, 1 something broke, 2 usage, 77 ptrace is not permitted.\n",
@@ -187,7 +197,7 @@ int main(int argc, char **argv) {
     if (state >= 0)
         work.chosen[state][operation] = true;
     else
-        choose(&work, count, full ? UINT64_MAX : 1);
+        choose(&work, count, full ? SCENARIO_OPERATIONS : EACH_DRAWN, full ? UINT_MAX : 1);
     atomic_fetch_add(&work.shared->failures, harness_run_jobs((unsigned)work.jobs, do_job, tell, &work));
     if (atomic_load(&work.shared->not_permitted) != 0) {
         puts("SKIPPED larder-steps: ptrace is not permitted");
