@@ -23,6 +23,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -77,6 +78,7 @@ struct life {
 static int begin(void *context) {
     const struct life *life = context;
     in_worker = true;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* one that is stuck ends with its nursery */
     _exit(storm_worker(life->storm, life->number, life->seed));
 }
 

@@ -3,7 +3,9 @@
  * other way. */
 #include "storm.h"
 
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "attachment.h"
@@ -26,6 +28,7 @@ int storm_live(struct storm *storm, unsigned number, uint64_t seed) {
     int status = 0;
     pid_t child = fork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* one that is stuck ends with its nursery */
         touch_pages(storm);
         _exit(storm_worker(storm, number, seed));
     }

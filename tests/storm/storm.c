@@ -18,6 +18,7 @@
 #define FLUSH_EVERY 150u /* rounds of the keeper */
 #define TOMBSTONE_MS 10u
 #define NURSERY_MS 20000u /* a worker that lives longer has not been killed by its timer */
+#define FAILED_MS 2000u   /* who does not end when something has failed is what is stuck */
 #define AHEAD 200u        /* kills that nobody has yet read for; then they come slowly */
 #define BARREN_MS 20000u  /* a segment in which nothing is found for so long has lost what it held */
 
@@ -32,13 +33,14 @@ const char *storm_call_name(uint32_t call) {
 
 void storm_fail(struct storm_board *board, const char *format, ...) {
     uint32_t nobody = 0;
-    if (atomic_compare_exchange_strong(&board->failed, &nobody, 1)) {
+    const bool first = atomic_compare_exchange_strong(&board->failed, &nobody, 1);
+    atomic_store(&board->stop, 1); /* at once: who fails may be killed before they have said why */
+    if (first) {
         va_list arguments;
         va_start(arguments, format);
         vsnprintf(board->broken, sizeof board->broken, format, arguments);
         va_end(arguments);
     }
-    atomic_store(&board->stop, 1);
 }
 
 enum storm_kind storm_kind_of(const struct storm_plan *plan, uint32_t key) {
@@ -285,7 +287,8 @@ static void end(struct storm *storm, struct cast *cast) {
         }
         if (dead <= 0)
             fixture_sleep_ms(1);
-        if (fixture_now_ns() - since > NURSERY_MS * UINT64_C(1000000)) {
+        const uint64_t patience_ms = atomic_load(&storm->board->failed) != 0 ? FAILED_MS : NURSERY_MS;
+        if (fixture_now_ns() - since > patience_ms * UINT64_C(1000000)) {
             storm_fail(storm->board, "%u actors do not end", left);
             for (unsigned i = 0; i < cast->count; i++)
                 if (cast->pids[i] != 0)
