@@ -120,8 +120,8 @@ static int apply_equal(struct lr_view *view, const struct lr_key *key, const str
  * tombstone may be of what it declined (hint_at): that there was something newer the floors know, and it does not.
  */
 static bool is_absent(const struct lr_view *view, const struct lr_found *found) {
-    return found->slot == NULL || (found->head.tombstone ? lr_is_relay(view->cache)
-                                                         : lr_head_gone(view->cache, view->data, &found->head));
+    return found->slot == NULL ||
+           (found->head.tombstone ? lr_is_relay(view->cache) : lr_head_gone(view->cache, view->data, &found->head));
 }
 
 /* A tombstone that says nothing of this version but that it was here, or was declined. */

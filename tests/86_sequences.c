@@ -795,7 +795,7 @@ static void what_a_relay_lays_below_its_floor_opens_no_door(void) {
         CU_ASSERT_EQUAL(lr_epoch_begin(relay->cache, 0, &epoch, &head), 0); /* it has been passed on */
         lr_epoch_acked(relay->cache, 0, epoch);
         CU_ASSERT_EQUAL(lr_drop_void(relay->cache, hash_of(1), version), 0); /* both floors are as high */
-        for (uint64_t older = 4; older > 0; older--) /* one less old than the other */
+        for (uint64_t older = 4; older > 0; older--)                         /* one less old than the other */
             CU_ASSERT_NOT_EQUAL(apply(relay, 1, "old", version - (older << 22), told[k]), LR_APPLIED);
         CU_ASSERT(has(relay, 1, NULL));
         CU_ASSERT_EQUAL(apply(relay, 1, "newer", version + (1 << 22), told[k]), LR_APPLIED);
@@ -803,7 +803,8 @@ static void what_a_relay_lays_below_its_floor_opens_no_door(void) {
     }
 }
 
-/* Nor does what has expired and was not swept yet keep it from laying one, for a row of a comparison that it declines. */
+/* Nor does what has expired and was not swept yet keep it from laying one, for a row of a comparison that it declines.
+ */
 static void what_expired_hides_nothing_that_a_relay_leaves_out(void) {
     const uint64_t size = SEGMENT;
     struct sim *sim = sim_create_idle("a relay's expired item", 1, &size);
