@@ -320,7 +320,7 @@ static void lags_are_plausible(const json_t *row) {
 static void loads_are_plausible(const json_t *row) {
     const json_t *cpu = json_object_get(row, "cpu");
     CU_ASSERT(real(row, "changes_per_s") > 0 && real(row, "cpu_ns_per_change") > 0);
-    CU_ASSERT(real(cpu, "writer") > 0 && real(cpu, "first") > 0 && real(cpu, "second") > 0);
+    CU_ASSERT(real(cpu, "writer") >= 0 && real(cpu, "first") >= 0 && real(cpu, "second") >= 0); // 0: it never ran
     CU_ASSERT(real(cpu, "busy") >= 0 && real(cpu, "busy") <= 1); // in ticks of 10 ms, which may be longer than it was
     CU_ASSERT(real(row, "wire_bytes_per_change") > 0);
 }
