@@ -581,8 +581,9 @@ static void finish_walk(struct lr_peer *peer) {
 /* Whether it arrived after what the peer has. Of an item the walk has said it already: it left out the value. */
 static bool is_to_go(const struct lr_peer *peer, const struct lr_entry *entry) {
     const struct lr_outflow *out = &peer->out;
-    if (out->scan_apart && lr_epoch_after(peer->node->cache, out->scan_stripe, entry->epoch, out->scan_epoch))
-        return false; /* it has a hint */
+    if (out->scan_apart && entry->kind != LR_FILL &&
+        lr_epoch_after(peer->node->cache, out->scan_stripe, entry->epoch, out->scan_epoch))
+        return false; /* it has a hint; not so a fill, in whose place a change may have stood whose hint is lost */
     return out->scan_full || entry->value != NULL ||
            (entry->tombstone && lr_epoch_after(peer->node->cache, out->scan_stripe, entry->epoch, out->scan_filter));
 }
