@@ -226,6 +226,39 @@ static void who_was_away_hears_of_a_change_that_a_fill_has_covered(void) {
     sim_destroy(sim);
 }
 
+/* The feed has run over, the stripe is walked, and hints of what is newer go beside the walk: but a fill has none. */
+static void who_was_away_hears_of_what_is_covered_while_it_is_told(void) {
+    struct sim *sim = start("covered meanwhile", 2, 4 * SEGMENT);
+    const struct lr_outflow *out = &sim->hosts[0].node->peers[0]->out;
+    static const char *const keys[8] = {"i/a", "i/b", "i/c", "i/d", "i/e", "i/f", "i/g", "i/h"};
+    static char large[4000];
+    memset(large, 'x', sizeof large - 1);
+    CU_ASSERT_EQUAL(lr_stripe_count(sim->hosts[0].cache), 1);
+    for (unsigned i = 0; i < 8; i++)
+        fill(&sim->hosts[1], keys[i], "old");
+    sim_cut(sim, 0, 1, true);
+    sim_run(sim, 5000);
+    fixture_sleep_ms(TICK_MS);
+    for (unsigned i = 0; i < 8; i++)
+        CU_ASSERT_EQUAL(lr_delete(sim->hosts[0].cache, keys[i], 3), LARDER_ENOT_FOUND);
+    for (unsigned i = 0; i < 20000; i++) { /* more than the ring has room for, and at last more than a window has */
+        char key[16];
+        snprintf(key, sizeof key, "v%u", i % 500);
+        put(&sim->hosts[0], key, i < 19500 ? "travels" : large);
+    }
+    sim->bytes_per_step = 2000;
+    sim_cut(sim, 0, 1, false);
+    for (unsigned i = 0; i < 5000 && !out->cursors[0].apart; i++)
+        sim_run(sim, SIM_STEP_MS);
+    CU_ASSERT(out->cursors[0].apart);
+    for (unsigned i = 0; i < 8; i++)
+        fill(&sim->hosts[0], keys[i], "new");
+    CU_ASSERT(sim_settle(sim, 60000));
+    for (unsigned i = 0; i < 8; i++)
+        CU_ASSERT(has(&sim->hosts[1], keys[i], NULL));
+    sim_destroy(sim);
+}
+
 /* ---- local ------------------------------------------------------------------------------------------------------- */
 
 static void local_keys_neither_leave_nor_enter(void) {
@@ -463,6 +496,7 @@ void larder_suite_98_modes(void) {
     CU_ADD_TEST(suite, of_two_changes_neither_stands_for_the_other);
     CU_ADD_TEST(suite, a_fill_is_refused_though_the_later_one_has_come_and_gone);
     CU_ADD_TEST(suite, who_was_away_hears_of_a_change_that_a_fill_has_covered);
+    CU_ADD_TEST(suite, who_was_away_hears_of_what_is_covered_while_it_is_told);
     CU_ADD_TEST(suite, local_keys_neither_leave_nor_enter);
     CU_ADD_TEST(suite, evictions_of_what_is_not_shared_are_of_no_interest);
     CU_ADD_TEST(suite, entries_of_another_mode_go_when_modes_change);
