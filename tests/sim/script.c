@@ -42,6 +42,8 @@ static struct script scripts[SIM_HANDLES];
 static const struct sim_place *place;
 static const struct sim_scenario *scenario;
 static uint32_t next_id;
+static uint64_t acknowledged; /* by peers: everything up to this version */
+static unsigned applying;     /* changes of theirs that have come and are not applied yet */
 
 static struct lr_cache *handle(void) {
     return &sim_handles[sim.now->number];
@@ -275,8 +277,12 @@ static void apply_put(unsigned key) {
     change.value = value;
     change.value_len = (uint32_t)len;
     change.deadline_ms = UINT64_MAX;
+    applying++;
     change.version = op->version = remote_version();
-    sim_history_return(op, lr_apply_put(handle(), &change, sim_one_in(3) ? LR_NO_EVICT : 0));
+    const bool walked = sim_one_in(3) || change.version <= acknowledged;
+    const int result = lr_apply_put(handle(), &change, walked ? LR_NO_EVICT : 0);
+    applying--;
+    sim_history_return(op, result);
 }
 
 static void apply_delete(unsigned key, bool drop) {
@@ -291,6 +297,8 @@ static void apply_delete(unsigned key, bool drop) {
         sim_history_return(op, lr_drop(handle(), hash, op->version + 1));
 }
 
+/* What peers have acknowledged is newer than what they say: an older change of theirs comes before that, by the same
+ * link and to the same daemon, or later by a walk. */
 static void read_feed(void) {
     struct lr_hint hints[4];
     uint64_t position = 0, head;
@@ -298,8 +306,12 @@ static void read_feed(void) {
     struct sim_op *op = sim_history_call('F', OP_ACTION, 0);
     lr_feed_read(handle(), 0, &position, hints, 4);
     if (lr_epoch_begin(handle(), 0, &epoch, &head) == 0 && sim_one_in(2)) {
-        lr_feed_acked(handle(), 0, head);
-        lr_epoch_acked(handle(), 0, epoch);
+        const uint64_t highest = lr_highest_version(handle());
+        if (applying == 0) {
+            acknowledged = highest;
+            lr_feed_acked(handle(), 0, head);
+            lr_epoch_acked(handle(), 0, epoch);
+        }
     }
     sim_history_return(op, 0);
 }
@@ -442,6 +454,7 @@ void sim_script_prepare(const struct sim_scenario *what, const struct sim_place 
     scenario = what;
     place = where;
     next_id = SIM_KEYS + 1;
+    acknowledged = applying = 0;
     for (unsigned i = 0; i < SIM_HANDLES; i++) {
         struct script *own = &scripts[i];
         own->count = 0;
