@@ -187,9 +187,9 @@ static void collect(struct lr_peer *peer) {
             out->settle = LR_SETTLE_LIST;
             return;
         }
-        if (entry.kind != LR_SHARED || entry.version > out->voids[range_of(entry.hash)] ||
-            entry.hash < out->settle_low || entry.hash > out->settle_high ||
-            !lr_parts_has(&out->parts[range_of(entry.hash)], entry.hash))
+        if (entry.kind != LR_SHARED || (node->relay && entry.tombstone) || /* see is_absent in shm/apply.c */
+            entry.version > out->voids[range_of(entry.hash)] || entry.hash < out->settle_low ||
+            entry.hash > out->settle_high || !lr_parts_has(&out->parts[range_of(entry.hash)], entry.hash))
             continue;
         if (out->hash_count == LR_LIST_MOST)
             halve(out);
