@@ -35,7 +35,10 @@ static void take_over_epoch(struct lr_node *node, uint32_t stripe) {
         lr_epoch_begin(node->cache, stripe, &epoch->newest.epoch, &epoch->newest.head);
     if (now - acked <= 1)
         return;
-    epoch->newest.head = lr_feed_head(node->cache, stripe);
+    /* The open one too, or what arrived in it would count as not shipped for as long as nothing else changes. */
+    if (now - acked >= EPOCHS_APART ||
+        lr_epoch_begin(node->cache, stripe, &epoch->newest.epoch, &epoch->newest.head) != 0)
+        epoch->newest.head = lr_feed_head(node->cache, stripe);
     epoch->oldest = epoch->newest;
     epoch->since_ms = lr_node_now(node);
     epoch->closed = true;
