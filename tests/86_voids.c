@@ -245,6 +245,23 @@ static void what_was_forgotten_of_one_key_spares_others(void) {
     }
 }
 
+/* A relay holds a tombstone of something older, which it may have laid itself: the key is forgotten all the same. */
+static void a_relay_s_tombstone_spares_no_key(void) {
+    const unsigned far = neighbour(1, 1, false), keys[3] = {1, far, neighbour(far, 1, false)};
+    struct sim *sim = with_keys("a relay's tombstone", 3, SEGMENT, keys);
+    struct sim_host *relay = &sim->hosts[1], *last = &sim->hosts[2];
+    static uint8_t bytes[SEGMENT];
+    struct lr_entry entry;
+    CU_ASSERT_EQUAL(lr_entry_by_hash(last->cache, hash_of(1), bytes, sizeof bytes, &entry), 0);
+    sim_acting = relay;
+    lr_apply_tombstone(relay->cache, hash_of(1), entry.version - (UINT64_C(1) << 30), 0);
+    CU_ASSERT(lr_entry_by_hash(relay->cache, hash_of(1), bytes, sizeof bytes, &entry) == 0 && entry.tombstone);
+    forget(relay->cache, hash_of(1), lr_highest_version(relay->cache));
+    sim_run(sim, 5 * LR_SETTLE_EVERY_MS);
+    CU_ASSERT(!has(last, 1) && has(last, keys[1]) && has(last, keys[2]));
+    sim_destroy(sim);
+}
+
 static void an_older_release_settles_whole_ranges(void) {
     const unsigned far = neighbour(1, 1, false), keys[3] = {1, far, neighbour(far, 1, false)};
     struct sim *sim = with_keys("voids of whole ranges", 2, SEGMENT, keys);
@@ -371,6 +388,7 @@ void larder_suite_86_voids(void) {
     CU_ADD_TEST(suite, what_is_forgotten_while_bits_are_cleared_is_not_lost);
 #endif
     CU_ADD_TEST(suite, what_was_forgotten_of_one_key_spares_others);
+    CU_ADD_TEST(suite, a_relay_s_tombstone_spares_no_key);
     CU_ADD_TEST(suite, an_older_release_settles_whole_ranges);
     CU_ADD_TEST(suite, after_a_clear_who_is_new_settles_whole_ranges);
     CU_ADD_TEST(suite, a_partition_costs_no_more_than_what_is_new_takes);

@@ -197,6 +197,31 @@ static void what_has_no_hint_is_walked_however_epochs_end(void) {
     }
 }
 
+/* What arrived just before a daemon ended has been acknowledged when the next one is in step: it leaves no tombstone.
+ */
+static void what_expires_after_a_restart_is_not_told(void) {
+    struct sim *sim = sim_create("the open epoch", 2, UINT64_C(1) << 20);
+    struct sim_host *first = &sim->hosts[0];
+    CU_ASSERT(sim_settle(sim, 5000));
+    CU_ASSERT_EQUAL(lr_stripe_count(first->cache), 1);
+    sim_cut(sim, 0, 1, true);
+    sim_run(sim, 5000);
+    CU_ASSERT_EQUAL(sim_put(first, 1, "in an epoch that has ended", 0), 0);
+    sim_run(sim, 1000);
+    CU_ASSERT_EQUAL(sim_put(first, 2, "in the open one", 4000), 0);
+    sim_kill(first);
+    sim_start(first, NULL, true);
+    sim_cut(sim, 0, 1, false);
+    CU_ASSERT(sim_settle(sim, 3000));
+    char text[64];
+    CU_ASSERT(sim_get(&sim->hosts[1], 2, text) != 0);
+    const uint64_t entries = sent_to(first, 1);
+    sim_run(sim, 6000);
+    CU_ASSERT_EQUAL(sim_get(first, 2, text), 0);
+    CU_ASSERT_EQUAL(sent_to(first, 1), entries);
+    sim_destroy(sim);
+}
+
 void larder_suite_98_catch_up(void);
 void larder_suite_98_catch_up(void) {
     CU_pSuite suite = CU_add_suite("98_catch_up: what travels is what is lacking", NULL, NULL);
@@ -206,4 +231,5 @@ void larder_suite_98_catch_up(void) {
     CU_ADD_TEST(suite, what_is_put_meanwhile_travels_once_as_well);
     CU_ADD_TEST(suite, a_link_that_breaks_costs_what_was_on_its_way);
     CU_ADD_TEST(suite, what_has_no_hint_is_walked_however_epochs_end);
+    CU_ADD_TEST(suite, what_expires_after_a_restart_is_not_told);
 }
