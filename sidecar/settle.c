@@ -22,7 +22,9 @@
  *     not lead the merged void on, neither back nor to others: it may have evicted much of what others rightly hold,
  *     and the host that forgot settles with each of them itself. So a void says only what its own host has forgotten;
  *     a higher one that was heard must not hide that. A relay, whose peers are no peers of each other, does lead a
- *     merged void on: a miss too many is better than a value from the past.
+ *     merged void on: a miss too many is better than a value from the past. Nor does a relay list tombstones: it may
+ *     have laid them itself, and declines what is newer than they are and below its floors (is_absent in shm/apply.c),
+ *     so those behind it must let go of that too.
  *  4. What the follower drops may be news to a third host, to which the leader has listed that key when it still held
  *     something of it. So what not every peer has leaves a tombstone, or a void of the follower's own (shm/entry.c).
  *  5. Each stripe has voids of its own. The highest is led, whenever the range's turn has risen. Turn, void and bits
@@ -187,7 +189,7 @@ static void collect(struct lr_peer *peer) {
             out->settle = LR_SETTLE_LIST;
             return;
         }
-        if (entry.kind != LR_SHARED || (node->relay && entry.tombstone) || /* see is_absent in shm/apply.c */
+        if (entry.kind != LR_SHARED || (node->relay && entry.tombstone) || /* rule 3 */
             entry.version > out->voids[range_of(entry.hash)] || entry.hash < out->settle_low ||
             entry.hash > out->settle_high || !lr_parts_has(&out->parts[range_of(entry.hash)], entry.hash))
             continue;

@@ -101,9 +101,9 @@ static void who_was_away_for_a_moment_is_not_sent_what_came_since_another_left(v
     sim_destroy(sim);
 }
 
-/* What came by the new link does not go back by the walks. These begin anew where the index grows (shm/scan.c). */
-static void two_that_were_cut_off_do_not_send_back_what_comes(void) {
-    struct sim *sim = sim_create("both have something new", 2, SEGMENT);
+/* Each has something new, and the cut has just ended. */
+static struct sim *two_that_were_cut_off(const char *what) {
+    struct sim *sim = sim_create(what, 2, SEGMENT);
     CU_ASSERT(sim_settle(sim, 5000));
     sim_cut(sim, 0, 1, true);
     sim_run(sim, 5000);
@@ -111,6 +111,12 @@ static void two_that_were_cut_off_do_not_send_back_what_comes(void) {
         put_many(&sim->hosts[i], i * HELD, HELD);
     sim->bytes_per_step = 20000;
     sim_cut(sim, 0, 1, false);
+    return sim;
+}
+
+/* What came by the new link does not go back by the walks. These begin anew where the index grows (shm/scan.c). */
+static void two_that_were_cut_off_do_not_send_back_what_comes(void) {
+    struct sim *sim = two_that_were_cut_off("both have something new");
     CU_ASSERT(sim_settle(sim, 60000));
     CU_ASSERT(sim_digests_equal(sim));
     for (unsigned i = 0; i < 2; i++)
@@ -132,14 +138,7 @@ static void is_not_ahead_of_its_walks(const struct sim_host *host) {
 
 /* As before, and users go on. */
 static void what_is_put_meanwhile_travels_once_as_well(void) {
-    struct sim *sim = sim_create("and users go on", 2, SEGMENT);
-    CU_ASSERT(sim_settle(sim, 5000));
-    sim_cut(sim, 0, 1, true);
-    sim_run(sim, 5000);
-    for (unsigned i = 0; i < 2; i++)
-        put_many(&sim->hosts[i], i * HELD, HELD);
-    sim->bytes_per_step = 20000;
-    sim_cut(sim, 0, 1, false);
+    struct sim *sim = two_that_were_cut_off("and users go on");
     for (unsigned i = 0; i < 200; i++) {
         put_many(&sim->hosts[0], 2 * HELD + i * 50, 50);
         sim_run(sim, 10);
