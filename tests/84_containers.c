@@ -218,7 +218,7 @@ static int use_other_time(struct scene *scene) {
 
 static int enter_other_time(void *context) {
     struct scene *scene = context;
-    static const char *const offsets[] = {"boottime 200000 0\nmonotonic 100000 0\n", "boottime -30 0\n",
+    static const char *const offsets[] = {"boottime 200000 0\nmonotonic 100000 0\n", "boottime -10 0\n",
                                           "boottime 3600 500000000\n"};
     if (unshare(CLONE_NEWTIME) != 0 || !namespaces_write("/proc/self/timens_offsets", offsets[scene->number]))
         return NOT_HERE;
