@@ -374,7 +374,8 @@ bool lr_lacks(struct lr_cache *cache, uint64_t hash, uint64_t version, bool walk
     if (version == 0) /* nothing has that; one below it would be the highest of all */
         return false;
     int result = lr_entry_without_value(cache, hash, buf, cap, &entry);
-    const bool laid = result == 0 && entry.tombstone && lr_is_relay(cache); /* as in is_absent */
+    /* As in is_absent. And a tombstone of what is older may have come after ours was evicted. */
+    const bool laid = result == 0 && entry.tombstone && (lr_is_relay(cache) || !walked);
     if (result == 0 && entry.version >= version)
         return false;
     if (result != LARDER_ENOT_FOUND && !laid)

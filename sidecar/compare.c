@@ -20,7 +20,7 @@
  *
  * Rules:
  *  1. Lacking is: held in an older version, or absent and above the range's floor. What this host has evicted lies at
- *     or below its floor, so it is not fetched again and again.
+ *     or below its floor, so it is not fetched again and again; nor because a tombstone of what is older came since.
  *  2. Hosts under memory pressure differ for ever. A range whose two sums are those of its last comparison is left
  *     alone; so is one that is just changing, for STILL_ROUNDS: the hints will tell.
  *  3. Each side does one comparison at a time in each role. ROWS come one frame at a time, answered by one PULL.

@@ -116,6 +116,24 @@ static void what_was_evicted_is_not_replaced_by_something_older(void) {
     sim_destroy(sim);
 }
 
+/* Evicted, then an older delete comes that took long: nobody asks for what went. */
+static void an_older_delete_does_not_bring_back_what_was_evicted(void) {
+    struct sim *sim = sim_create("evicted, then an older delete", 2, UINT64_C(8) << 20);
+    CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 7, "text", 0), 0);
+    CU_ASSERT(sim_settle(sim, 20000));
+    sim_run(sim, 1000); /* until it is known everywhere that all have it */
+    sim->hosts[1].node->tombstone_ms = UINT64_MAX;
+    const uint64_t version = version_of(&sim->hosts[1], 7);
+    displace(&sim->hosts[1], 7);
+    CU_ASSERT_EQUAL(lr_apply_tombstone(sim->hosts[1].cache, hash_of(7), version - 1000, 0), LR_APPLIED);
+    CU_ASSERT(sim_settle(sim, 20000));
+    const uint64_t sent = sim_entries_sent(sim);
+    sim_run(sim, 4 * (LR_COMPARE_EVERY_MS + 1000));
+    CU_ASSERT(sim->hosts[1].node->peers[0]->comparisons > 0 && has_tombstone(&sim->hosts[1], 7));
+    CU_ASSERT_EQUAL(sim_entries_sent(sim), sent);
+    sim_destroy(sim);
+}
+
 /* The new value is evicted before the peer hears of it; the peer must not keep the old one. */
 static void an_eviction_before_shipping_takes_the_peers_older_value_away(void) {
     uint64_t sizes[2] = {SMALL, SEGMENT};
@@ -830,6 +848,7 @@ void larder_suite_86_sequences(void);
 void larder_suite_86_sequences(void) {
     CU_pSuite suite = CU_add_suite("86_sequences", NULL, NULL);
     CU_ADD_TEST(suite, what_was_evicted_is_not_replaced_by_something_older);
+    CU_ADD_TEST(suite, an_older_delete_does_not_bring_back_what_was_evicted);
     CU_ADD_TEST(suite, an_eviction_before_shipping_takes_the_peers_older_value_away);
     CU_ADD_TEST(suite, an_eviction_that_one_peer_missed_spares_the_other_that_has_the_value);
     CU_ADD_TEST(suite, a_void_heard_from_one_is_not_told_to_another);

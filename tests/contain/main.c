@@ -227,7 +227,8 @@ static bool all_have_hit(const struct storm *storm) {
 static void watch(struct storm *storm) {
     uint64_t end = now_ms() + storm->seconds * 1000, told = now_ms();
     while (atomic_load(&storm->board->stop) == 0 &&
-           (now_ms() < end || (now_ms() < end + STUCK_MS && !all_have_hit(storm)))) {
+           (now_ms() < end ||
+            (now_ms() < end + STUCK_MS && !all_have_hit(storm) && atomic_load(&storm->board->texts) == 0))) {
         struct pollfd ready = {.fd = storm->kept ? lr_keeper_fd(storm->keeper) : -1, .events = POLLIN};
         if (poll(&ready, 1, 10) > 0)
             lr_keeper_answer(storm->keeper);
