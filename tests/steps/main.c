@@ -16,7 +16,7 @@
 
 struct shared {
     _Atomic uint64_t images, steps, pairs, failures;
-    _Atomic uint32_t next, not_permitted;
+    _Atomic uint32_t next, not_here;
 };
 
 struct work {
@@ -71,7 +71,7 @@ static void choose(struct work *work, uint64_t count, unsigned each, unsigned lo
     }
 }
 
-/* One operation: its images, each judged. False: tracing is not permitted. */
+/* One operation: its images, each judged. False: not on this processor. */
 static bool step_operation(const struct work *work, struct scenario *s, struct stepping *stepping) {
     stepping->random = mixed(work->seed ^ s->operation);
     int result = stepping_collect(s, stepping);
@@ -115,7 +115,7 @@ static void step_state(const struct work *work, unsigned state, unsigned number)
                 continue;
             scenario_choose(&s, (enum scenario_operation)o);
             if (!step_operation(work, &s, &stepping)) {
-                atomic_store(&work->shared->not_permitted, 1);
+                atomic_store(&work->shared->not_here, 1);
                 break;
             }
             scenario_write_image(&s, before);
@@ -154,7 +154,7 @@ static int usage(int status) {
           "              by the seed; three operations of a state are drawn, and one of 200,000 instructions or more\n"
           "  --full      all operations in all states, every instruction that changes anything\n"
           "  --state, --operation  one operation in one state: all its images, as far as one in seven counts\n"
-          "Exit status: 0 all held, 1 something broke, 2 usage, 77 ptrace is not permitted.\n",
+          "Exit status: 0 all held, 1 something broke, 2 usage, 77 not on this processor.\n",
           status == 0 ? stdout : stderr);
     return status;
 }
@@ -199,8 +199,8 @@ int main(int argc, char **argv) {
     else
         choose(&work, count, full ? SCENARIO_OPERATIONS : EACH_DRAWN, full ? UINT_MAX : 1);
     atomic_fetch_add(&work.shared->failures, harness_run_jobs((unsigned)work.jobs, do_job, tell, &work));
-    if (atomic_load(&work.shared->not_permitted) != 0) {
-        puts("SKIPPED larder-steps: ptrace is not permitted");
+    if (atomic_load(&work.shared->not_here) != 0) {
+        puts("SKIPPED larder-steps: single steps are known of x86-64 only");
         return 77;
     }
     printf("G2: %" PRIu64 " operations in states, %" PRIu64 " instructions\n", atomic_load(&work.shared->pairs),
