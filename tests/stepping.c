@@ -30,7 +30,7 @@ static struct {
     struct stepping *stepping;
     const struct scenario *s;
     uint8_t *last; /* the segment as it was after the instruction before */
-    volatile bool on;
+    _Atomic bool on;
 } child_self;
 
 static uint8_t *image_at(const struct stepping *stepping, unsigned i) {

@@ -2,8 +2,8 @@
 /*
  * One operation, executed instruction by instruction, and the segment as it was after each: what others would find if
  * its process had been killed right there. The process steps itself: with the processor's trap flag set it gets a
- * SIGTRAP after each instruction, and looks. (Under ptrace, with two switches between processes for each instruction, it
- * takes five times as long.) For larder-steps.
+ * SIGTRAP after each instruction, and looks. (Under ptrace, with two switches between processes for each instruction,
+ * it takes five times as long.) For larder-steps.
  */
 #ifndef STEPPING_H
 #define STEPPING_H
