@@ -85,6 +85,16 @@ static void a_failure_shows_and_is_kept(void) {
     CU_ASSERT_EQUAL(soak("", "--frequently"), 2);
 }
 
+/* Half a minute is given to the last command in any case. */
+static void a_command_is_told_no_longer_than_is_left(void) {
+    begin("G91|-|echo GOAL G91 count=1 unit=x failures=0 seconds=1; echo --seconds 12 and --seconds 600 of 600; "
+          "exit 1|G91=100\n");
+    CU_ASSERT_EQUAL(soak("", "--minutes 0"), 1);
+    expect("--seconds 12 and --seconds 30 of 600");
+    CU_ASSERT_EQUAL(soak("", "--minutes 5"), 1);
+    CU_ASSERT(strstr(out, "--seconds 300 of 600") != NULL || strstr(out, "--seconds 299 of 600") != NULL);
+}
+
 /* timeout's TERM to the script alone; what it had started must end with it. */
 static void it_can_be_stopped_and_gone_on_with(void) {
     char row[160], search[80];
@@ -116,6 +126,7 @@ void larder_suite_92_soak(void) {
     CU_pSuite suite = CU_add_suite("92_soak", NULL, NULL);
     CU_ADD_TEST(suite, rounds_are_written_down_and_add_up_over_runs);
     CU_ADD_TEST(suite, a_failure_shows_and_is_kept);
+    CU_ADD_TEST(suite, a_command_is_told_no_longer_than_is_left);
     CU_ADD_TEST(suite, it_can_be_stopped_and_gone_on_with);
     CU_ADD_TEST(suite, a_harness_for_a_moment);
 }
