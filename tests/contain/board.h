@@ -54,6 +54,7 @@ struct contain_board {
     _Atomic uint64_t calls[CONTAIN_LANES], hits[CONTAIN_LANES], busy[CONTAIN_LANES];
     _Atomic uint64_t attached[CONTAIN_LANES], killed[CONTAIN_LANES], not_pid_one[CONTAIN_LANES];
     _Atomic uint64_t violations[CONTAIN_VIOLATION_COUNT];
+    _Atomic uint32_t working[CONTAIN_LANES]; /* a worker rests most of the time, and is killed at work */
     _Atomic uint32_t texts, stop;
     char text[CONTAIN_FIRST][CONTAIN_TEXT];
 };

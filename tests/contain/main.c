@@ -122,6 +122,12 @@ static bool enter_other_time(unsigned lane) {
     return unshare(CLONE_NEWTIME) == 0 && namespaces_write("/proc/self/timens_offsets", offset);
 }
 
+/* Three kills in four wait for the worker to work; the others come while it attaches or rests as well. */
+static void await_work(const struct storm *storm, unsigned lane, uint64_t dice) {
+    for (unsigned i = 0; i < 200 && dice % 4 != 0 && atomic_load(&storm->board->working[lane]) == 0; i++)
+        sleep_us(20);
+}
+
 static int run_lane(struct storm *storm, unsigned lane) {
     uint64_t random = storm->seed + lane;
     int status;
@@ -131,6 +137,7 @@ static int run_lane(struct storm *storm, unsigned lane) {
         return 77;
     }
     while (atomic_load(&storm->board->stop) == 0) {
+        atomic_store(&storm->board->working[lane], 0);
         pid_t worker = namespaces_fork();
         if (worker < 0)
             return 77;
@@ -147,6 +154,7 @@ static int run_lane(struct storm *storm, unsigned lane) {
             }
             return 0;
         }
+        await_work(storm, lane, next(&random));
         kill(worker, SIGKILL);
         waitpid(worker, &status, 0);
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)

@@ -237,13 +237,18 @@ int contain_work(const struct contain_job *job) {
             contain_report(job->board, CONTAIN_refused, "lane %u: attach: %.150s", job->lane, why);
         return 1;
     }
+    _Atomic uint32_t *working = &job->board->working[job->lane];
     atomic_fetch_add(&job->board->attached[job->lane], 1);
     if (getpid() != 1)
         atomic_fetch_add(&job->board->not_pid_one[job->lane], 1);
+    atomic_store(working, 1);
     for (uint64_t turn = 1; atomic_load(&job->board->stop) == 0; turn++) {
         uint64_t dice = next(&worker) % 8;
-        if (turn % 16 == 0) // half a minute is to show what time and kills do, not how fast all are
-            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+        if (turn % 64 == 0) { // half a minute is to show what time and kills do, not how fast all are
+            atomic_store(working, 0);
+            nanosleep(&(struct timespec){.tv_nsec = 8000000}, NULL);
+            atomic_store(working, 1);
+        }
         if (dice < 3)
             change(&worker);
         else if (dice < 7)
