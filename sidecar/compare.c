@@ -23,7 +23,9 @@
  *     or below its floor, so it is not fetched again and again; nor because a tombstone of what is older came since.
  *  2. Hosts under memory pressure differ for ever. A range whose two sums are those of its last comparison is left
  *     alone; so is one that is just changing, for STILL_ROUNDS: the hints will tell.
- *  3. Each side does one comparison at a time in each role. ROWS come one frame at a time, answered by one PULL.
+ *  3. Each side does one comparison at a time in each role. Each frame of ROWS is answered by one PULL. OPEN_ROWS of
+ *     them are under way at once: while the one side looks up the rows of one, the other sends what was asked for of
+ *     the one before, and gathers the next.
  *  4. Walks take no lock. What changes meanwhile is reported as a difference at worst, and then found to be none.
  *  5. Sums know nothing of tombstones. A host that joins is sent all of them, for through a relay that never held a
  *     deleted value it would come back from behind. They come last, since one without room raises the floor there; the
@@ -52,21 +54,20 @@
 #define MOST_BITS 12u
 #define PART_ENTRIES 16u /* entries of a part, about */
 #define FRAME_WORDS WIRE_MAX_HASHES
+#define OPEN_ROWS 2u
 #define FETCH_LINES 24u /* ahead of what is looked up: its index lines, its header, its value */
 #define FETCH_BLOCKS 8u
 #define FETCH_VALUES 2u
 
 enum asking { ASK_NOTHING, ASK_DUE, ASK_SUMMING, ASK_PICKING, ASK_PULLING };
-enum answering {
-    ANSWER_NOTHING,
-    ANSWER_SUMMING,
-    ANSWER_SUBS,
-    ANSWER_PICK,
-    ANSWER_LISTING,
-    ANSWER_ROWS,
-    ANSWER_WAITING,
-    ANSWER_PULL,
-    ANSWER_DELETED
+enum answering { ANSWER_NOTHING, ANSWER_SUMMING, ANSWER_SUBS, ANSWER_PICK, ANSWER_EXCHANGING, ANSWER_DELETED };
+
+/* One frame of rows that was sent, and what the peer asked for of it. */
+struct open_rows {
+    bool pulled;        /* it has asked */
+    uint64_t from;      /* what was to be walked before the rows were gathered */
+    uint32_t count, at; /* of the hashes */
+    uint64_t hashes[FRAME_WORDS / 2];
 };
 
 /* Which ranges, and how finely each is divided. */
@@ -94,10 +95,12 @@ struct lr_compare {
         uint64_t *sums; /* a sum for each part, then a bit for each */
         uint32_t sent;
         struct lr_scan scan;
-        uint64_t words[FRAME_WORDS]; /* rows that are to be sent, then hashes that are asked for */
-        uint32_t count, at;
-        uint64_t from; /* what was to be walked before these rows were gathered */
-        bool last;
+        uint64_t words[FRAME_WORDS]; /* rows that are being gathered, or wait to be sent */
+        uint32_t count;
+        uint64_t from;    /* what was to be walked before these rows were gathered */
+        bool ready, last; /* they may go; the walk is at its end */
+        struct open_rows open[OPEN_ROWS];
+        unsigned first_open, opened; /* a ring */
         uint32_t first_told,
             last_told; /* stripes in which, and in those between, rules 5 and 6 have something to tell */
     } answer;
@@ -378,10 +381,15 @@ static bool take_ask(struct lr_peer *peer, const struct wire_frame *frame) {
     return true;
 }
 
-static void begin_listing(struct lr_compare *compare) {
+static void begin_rows(struct lr_compare *compare) {
     compare->answer.count = 0;
+    compare->answer.ready = false;
     compare->answer.from = lr_scan_left(&compare->answer.scan);
-    compare->answer.state = ANSWER_LISTING;
+}
+
+/* The i-th of those under way, the oldest first. */
+static struct open_rows *open_at(struct lr_compare *compare, unsigned i) {
+    return &compare->answer.open[(compare->answer.first_open + i) % OPEN_ROWS];
 }
 
 static bool take_pick(struct lr_peer *peer, const struct wire_frame *frame) {
@@ -391,19 +399,24 @@ static bool take_pick(struct lr_peer *peer, const struct wire_frame *frame) {
     if ((frame->flags & WIRE_LAST) != 0) {
         compare->answer.scan = lr_scan_all(peer->node->cache);
         compare->answer.scan.traces = compare->answer.scan.keys = true;
-        begin_listing(compare);
+        compare->answer.state = ANSWER_EXCHANGING;
+        begin_rows(compare);
     }
     return true;
 }
 
+/* It answers the oldest rows that are not answered. */
 static bool take_pull(struct lr_compare *compare, const struct wire_frame *frame) {
-    if (frame->as.rows.count > FRAME_WORDS / 2)
+    unsigned i = 0;
+    while (i < compare->answer.opened && open_at(compare, i)->pulled)
+        i++;
+    if (i == compare->answer.opened || frame->as.rows.count > FRAME_WORDS / 2)
         return false;
-    compare->answer.count = frame->as.rows.count;
-    compare->answer.at = 0;
-    for (uint32_t i = 0; i < frame->as.rows.count; i++)
-        compare->answer.words[i] = wire_word_at(frame, i);
-    compare->answer.state = ANSWER_PULL;
+    struct open_rows *rows = open_at(compare, i);
+    rows->count = frame->as.rows.count;
+    for (uint32_t k = 0; k < rows->count; k++)
+        rows->hashes[k] = wire_word_at(frame, k);
+    rows->pulled = true;
     return true;
 }
 
@@ -447,9 +460,9 @@ static bool list(struct lr_peer *peer) {
 }
 
 /* And so is most of reading an entry that was asked for. */
-static void fetch_answers(const struct lr_cache *cache, const struct lr_compare *compare) {
-    const uint64_t *next = &compare->answer.words[compare->answer.at];
-    const uint32_t left = compare->answer.count - compare->answer.at;
+static void fetch_answers(const struct lr_cache *cache, const struct open_rows *rows) {
+    const uint64_t *next = &rows->hashes[rows->at];
+    const uint32_t left = rows->count - rows->at;
     if (left > FETCH_LINES)
         lr_entry_prefetch(cache, next[FETCH_LINES]);
     if (left > FETCH_BLOCKS)
@@ -458,16 +471,45 @@ static void fetch_answers(const struct lr_cache *cache, const struct lr_compare 
         lr_entry_prefetch_value(cache, next[FETCH_VALUES]);
 }
 
-/* Sends what was asked for. True: all of it. */
+/* Sends what was asked for of the oldest rows. True: all of it, and they are done with. */
 static bool serve(struct lr_peer *peer) {
     struct lr_compare *compare = peer->compare;
-    while (compare->answer.at < compare->answer.count) {
-        fetch_answers(peer->node->cache, compare);
-        if (!lr_outflow_give_hash(peer, compare->answer.words[compare->answer.at]))
+    struct open_rows *rows = open_at(compare, 0);
+    while (rows->at < rows->count) {
+        fetch_answers(peer->node->cache, rows);
+        if (!lr_outflow_give_hash(peer, rows->hashes[rows->at]))
             return false;
-        compare->answer.at++;
+        rows->at++;
     }
+    compare->answer.first_open++;
+    compare->answer.opened--;
     return true;
+}
+
+static bool send_rows(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    if (!send_words(peer, WIRE_ROWS, 0, compare->answer.words, compare->answer.count))
+        return false;
+    struct open_rows *rows = open_at(compare, compare->answer.opened++);
+    rows->pulled = false;
+    rows->from = compare->answer.from;
+    rows->count = rows->at = 0;
+    begin_rows(compare);
+    return true;
+}
+
+/* Rule 3. The peer's next rows come first, or it would wait for them. True: there may be more to do at once. */
+static bool exchange(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    if (compare->answer.ready && compare->answer.opened < OPEN_ROWS && send_rows(peer))
+        return true;
+    if (compare->answer.opened > 0 && open_at(compare, 0)->pulled && serve(peer))
+        return true;
+    if (!compare->answer.ready && !compare->answer.last) {
+        compare->answer.ready = list(peer);
+        return true;
+    }
+    return false;
 }
 
 /* Rules 5 and 6: a bounded piece of the walk that sends tombstones. True: all of them; else *more says whether there is
@@ -516,21 +558,11 @@ static bool answer_step(struct lr_peer *peer) {
             compare->answer.state = ANSWER_PICK;
         }
         return false;
-    case ANSWER_LISTING:
-        if (list(peer))
-            compare->answer.state = ANSWER_ROWS;
-        return true;
-    case ANSWER_ROWS:
-        if (send_words(peer, WIRE_ROWS, 0, compare->answer.words, compare->answer.count))
-            compare->answer.state = ANSWER_WAITING;
-        return false;
-    case ANSWER_PULL:
-        if (!serve(peer))
-            return false;
-        if (!compare->answer.last) {
-            begin_listing(compare);
+    case ANSWER_EXCHANGING:
+        if (exchange(peer))
             return true;
-        }
+        if (!compare->answer.last || compare->answer.ready || compare->answer.opened > 0)
+            return false;
         compare->answer.scan = told_stripes(compare);
         compare->answer.state = ANSWER_DELETED;
         return true;
@@ -564,26 +596,35 @@ bool lr_compare_tell(struct lr_peer *peer, bool joins) {
     return send_words(peer, WIRE_SUMS, joins ? WIRE_JOIN : 0, sums, WIRE_RANGES);
 }
 
+/* What was to be walked when the rows were gathered of which not all was sent yet. A stripe may be walked again. */
+static uint64_t exchange_left(const struct lr_compare *compare) {
+    const uint64_t at = lr_scan_left(&compare->answer.scan);
+    const uint64_t gathering = compare->answer.from > at ? compare->answer.from : at;
+    if (compare->answer.opened == 0)
+        return gathering;
+    const struct open_rows *rows = &compare->answer.open[compare->answer.first_open % OPEN_ROWS];
+    const struct open_rows *next = &compare->answer.open[(compare->answer.first_open + 1) % OPEN_ROWS];
+    const uint64_t to = compare->answer.opened > 1 ? next->from : compare->answer.from;
+    return rows->from <= to ? rows->from : to + (rows->from - to) * (rows->count - rows->at + 1) / (rows->count + 1);
+}
+
 /* Two passes: that of the sums, and that in which entries travel. The one that looks for tombstones costs little. */
 struct lr_ahead lr_compare_sends(const struct lr_peer *peer) {
     const struct lr_compare *compare = peer->compare;
     const enum lr_joining joining = peer->out.joining;
     const enum answering state = compare->answer.state;
     const uint64_t pass = (uint64_t)peer->node->stripes << 16, at = lr_scan_left(&compare->answer.scan);
-    const uint64_t from = compare->answer.from > at ? compare->answer.from : at; /* a stripe may be walked again */
     struct lr_ahead ahead = {.any = joining != LR_JOIN_NONE || state != ANSWER_NOTHING};
-    ahead.sends = state >= ANSWER_LISTING || joining == LR_JOIN_SENT;
+    ahead.sends = state >= ANSWER_EXCHANGING || joining == LR_JOIN_SENT;
     ahead.pass = !ahead.any ? 0 : ahead.sends ? 2 : 1;
     if (state == ANSWER_NOTHING)
         ahead.left = joining == LR_JOIN_DUE || joining == LR_JOIN_UNDER_WAY ? 2 * pass : 0;
     else if (state == ANSWER_SUMMING)
         ahead.left = at + pass;
-    else if (state < ANSWER_LISTING)
+    else if (state < ANSWER_EXCHANGING)
         ahead.left = pass;
-    else if (state < ANSWER_PULL)
-        ahead.left = from;
-    else if (state == ANSWER_PULL)
-        ahead.left = at + (from - at) * (compare->answer.count - compare->answer.at) / (compare->answer.count + 1);
+    else if (state == ANSWER_EXCHANGING)
+        ahead.left = exchange_left(compare);
     return ahead;
 }
 
@@ -641,7 +682,7 @@ enum lr_taken lr_compare_take(struct lr_link *link, const struct wire_frame *fra
             take_rows(peer, frame);
         break;
     case WIRE_PULL:
-        fits = compare->answer.state == ANSWER_WAITING && take_pull(compare, frame);
+        fits = compare->answer.state == ANSWER_EXCHANGING && take_pull(compare, frame);
         break;
     default: /* COMPARED */
         fits = compare->ask.state == ASK_PULLING;
