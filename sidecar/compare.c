@@ -29,7 +29,8 @@
  *  4. Walks take no lock. What changes meanwhile is reported as a difference at worst, and then found to be none.
  *  5. Sums know nothing of tombstones. A host that joins is sent all of them, for through a relay that never held a
  *     deleted value it would come back from behind. They come last, since one without room raises the floor there; the
- *     walk that gathers the rows notes in which stripes there are any.
+ *     walk that gathers the rows notes in which stripes there are any. So it is with what has expired and is not swept
+ *     yet: no sum has it, and once the comparison is acknowledged nobody would be told.
  *  6. What is not shared (keys of the modes invalidate and local) is in no sum and no row: two hosts that hold
  * different fills of a key are equal. A host that joins is told of each such item that what is older is over, for it
  * may have missed the change that our item came after.
@@ -60,7 +61,15 @@
 #define FETCH_VALUES 2u
 
 enum asking { ASK_NOTHING, ASK_DUE, ASK_SUMMING, ASK_PICKING, ASK_PULLING };
-enum answering { ANSWER_NOTHING, ANSWER_SUMMING, ANSWER_SUBS, ANSWER_PICK, ANSWER_EXCHANGING, ANSWER_DELETED };
+enum answering {
+    ANSWER_NOTHING,
+    ANSWER_BORROWING, /* the sums of our own question, which are being made */
+    ANSWER_SUMMING,
+    ANSWER_SUBS,
+    ANSWER_PICK,
+    ANSWER_EXCHANGING,
+    ANSWER_DELETED
+};
 
 /* One frame of rows that was sent, and what the peer asked for of it. */
 struct open_rows {
@@ -83,6 +92,7 @@ struct lr_compare {
         enum asking state;
         struct parts parts;
         uint64_t *mine, *theirs; /* a sum for each part */
+        bool walks;              /* our sums are made by a walk of their own */
         bool summed, heard;      /* ours are complete, theirs are */
         bool joins;              /* it stands for the walk of all that the peer has */
         uint32_t sent;           /* words of the bitmap of parts that differ */
@@ -138,6 +148,21 @@ static uint32_t part_of(const struct parts *parts, uint64_t hash) {
 
 static uint32_t bitmap_words(const struct parts *parts) {
     return (parts->count + 63) / 64;
+}
+
+/* Whether the sums of `held` are those of `wanted` as well. */
+static bool has_sums(const struct parts *held, const struct parts *wanted) {
+    uint64_t missing = 0;
+    for (unsigned i = 0; i < WIRE_RANGES / 64; i++)
+        missing |= wanted->ranges[i] & ~held->ranges[i];
+    return missing == 0 && wanted->bits == held->bits;
+}
+
+static void copy_sums(const struct parts *held, const uint64_t *sums, const struct parts *wanted, uint64_t *copy) {
+    for (unsigned range = 0; range < WIRE_RANGES; range++)
+        if (has_range(wanted, range))
+            memcpy(copy + ((size_t)wanted->before[range] << wanted->bits),
+                   sums + ((size_t)held->before[range] << held->bits), sizeof *sums << held->bits);
 }
 
 /* A bounded piece of a walk that adds up what is held. True: done. */
@@ -216,7 +241,8 @@ static void begin_asking(struct lr_peer *peer) {
     struct lr_stat stat;
     memcpy(ranges, compare->ask.parts.ranges, sizeof ranges);
     lr_stat(peer->node->cache, &stat);
-    set_parts(&compare->ask.parts, ranges, bits_for(stat.items));
+    /* The same on both sides, more or less: then who asks as well makes the sums for both in one walk. */
+    set_parts(&compare->ask.parts, ranges, bits_for(stat.items > peer->items ? stat.items : peer->items));
     compare->ask.mine = calloc(compare->ask.parts.count + 1, sizeof(uint64_t));
     compare->ask.theirs = calloc(compare->ask.parts.count + 1, sizeof(uint64_t));
     uint8_t frame[WIRE_HEADER + 40];
@@ -282,6 +308,24 @@ static void mark_differing(struct lr_compare *compare) {
     }
 }
 
+/* Both sides often ask at the same time. Then one walk adds up for both: this is whose sums are made second. */
+static bool sum_for_us(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    const enum answering state = compare->answer.state;
+    const bool made = state == ANSWER_SUBS || (state == ANSWER_PICK && compare->answer.sent == 0);
+    if (!compare->ask.walks && (made || state == ANSWER_SUMMING) &&
+        has_sums(&compare->answer.parts, &compare->ask.parts)) {
+        if (!made)
+            return false;
+        copy_sums(&compare->answer.parts, compare->answer.sums, &compare->ask.parts, compare->ask.mine);
+        compare->ask.summed = true;
+        return true;
+    }
+    compare->ask.walks = true;
+    compare->ask.summed = add_up(peer, &compare->ask.parts, &compare->ask.scan, compare->ask.mine);
+    return true;
+}
+
 static bool ask_step(struct lr_peer *peer) {
     struct lr_compare *compare = peer->compare;
     switch (compare->ask.state) {
@@ -291,10 +335,8 @@ static bool ask_step(struct lr_peer *peer) {
         begin_asking(peer);
         return true;
     case ASK_SUMMING:
-        if (!compare->ask.summed) {
-            compare->ask.summed = add_up(peer, &compare->ask.parts, &compare->ask.scan, compare->ask.mine);
-            return true;
-        }
+        if (!compare->ask.summed)
+            return sum_for_us(peer);
         if (!compare->ask.heard)
             return false;
         mark_differing(compare);
@@ -374,10 +416,24 @@ static bool take_ask(struct lr_peer *peer, const struct wire_frame *frame) {
     compare->answer.sums = calloc(compare->answer.parts.count + 1, sizeof(uint64_t));
     if (compare->answer.sums == NULL)
         return false;
-    compare->answer.scan = lr_scan_all(peer->node->cache);
-    compare->answer.scan.keys = true;
     compare->answer.first_told = UINT32_MAX;
-    compare->answer.state = ANSWER_SUMMING;
+    compare->answer.state = ANSWER_BORROWING;
+    return true;
+}
+
+/* The sums for the peer's question are those of our own, if they are being made; else they are made by a walk. */
+static bool sum_for_peer(struct lr_peer *peer) {
+    struct lr_compare *compare = peer->compare;
+    if (compare->ask.state != ASK_SUMMING || !has_sums(&compare->ask.parts, &compare->answer.parts)) {
+        compare->answer.scan = lr_scan_all(peer->node->cache);
+        compare->answer.scan.keys = true;
+        compare->answer.state = ANSWER_SUMMING;
+        return true;
+    }
+    if (!compare->ask.summed)
+        return false;
+    copy_sums(&compare->ask.parts, compare->ask.mine, &compare->answer.parts, compare->answer.sums);
+    compare->answer.state = ANSWER_SUBS;
     return true;
 }
 
@@ -422,7 +478,7 @@ static bool take_pull(struct lr_compare *compare, const struct wire_frame *frame
 
 /* Rules 5 and 6. */
 static bool is_told(const struct lr_entry *entry) {
-    return (entry->tombstone && !entry->trace) || entry->kind != LR_SHARED;
+    return entry->tombstone || entry->kind != LR_SHARED;
 }
 
 /* A walk that looks for these need not look elsewhere: what comes to be since has its hint. */
@@ -548,6 +604,8 @@ static bool answer_step(struct lr_peer *peer) {
     struct lr_compare *compare = peer->compare;
     bool more = true;
     switch (compare->answer.state) {
+    case ANSWER_BORROWING:
+        return sum_for_peer(peer);
     case ANSWER_SUMMING:
         if (add_up(peer, &compare->answer.parts, &compare->answer.scan, compare->answer.sums))
             compare->answer.state = ANSWER_SUBS;
@@ -619,8 +677,8 @@ struct lr_ahead lr_compare_sends(const struct lr_peer *peer) {
     ahead.pass = !ahead.any ? 0 : ahead.sends ? 2 : 1;
     if (state == ANSWER_NOTHING)
         ahead.left = joining == LR_JOIN_DUE || joining == LR_JOIN_UNDER_WAY ? 2 * pass : 0;
-    else if (state == ANSWER_SUMMING)
-        ahead.left = at + pass;
+    else if (state <= ANSWER_SUMMING)
+        ahead.left = (state == ANSWER_SUMMING ? at : lr_scan_left(&compare->ask.scan)) + pass;
     else if (state < ANSWER_EXCHANGING)
         ahead.left = pass;
     else if (state == ANSWER_EXCHANGING)
@@ -653,8 +711,8 @@ struct lr_ahead lr_compare_fetches(const struct lr_peer *peer) {
 }
 
 bool lr_compare_step(struct lr_peer *peer) {
-    bool more = ask_step(peer);
-    return answer_step(peer) || more;
+    bool more = answer_step(peer); /* it may want the sums of our question, which that does not keep for long */
+    return ask_step(peer) || more;
 }
 
 enum lr_taken lr_compare_take(struct lr_link *link, const struct wire_frame *frame) {

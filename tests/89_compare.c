@@ -120,6 +120,7 @@ static void what_was_deleted_does_not_come_back_through_an_empty_relay(void) {
 
 static void a_daemon_that_knows_nothing_sends_what_is_lacking(void) {
     struct sim *sim = sim_create("started anew", 2, SEGMENT);
+    uint64_t looked_at = 0;
     put_all(&sim->hosts[0], 0, 20000, "text");
     CU_ASSERT(sim_settle(sim, 30000));
     sim_kill(&sim->hosts[0]);
@@ -139,7 +140,30 @@ static void a_daemon_that_knows_nothing_sends_what_is_lacking(void) {
         const uint64_t received =
             sim->hosts[1 - host].node->peers[0]->received_bytes; /* but for who it was, at first */
         CU_ASSERT(received <= bytes && received + WIRE_HEADER + WIRE_HELLO_LIMIT >= bytes);
+        looked_at += sim->hosts[host].node->peers[0]->out.looked_at;
     }
+    /* One walk gathers rows, and one adds up for both questions: on both sides, or at least on one. */
+    CU_ASSERT(looked_at >= 4 * 20000 && looked_at < 5 * 20000 + 10000);
+    sim_destroy(sim);
+}
+
+/* Nobody waits a round trip for each frame of rows: two of the ten are under way at once. */
+static void far_hosts_compare_without_waiting_for_each_frame(void) {
+    struct sim *sim = sim_create("far", 2, SEGMENT);
+    put_all(&sim->hosts[0], 0, 20000, "text");
+    CU_ASSERT(sim_settle(sim, 30000));
+    for (unsigned host = 0; host < 2; host++)
+        sim_kill(&sim->hosts[host]);
+    for (unsigned key = 0; key < 20000; key += 5) /* in nearly all parts */
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], key, "newer", 0), 0);
+    sim->delay_ms = 100;
+    const uint64_t began = sim->now_ms;
+    for (unsigned host = 0; host < 2; host++)
+        sim_start(&sim->hosts[host], NULL, true);
+    while (!sim_digests_equal(sim) && sim->now_ms - began < 20000)
+        sim_run(sim, 10);
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 19995, 1, "newer"), 1);
+    CU_ASSERT(sim->now_ms - began < 2500); /* 2,050; one after the other 2,920 */
     sim_destroy(sim);
 }
 
@@ -187,6 +211,32 @@ static void who_joins_by_a_comparison_is_told_of_all_deletes(void) {
     CU_ASSERT(sim->hosts[1].node->peers[0]->comparisons > 0);
     CU_ASSERT_EQUAL(tombstones_of(&sim->hosts[1]), tombstones_of(&sim->hosts[0]));
     sim_destroy(sim);
+}
+
+/* Nothing differs where neither side holds anything. Later a third host tells the value that the expired one replaced.
+ */
+static void who_joins_by_a_comparison_is_told_of_what_has_expired(void) {
+    const uint64_t hash = lr_cluster_hash("key 7000", 8);
+    for (unsigned round = 0; round < 20; round++) { /* it expires before that, and between two sweeps */
+        uint8_t room[256];
+        struct lr_entry entry;
+        struct lr_change older = {
+            .key = "key 7000", .key_len = 8, .value = "older", .value_len = 5, .deadline_ms = UINT64_MAX};
+        struct sim *sim = sim_create("expired before a join", 2, SEGMENT);
+        put_all(&sim->hosts[0], 0, 100, "text");
+        CU_ASSERT(sim_settle(sim, 20000));
+        for (unsigned i = 0; i < 2; i++)
+            sim_kill(&sim->hosts[i]);
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[0], 7000, "brief", 5 * round + 1), 0);
+        CU_ASSERT_EQUAL(lr_entry_by_hash(sim->hosts[0].cache, hash, room, sizeof room, &entry), 0);
+        for (unsigned i = 0; i < 2; i++)
+            sim_start(&sim->hosts[i], NULL, true);
+        CU_ASSERT(sim_settle(sim, 20000));
+        CU_ASSERT(sim->hosts[1].node->peers[0]->comparisons > 0);
+        older.version = entry.version - 1000;
+        CU_ASSERT_NOT_EQUAL(lr_apply_put(sim->hosts[1].cache, &older, 0), LR_APPLIED);
+        sim_destroy(sim);
+    }
 }
 
 static void a_join_that_is_cut_off_begins_anew(void) {
@@ -296,8 +346,10 @@ void larder_suite_89_compare(void) {
     CU_ADD_TEST(suite, a_missed_delete_is_found);
     CU_ADD_TEST(suite, what_was_deleted_does_not_come_back_through_an_empty_relay);
     CU_ADD_TEST(suite, a_daemon_that_knows_nothing_sends_what_is_lacking);
+    CU_ADD_TEST(suite, far_hosts_compare_without_waiting_for_each_frame);
     CU_ADD_TEST(suite, an_empty_host_is_sent_everything);
     CU_ADD_TEST(suite, who_joins_by_a_comparison_is_told_of_all_deletes);
+    CU_ADD_TEST(suite, who_joins_by_a_comparison_is_told_of_what_has_expired);
     CU_ADD_TEST(suite, a_join_that_is_cut_off_begins_anew);
     CU_ADD_TEST(suite, hosts_of_unequal_size_come_to_rest);
     CU_ADD_TEST(suite, writers_do_not_make_it_compare_in_every_round);
