@@ -17,7 +17,7 @@
 #define THREADS 4u
 #define KEYS 300u
 #define MAX_VALUE 3000u
-#define STEPS (FIXTURE_TSAN ? 60000u : FIXTURE_SANITIZED ? 30000u : 200000u)
+#define STEPS (FIXTURE_TSAN ? 60000u : FIXTURE_SANITIZED ? 30000u : 100000u)
 
 struct arena_of_threads {
     struct lr_cache *cache;

@@ -486,7 +486,7 @@ static void put_some(struct scene *s) {
 static void readers_find_every_key_whatever_a_writer_is_at(void) {
     static const deed calls[] = {put_key, put_some};
     struct scene s;
-    for (unsigned c = 0; c < 2; c++) {
+    for (unsigned c = 0; c < (FIXTURE_SANITIZED ? 1 : 2); c++) {
         begin_full(&s, c == 0);
         s.hints = c == 0 ? s.hints : 0;
         look_at_each_change(&s, calls[c], look_at_all_keys);

@@ -6,8 +6,8 @@
 static void run_storm(const char *what, bool replicating) {
     struct fixture_random random = fixture_seed(what);
     struct storm_plan plan = {.seed = fixture_next(&random),
-                              .kills = FIXTURE_SANITIZED ? 150 : 2500,
-                              .reads = FIXTURE_SANITIZED ? 2000 : 250000,
+                              .kills = FIXTURE_SANITIZED ? 150 : 1500,
+                              .reads = FIXTURE_SANITIZED ? 2000 : 150000,
                               .size = 128u << 10,
                               .stripes = 2,
                               .writers = 3,

@@ -199,6 +199,6 @@ int main(int count, char **arguments) {
     sim_machine_init();
     sim.now_ns = UINT64_C(10000000000);
     sim_world_init();
-    sim_scenario_init(options.seed);
+    sim_scenario_init(options.seed, options.only);
     return options.schedule != UINT64_MAX ? play_one(&options) : play_many(&options);
 }

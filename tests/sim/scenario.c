@@ -292,8 +292,9 @@ static void calibrate(unsigned number) {
     shares[number + 1] = shares[number] + SHARE_UNIT / (work / CALIBRATIONS + SHARE_LEAST);
 }
 
-void sim_scenario_init(uint64_t seed) {
+void sim_scenario_init(uint64_t seed, unsigned only) {
     for (unsigned i = 0; i < SCENARIOS; i++)
-        calibrate(i);
+        if (only == UINT_MAX || only == i)
+            calibrate(i);
     run_seed = seed;
 }

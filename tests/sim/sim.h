@@ -267,7 +267,8 @@ void sim_script_doctor(void);
 
 unsigned sim_scenario_count(void);
 const char *sim_scenario_name(unsigned number);
-void sim_scenario_init(uint64_t seed);
+/* `only` as below: others are not prepared. */
+void sim_scenario_init(uint64_t seed, unsigned only);
 /* One schedule; `only` UINT_MAX: the scenario follows from the number. False: sim.failure says why. */
 bool sim_scenario_play(uint64_t schedule, unsigned only, unsigned *played);
 
