@@ -97,7 +97,7 @@ static int run_nursery(struct storm *storm, unsigned number, uint64_t seed) {
         }
         atomic_store(&actor->state, 0);
         if (is_ahead(storm)) /* but go on: after a flush there is nothing to read */
-            fixture_sleep_ms(3);
+            fixture_sleep_ms(10);
         uint64_t its_seed = fixture_next(&random);
         int status = storm_live(storm, number, its_seed);
         if (status < 0) {
