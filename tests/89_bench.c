@@ -6,6 +6,7 @@
 #include "peers.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -52,6 +53,23 @@ static void every_operation_does_what_it_is_asked(void) {
                 before = real(row, names[side][k]);
             }
         }
+    }
+    json_decref(object);
+}
+
+static void several_processes_have_a_scaling_beside_the_floors(void) {
+    int status;
+    json_t *object = bench(&status, "", "--ops get_copy,put_replace --items 1024 --zipf 0.9 --processes 2");
+    const json_t *rows = json_object_get(object, "results");
+    CU_ASSERT_EQUAL(status, 0);
+    CU_ASSERT_EQUAL_FATAL(json_array_size(rows), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *row = json_array_get(rows, i);
+        CU_ASSERT_EQUAL(real(row, "processes"), 2);
+        CU_ASSERT_EQUAL(real(row, "value_bytes"), 64);
+        CU_ASSERT_EQUAL(real(row, "items"), 1024);
+        CU_ASSERT(fabs(real(row, "ratio") - real(row, "ns") / real(row, "floor_ns")) < 1e-6);
+        CU_ASSERT(real(row, "scaling") > 0 && real(row, "floor_scaling") > 0);
     }
     json_decref(object);
 }
@@ -145,7 +163,7 @@ static void each_scenario_counts_its_slow_operations(void) {
         int status;
         size_t k;
         const json_t *row;
-        snprintf(arguments, sizeof arguments, "--items 20000 --scenario %s", scenarios[i].name);
+        snprintf(arguments, sizeof arguments, "--items 5000 --scenario %s", scenarios[i].name);
         json_t *object = bench(&status, "", arguments);
         CU_ASSERT_EQUAL(status, 0);
         CU_ASSERT_STRING_EQUAL(text(object, "scenario"), scenarios[i].name);
@@ -194,6 +212,7 @@ static void bad_combinations_are_refused(void) {
 void larder_suite_89_bench(void) {
     CU_pSuite suite = CU_add_suite("89_bench: what larder bench promises to print, peers included", NULL, NULL);
     CU_ADD_TEST(suite, every_operation_does_what_it_is_asked);
+    CU_ADD_TEST(suite, several_processes_have_a_scaling_beside_the_floors);
     CU_ADD_TEST(suite, each_size_is_measured_by_itself);
     CU_ADD_TEST(suite, other_caches_do_the_same_or_are_said_to_be_absent);
     CU_ADD_TEST(suite, an_absent_cache_is_named_with_its_packages);

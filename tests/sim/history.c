@@ -156,19 +156,18 @@ static void judge_order(const struct sim_op *read, const struct sim_op *put) {
     const uint64_t since = there_since(put);
     for (unsigned i = 0; i < sim_history.count && !sim.failed; i++) {
         const struct sim_op *op = &sim_history.ops[i];
-        if (!op->done || op->returned >= read->called)
-            continue;
-        if (op->key == read->key && (is_stored(op) || is_hit(op)) && op->version > read->version)
+        if (op->returned >= read->called || (op->key != read->key && op->kind != OP_FLUSH))
+            continue; /* what has not returned has done so NEVER */
+        if ((is_stored(op) || is_hit(op)) && op->version > read->version)
             sim_fail("read of key %u by process %u: stale: value %u, version %llx, though version %llx (%s %u) was "
                      "there before",
                      read->key, read->process, read->id, (unsigned long long)read->version,
                      (unsigned long long)op->version, is_hit(op) ? "read by" : "put by", op->process);
-        if (op->kind == OP_DELETE && op->key == read->key && op->letter == 'd' && op->called > since &&
+        if (op->kind == OP_DELETE && op->letter == 'd' && op->called > since &&
             (op->result == 0 || op->result == LARDER_ENOT_FOUND))
             sim_fail("read of key %u by process %u: resurrected: value %u was deleted by process %u before", read->key,
                      read->process, read->id, op->process);
-        if (op->kind == OP_DELETE && op->key == read->key && op->letter != 'd' && op->result >= 0 &&
-            op->version >= read->version)
+        if (op->kind == OP_DELETE && op->letter != 'd' && op->result >= 0 && op->version >= read->version)
             sim_fail("read of key %u by process %u: resurrected: version %llx, though process %u had applied a delete "
                      "at %llx",
                      read->key, read->process, (unsigned long long)read->version, op->process,
