@@ -363,7 +363,13 @@ static void the_bench_reports_all_its_parts(void) {
         CU_ASSERT_STRING_EQUAL(text(redis, "packages"), "redis-server");
         fixture_skip("the_bench_reports_all_its_parts", "redis-server is not installed (tools/setup peers)");
     } else {
-        CU_ASSERT(real(redis, "writes") > 0 && real(redis, "changes_per_cpu_s") > 0 && real(redis, "larder_times") > 0);
+        const json_t *turns = json_object_get(redis, "turns");
+        CU_ASSERT(real(redis, "writes") > 0 && real(redis, "changes_per_cpu_s") > 0);
+        CU_ASSERT_EQUAL_FATAL(json_array_size(turns), 5);
+        CU_ASSERT_EQUAL(real(redis, "larder_times"), json_number_value(json_array_get(turns, 2)));
+        for (i = 0; i < 5; i++)
+            CU_ASSERT(json_number_value(json_array_get(turns, i)) >=
+                      (i == 0 ? 0.001 : json_number_value(json_array_get(turns, i - 1))));
     }
     json_decref(object);
 }

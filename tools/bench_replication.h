@@ -5,7 +5,7 @@
  *   lag        distinct keys at 10, 50 and 100 thousand changes a second: how late they arrive, what it takes
  *   sustained  as many as the other host takes: the writer waits while some thousand are not acknowledged
  *   catch_up   a host that lacks everything, one that was away, and one about whom nothing is known any more
- *   redis      a Redis master and replica with the same keys, pipelined by 16
+ *   redis      a Redis master and replica with the same keys, pipelined by 16, and sustained, in turns
  *
  * Two hosts are two segments of this machine (pair.h); who writes and who measures is in pair_work.h. Everything shares
  * the processors that there are, so processor time is told apart: the writer, the two larderds, the meter. What other
@@ -82,12 +82,23 @@ struct replication_row {
     uint64_t missing;                /* that had not come after a minute */
 };
 
+#define REPLICATION_TURNS 5u
+
+struct replication_redis {
+    char absent[PEER_WHY_BYTES]; /* why it was not measured; "": it was */
+    struct redis_result all;     /* of all turns */
+    unsigned turns;
+    double cpu_ns[REPLICATION_TURNS];        /* of both servers, for a write */
+    double larder_cpu_ns[REPLICATION_TURNS]; /* of writer and both larderds, for a change, right after */
+    double times[REPLICATION_TURNS];         /* the one by the other, in ascending order */
+    double median_ns, larder_median_ns, median_times;
+};
+
 struct replication_result {
     unsigned rows[REPLICATION_PARTS_COUNT];
     struct replication_row row[REPLICATION_PARTS_COUNT][REPLICATION_ROWS];
-    struct redis_result redis;
-    char no_redis[PEER_WHY_BYTES]; /* why it was not measured; "": it was */
-    int interrupted;               /* signal, or 0 */
+    struct replication_redis redis;
+    int interrupted; /* signal, or 0 */
 };
 
 #define REPLICATION_PAIRS 32u

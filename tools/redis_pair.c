@@ -18,6 +18,8 @@
 #define SYNC_MS 10000u
 #define KEY_DIGITS 16u
 
+static char value[MAX_VALUE];
+
 /* Port and socket of one server. `of`: the port of its master, or 0. */
 static int start(struct peer **out, unsigned port, unsigned of, char *why) {
     char socket[PEER_PATH_BYTES + 16], own[16], master[16];
@@ -66,7 +68,7 @@ static bool is_synced(struct peer *replica) {
     return strstr(text, "master_link_status:up") != NULL;
 }
 
-static size_t add_set(char *frame, uint64_t item, const char *value, uint64_t value_len) {
+static size_t add_set(char *frame, uint64_t item, uint64_t value_len) {
     size_t at = (size_t)sprintf(frame, "*3\r\n$3\r\nSET\r\n$%u\r\n%0*" PRIx64 "\r\n$%" PRIu64 "\r\n", KEY_DIGITS,
                                 (int)KEY_DIGITS, value_mix(item), value_len);
     memcpy(frame + at, value, value_len);
@@ -74,17 +76,16 @@ static size_t add_set(char *frame, uint64_t item, const char *value, uint64_t va
     return at + value_len + 2u;
 }
 
-/* Sends `count` SETs, then reads as many answers. */
-static bool set_some(struct peer *master, uint64_t first, unsigned count, const struct redis_options *options,
-                     const char *value) {
+/* Sends the next SETs, then reads as many answers. */
+static bool set_some(struct redis_pair *pair) {
     static char frame[MAX_PIPELINE * (MAX_VALUE + 128u)];
     size_t len = 0;
-    for (unsigned i = 0; i < count; i++)
-        len += add_set(frame + len, (first + i) % options->items, value, options->value_bytes);
-    if (!peer_send(master, frame, len))
+    for (unsigned i = 0; i < pair->options.pipeline; i++)
+        len += add_set(frame + len, pair->next++ % pair->options.items, pair->options.value_bytes);
+    if (!peer_send(pair->master, frame, len))
         return false;
-    for (unsigned i = 0; i < count; i++) {
-        const char *line = peer_line(master);
+    for (unsigned i = 0; i < pair->options.pipeline; i++) {
+        const char *line = peer_line(pair->master);
         if (line == NULL || line[0] != '+')
             return false;
     }
@@ -98,50 +99,50 @@ static bool await_replica(struct peer *master) {
     return line != NULL && line[0] == ':' && strtol(line + 1, NULL, 10) == 1;
 }
 
-static int measure(struct peer *const peers[2], const struct redis_options *options, struct redis_result *out,
-                   const volatile sig_atomic_t *interrupted, char *why) {
-    static char value[MAX_VALUE];
-    const unsigned step = options->pipeline;
-    memset(value, 'x', sizeof value);
-    bool good = true;
-    for (unsigned ms = 0; ms < SYNC_MS && !is_synced(peers[1]) && *interrupted == 0; ms += 10)
-        usleep(10000);
-    /* As for Larder, all keys are there before it counts. */
-    for (uint64_t i = 0; good && i < options->items && *interrupted == 0; i += step)
-        good = set_some(peers[0], i, step, options, value);
-    good = good && await_replica(peers[0]);
-    const uint64_t before = ticks_clock_ns();
-    out->master_ns = process_cpu_ns(peers[0]->pid);
-    out->replica_ns = process_cpu_ns(peers[1]->pid);
-    while (good && ticks_clock_ns() - before < options->ns && *interrupted == 0) {
-        good = set_some(peers[0], out->writes, step, options, value);
-        out->writes += step;
-    }
-    good = good && await_replica(peers[0]);
-    out->ns = ticks_clock_ns() - before;
-    out->master_ns = process_cpu_ns(peers[0]->pid) - out->master_ns;
-    out->replica_ns = process_cpu_ns(peers[1]->pid) - out->replica_ns;
-    if (good || *interrupted != 0)
-        return 0;
+static int not_as_it_should(char *why) {
     snprintf(why, PEER_WHY_BYTES, "master or replica does not answer as it should");
     return LARDER_ESYSTEM;
 }
 
-int redis_pair_run(const struct redis_options *options, struct redis_result *out,
-                   const volatile sig_atomic_t *interrupted, char *why) {
-    struct peer *peers[2] = {NULL, NULL};
-    *out = (struct redis_result){0};
+int redis_pair_start(struct redis_pair *pair, const struct redis_options *options,
+                     const volatile sig_atomic_t *interrupted, char *why) {
+    *pair = (struct redis_pair){.options = *options};
     if (!peer_has_program("redis-server")) {
         snprintf(why, PEER_WHY_BYTES, "there is no program redis-server");
         return LARDER_ENOT_FOUND;
     }
+    memset(value, 'x', sizeof value);
     unsigned port = pair_free_port(), other = pair_free_port();
-    int error = port != other ? start(&peers[0], port, 0, why) : LARDER_ESYSTEM;
+    int error = port != other ? start(&pair->master, port, 0, why) : LARDER_ESYSTEM;
     if (error == 0)
-        error = start(&peers[1], other, port, why);
-    if (error == 0)
-        error = measure(peers, options, out, interrupted, why);
-    for (unsigned i = 2; i-- > 0;)
-        peer_stop(peers[i]);
-    return error;
+        error = start(&pair->replica, other, port, why);
+    if (error != 0)
+        return error;
+    for (unsigned ms = 0; ms < SYNC_MS && !is_synced(pair->replica) && *interrupted == 0; ms += 10)
+        usleep(10000);
+    bool good = true;
+    for (uint64_t i = 0; good && i < options->items && *interrupted == 0; i += options->pipeline)
+        good = set_some(pair);
+    return (good && await_replica(pair->master)) || *interrupted != 0 ? 0 : not_as_it_should(why);
+}
+
+int redis_pair_measure(struct redis_pair *pair, uint64_t ns, struct redis_result *out,
+                       const volatile sig_atomic_t *interrupted, char *why) {
+    const uint64_t before = ticks_clock_ns();
+    const uint64_t master = process_cpu_ns(pair->master->pid), replica = process_cpu_ns(pair->replica->pid);
+    bool good = true;
+    while (good && ticks_clock_ns() - before < ns && *interrupted == 0) {
+        good = set_some(pair);
+        out->writes += pair->options.pipeline;
+    }
+    good = good && await_replica(pair->master);
+    out->ns += ticks_clock_ns() - before;
+    out->master_ns += process_cpu_ns(pair->master->pid) - master;
+    out->replica_ns += process_cpu_ns(pair->replica->pid) - replica;
+    return good || *interrupted != 0 ? 0 : not_as_it_should(why);
+}
+
+void redis_pair_stop(struct redis_pair *pair) {
+    peer_stop(pair->replica);
+    peer_stop(pair->master);
 }

@@ -5,29 +5,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+/* For each nanosecond of all turns; 0: there was none. */
+static double of_all_turns(const struct replication_redis *redis, uint64_t what) {
+    return redis->all.ns > 0 ? (double)what / (double)redis->all.ns : 0;
+}
+
+static double inverse(double ns) {
+    return ns > 0 ? 1e9 / ns : 0;
+}
+
 /* Writes that reached both ends for a second of processor time of both. */
 static double per_cpu_second(const struct replication_row *row) {
-    return row->change_cpu_ns > 0 ? 1e9 / row->change_cpu_ns : 0;
-}
-
-static double redis_per_cpu_second(const struct redis_result *redis) {
-    uint64_t ns = redis->master_ns + redis->replica_ns;
-    return ns > 0 ? (double)redis->writes * 1e9 / (double)ns : 0;
-}
-
-static double redis_rate(const struct redis_result *redis) {
-    return redis->ns > 0 ? (double)redis->writes * 1e9 / (double)redis->ns : 0;
-}
-
-/* The row that Redis did the same work as: plain links, small values. NULL: it was not measured. */
-static const struct replication_row *compared(const struct replication_options *options,
-                                              const struct replication_result *result) {
-    for (unsigned i = 0; i < result->rows[REPLICATION_sustained]; i++) {
-        const struct replication_row *row = &result->row[REPLICATION_sustained][i];
-        if (row->value_len == options->value_len && row->links[0] == 'p')
-            return row;
-    }
-    return NULL;
+    return inverse(row->change_cpu_ns);
 }
 
 static double catch_up_rate(const struct replication_row *row) {
@@ -64,9 +53,13 @@ static void print_lags(const struct replication_row *rows, unsigned count) {
     }
 }
 
-static void print_sustained(const struct replication_row *rows, unsigned count) {
+static void print_rate_titles(void) {
     printf("\n%-6s %-11s %11s %9s %9s %11s  %s %8s\n", "links", "value bytes", "changes/s", "MB/s", "us CPU",
            "per CPU-s", CPU_TITLES, "wire B");
+}
+
+static void print_sustained(const struct replication_row *rows, unsigned count) {
+    print_rate_titles();
     for (unsigned i = 0; i < count; i++) {
         const struct replication_row *row = &rows[i];
         printf("%-6s %-11" PRIu64 " %11.0f %9.1f %9.2f %11.0f ", row->links, row->value_len, row->rate,
@@ -77,20 +70,23 @@ static void print_sustained(const struct replication_row *rows, unsigned count) 
 }
 
 static void print_redis(const struct replication_options *options, const struct replication_result *result) {
-    const struct redis_result *redis = &result->redis;
-    const struct replication_row *row = compared(options, result);
-    if (result->no_redis[0] != '\0') {
+    const struct replication_redis *redis = &result->redis;
+    if (redis->absent[0] != '\0') {
         printf("\n%sSKIPPED redis: %s. On Debian: apt-get install --no-install-recommends %s%s\n",
-               cli_colour(stdout, CLI_YELLOW), result->no_redis, peer_packages[PEER_redis],
-               cli_colour(stdout, CLI_PLAIN));
+               cli_colour(stdout, CLI_YELLOW), redis->absent, peer_packages[PEER_redis], cli_colour(stdout, CLI_PLAIN));
         return;
     }
+    if (result->rows[REPLICATION_sustained] == 0)
+        print_rate_titles();
     printf("%-6s %-11" PRIu64 " %11.0f %9s %9.2f %11.0f  master %.0f %%, replica %.0f %%\n", "redis",
-           options->value_len, redis_rate(redis), "", 1e6 / redis_per_cpu_second(redis), redis_per_cpu_second(redis),
-           (double)redis->master_ns * 100 / (double)redis->ns, (double)redis->replica_ns * 100 / (double)redis->ns);
-    if (row != NULL)
-        printf("\nReplicated writes for a second of processor time of both ends: %.2f times Redis's.\n",
-               per_cpu_second(row) / redis_per_cpu_second(redis));
+           options->value_len, of_all_turns(redis, redis->all.writes) * 1e9, "", redis->median_ns / 1000,
+           inverse(redis->median_ns), of_all_turns(redis, redis->all.master_ns) * 100,
+           of_all_turns(redis, redis->all.replica_ns) * 100);
+    if (redis->turns > 0)
+        printf("\nReplicated writes for a second of processor time of both ends: %.2f times Redis's (median of %u "
+               "turns, %.2f to %.2f;\nLarder's then: %.2f us CPU).\n",
+               redis->median_times, redis->turns, redis->times[0], redis->times[redis->turns - 1],
+               redis->larder_median_ns / 1000);
 }
 
 static void print_catch_up(const struct replication_row *rows, unsigned count) {
@@ -175,18 +171,17 @@ static json_t *catch_up_json(const struct replication_row *row) {
     return object;
 }
 
-static json_t *redis_json(const struct replication_options *options, const struct replication_result *result) {
-    const struct redis_result *redis = &result->redis;
-    const struct replication_row *row = compared(options, result);
-    if (result->no_redis[0] != '\0')
-        return json_pack("{s:s, s:s}", "absent", result->no_redis, "packages", peer_packages[PEER_redis]);
-    json_t *object = json_pack("{s:I, s:f, s:f, s:f, s:f}", "writes", (json_int_t)redis->writes, "changes_per_s",
-                               redis_rate(redis), "changes_per_cpu_s", redis_per_cpu_second(redis), "master_cpu",
-                               (double)redis->master_ns / (double)redis->ns, "replica_cpu",
-                               (double)redis->replica_ns / (double)redis->ns);
-    if (row != NULL)
-        json_object_set_new(object, "larder_times", json_real(per_cpu_second(row) / redis_per_cpu_second(redis)));
-    return object;
+static json_t *redis_json(const struct replication_redis *redis) {
+    if (redis->absent[0] != '\0')
+        return json_pack("{s:s, s:s}", "absent", redis->absent, "packages", peer_packages[PEER_redis]);
+    json_t *turns = json_array();
+    for (unsigned i = 0; i < redis->turns; i++)
+        json_array_append_new(turns, json_real(redis->times[i]));
+    return json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "writes", (json_int_t)redis->all.writes,
+                     "changes_per_s", of_all_turns(redis, redis->all.writes) * 1e9, "changes_per_cpu_s",
+                     inverse(redis->median_ns), "master_cpu", of_all_turns(redis, redis->all.master_ns), "replica_cpu",
+                     of_all_turns(redis, redis->all.replica_ns), "larder_changes_per_cpu_s",
+                     inverse(redis->larder_median_ns), "larder_times", redis->median_times, "turns", turns);
 }
 
 json_t *replication_json(const struct replication_options *options, const struct replication_result *result) {
@@ -194,7 +189,7 @@ json_t *replication_json(const struct replication_options *options, const struct
                                                                                                 catch_up_json, NULL};
     json_t *object = json_pack("{s:I, s:f}", "items", (json_int_t)options->items, "seconds", (double)options->ns / 1e9);
     for (unsigned part = 0; part < REPLICATION_PARTS_COUNT; part++) {
-        json_t *rows = as_json[part] != NULL ? json_array() : redis_json(options, result);
+        json_t *rows = as_json[part] != NULL ? json_array() : redis_json(&result->redis);
         for (unsigned i = 0; i < result->rows[part]; i++)
             json_array_append_new(rows, as_json[part](&result->row[part][i]));
         json_object_set_new(object, replication_part_names[part], rows);
