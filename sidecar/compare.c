@@ -7,7 +7,7 @@
  *
  *   asks                                                        answers
  *      <------------------------------------------------ SUMS     one sum for each of 256 ranges of hashes
- *   ranges that differ         ASK ----------------------->       walks its segment
+ *   ranges that differ         ASK ----------------------->       walks its segment, unless bits is 0
  *   walks its own as well    <--------------------------- SUBS    2^bits finer sums for each of those ranges
  *   parts that differ         PICK ----------------------->       walks again, that much
  *   looks each up            <--------------------------- ROWS    {hash, version} of what it holds there
@@ -165,6 +165,18 @@ static void copy_sums(const struct parts *held, const uint64_t *sums, const stru
                    sums + ((size_t)held->before[range] << held->bits), sizeof *sums << held->bits);
 }
 
+/* The sums of whole ranges are kept. False: the parts are finer. */
+static bool take_kept_sums(struct lr_cache *cache, const struct parts *parts, uint64_t *sums) {
+    for (unsigned range = 0; parts->bits == 0 && range < WIRE_RANGES; range++) {
+        struct lr_range kept;
+        if (!has_range(parts, range))
+            continue;
+        lr_range_get(cache, range, &kept);
+        sums[parts->before[range]] = kept.sum;
+    }
+    return parts->bits == 0;
+}
+
 /* A bounded piece of a walk that adds up what is held. True: done. */
 static bool add_up(struct lr_peer *peer, const struct parts *parts, struct lr_scan *scan, uint64_t *sums) {
     struct lr_node *node = peer->node;
@@ -228,9 +240,14 @@ static void stop_asking(struct lr_compare *compare) {
     memset(&compare->ask, 0, sizeof compare->ask);
 }
 
-static unsigned bits_for(uint64_t items) {
+/* The same on both sides, more or less: then who asks as well makes the sums for both in one walk. Where the numbers of
+ * items alone say that most parts differ, finer sums than those of the ranges would tell nothing. */
+static unsigned bits_for(uint64_t mine, uint64_t theirs) {
+    const uint64_t most = mine > theirs ? mine : theirs, fewest = mine > theirs ? theirs : mine;
     unsigned bits = 0;
-    while (bits < MOST_BITS && (UINT64_C(1) << bits) * WIRE_RANGES * PART_ENTRIES < items)
+    if (most - fewest >= most / PART_ENTRIES)
+        return 0;
+    while (bits < MOST_BITS && (UINT64_C(1) << bits) * WIRE_RANGES * PART_ENTRIES < most)
         bits++;
     return bits;
 }
@@ -241,8 +258,7 @@ static void begin_asking(struct lr_peer *peer) {
     struct lr_stat stat;
     memcpy(ranges, compare->ask.parts.ranges, sizeof ranges);
     lr_stat(peer->node->cache, &stat);
-    /* The same on both sides, more or less: then who asks as well makes the sums for both in one walk. */
-    set_parts(&compare->ask.parts, ranges, bits_for(stat.items > peer->items ? stat.items : peer->items));
+    set_parts(&compare->ask.parts, ranges, bits_for(stat.items, peer->items));
     compare->ask.mine = calloc(compare->ask.parts.count + 1, sizeof(uint64_t));
     compare->ask.theirs = calloc(compare->ask.parts.count + 1, sizeof(uint64_t));
     uint8_t frame[WIRE_HEADER + 40];
@@ -255,6 +271,7 @@ static void begin_asking(struct lr_peer *peer) {
     }
     compare->ask.scan = lr_scan_all(peer->node->cache);
     compare->ask.scan.keys = true;
+    compare->ask.summed = take_kept_sums(peer->node->cache, &compare->ask.parts, compare->ask.mine);
     compare->ask.state = ASK_SUMMING;
     peer->comparisons++;
     lr_link_send(peer->link, frame, wire_encode_words(frame, sizeof frame, WIRE_ASK, 0, words, 5));
@@ -417,7 +434,9 @@ static bool take_ask(struct lr_peer *peer, const struct wire_frame *frame) {
     if (compare->answer.sums == NULL)
         return false;
     compare->answer.first_told = UINT32_MAX;
-    compare->answer.state = ANSWER_BORROWING;
+    compare->answer.state = take_kept_sums(peer->node->cache, &compare->answer.parts, compare->answer.sums)
+                                ? ANSWER_SUBS
+                                : ANSWER_BORROWING;
     return true;
 }
 

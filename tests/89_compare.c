@@ -147,6 +147,27 @@ static void a_daemon_that_knows_nothing_sends_what_is_lacking(void) {
     sim_destroy(sim);
 }
 
+/* Where numbers alone say that most parts differ, nobody walks for finer sums: who has all lists it in its only walk.
+ */
+static void hosts_of_unequal_number_walk_once(void) {
+    struct sim *sim = sim_create("unequal in number", 2, SEGMENT);
+    put_all(&sim->hosts[0], 0, 20000, "text");
+    CU_ASSERT(sim_settle(sim, 30000));
+    sim_kill(&sim->hosts[0]);
+    sim_kill(&sim->hosts[1]);
+    put_all(&sim->hosts[0], 30000, 10000, "while away");
+    sim_start(&sim->hosts[0], NULL, true);
+    sim_start(&sim->hosts[1], NULL, true);
+    CU_ASSERT(sim_settle(sim, 30000));
+    CU_ASSERT(sim_digests_equal(sim));
+    CU_ASSERT_EQUAL(holds(&sim->hosts[1], 30000, 10000, "while away"), 10000);
+    CU_ASSERT(sim_entries_sent(sim) >= 10000 && sim_entries_sent(sim) < 10100);
+    /* A walk over 30,000, each of those that were asked for, and hints. */
+    const uint64_t looked_at = sim->hosts[0].node->peers[0]->out.looked_at;
+    CU_ASSERT(looked_at >= 40000 && looked_at < 55000);
+    sim_destroy(sim);
+}
+
 /* Nobody waits a round trip for each frame of rows: two of the ten are under way at once. */
 static void far_hosts_compare_without_waiting_for_each_frame(void) {
     struct sim *sim = sim_create("far", 2, SEGMENT);
@@ -349,6 +370,7 @@ void larder_suite_89_compare(void) {
     CU_ADD_TEST(suite, a_missed_delete_is_found);
     CU_ADD_TEST(suite, what_was_deleted_does_not_come_back_through_an_empty_relay);
     CU_ADD_TEST(suite, a_daemon_that_knows_nothing_sends_what_is_lacking);
+    CU_ADD_TEST(suite, hosts_of_unequal_number_walk_once);
     CU_ADD_TEST(suite, far_hosts_compare_without_waiting_for_each_frame);
     CU_ADD_TEST(suite, an_empty_host_is_sent_everything);
     CU_ADD_TEST(suite, who_joins_by_a_comparison_is_told_of_all_deletes);
