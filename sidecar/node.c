@@ -318,13 +318,16 @@ static void close_epochs(struct lr_node *node) {
     }
 }
 
+bool lr_node_end_epoch(struct lr_node *node, uint32_t stripe) {
+    return lr_feed_head(node->cache, stripe) == node->epochs[stripe].newest.head ||
+           (may_close(node, stripe, EPOCHS_EARLY) && close_epoch(node, stripe));
+}
+
 bool lr_node_boundary(struct lr_node *node, uint32_t stripe, struct lr_boundary *out) {
-    const struct lr_stripe_epoch *epoch = &node->epochs[stripe];
-    if (lr_feed_head(node->cache, stripe) != epoch->newest.head &&
-        !(may_close(node, stripe, EPOCHS_EARLY) && close_epoch(node, stripe)))
-        return false;
-    *out = epoch->newest;
-    return true;
+    const bool known = lr_node_end_epoch(node, stripe);
+    if (known)
+        *out = node->epochs[stripe].newest;
+    return known;
 }
 
 static void take_rescans(struct lr_node *node) {

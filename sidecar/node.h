@@ -154,6 +154,8 @@ static inline uint32_t lr_node_source(const struct lr_node *node, uint32_t strip
     return row >> 24 == (position & UINT64_C(0xffffffffff)) ? (uint32_t)(row & 0xffffffu) : 0;
 }
 
+/* Ends the epoch in which things have arrived in `stripe`, if any have. False: it cannot be ended now. */
+bool lr_node_end_epoch(struct lr_node *node, uint32_t stripe);
 /* What has arrived in `stripe` up to now, and nothing that arrives later. False: that cannot be said. */
 bool lr_node_boundary(struct lr_node *node, uint32_t stripe, struct lr_boundary *out);
 /* A peer's position in `stripe` has risen. */

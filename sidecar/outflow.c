@@ -528,10 +528,9 @@ static uint64_t clock_of(struct lr_node *node, uint32_t stripe) {
 static void begin_bounded(struct lr_peer *peer, const struct lr_cursor *cursor) {
     struct lr_node *node = peer->node;
     struct lr_outflow *out = &peer->out;
-    struct lr_boundary boundary;
     out->scan_apart = cursor->apart;
     if (!cursor->apart)
-        (void)lr_node_boundary(node, out->scan_stripe, &boundary);
+        lr_node_end_epoch(node, out->scan_stripe); /* or more is walked */
     out->scan_epoch = cursor->apart ? cursor->from_epoch : lr_epoch_now(node->cache, out->scan_stripe) - 1;
     out->scan_head = cursor->apart ? cursor->from : lr_feed_head(node->cache, out->scan_stripe);
 }
@@ -805,8 +804,7 @@ void lr_outflow_join(struct lr_peer *peer) {
         if (cursor->scan != LR_SCAN_FULL)
             continue;
         /* As begin_walk: epoch, head and clock before anything is looked at. */
-        struct lr_boundary boundary;
-        (void)lr_node_boundary(node, i, &boundary);
+        lr_node_end_epoch(node, i);
         peer->out.joined[i] =
             (struct lr_joined){.epoch = lr_epoch_now(node->cache, i) - 1, .head = lr_feed_head(node->cache, i)};
         cursor->joined = clock_of(node, i);
