@@ -31,9 +31,19 @@
  */
 #include "stripe.h"
 
+/* Whether the void speaks of this key, only its part's bit says, which is far away: most floors are no lower. */
+static bool is_void_higher(const struct lr_view *view, unsigned range, sm_u64 *floors) {
+    return lr_load(&view->stripe->range_void[range]) > lr_load(&floors[range]);
+}
+
 static uint64_t over_void(const struct lr_view *view, uint64_t hash, sm_u64 *floors) {
-    const uint64_t floor = lr_load(&floors[lr_range_of(hash)]);
-    const uint64_t void_version = lr_void_of(view, hash);
+    const unsigned range = lr_range_of(hash);
+    uint64_t void_version = 0;
+    if (is_void_higher(view, range, floors)) {
+        void_version = lr_void_of(view, hash);
+        atomic_thread_fence(memory_order_acquire); /* whoever cleared the bit had raised the firm floor */
+    }
+    const uint64_t floor = lr_load(&floors[range]);
     return floor > void_version ? floor : void_version;
 }
 
@@ -220,13 +230,14 @@ void lr_apply_prefetch(const struct lr_cache *cache, uint64_t hash, unsigned app
     __builtin_prefetch((const void *)&view.stripe->range_sum[range], 1);
     __builtin_prefetch((const void *)&view.stripe->range_floor[range]);
     __builtin_prefetch((const void *)&view.stripe->range_void[range]);
-    lr_void_prefetch(&view, hash);
 }
 
 void lr_apply_prefetch_entry(const struct lr_cache *cache, uint64_t hash, unsigned apply_flags) {
     const uint64_t place = lr_place(cache, hash);
     const struct lr_view view = view_ahead(cache, place, apply_flags);
     lr_index_prefetch_entry(&view, place);
+    if (is_void_higher(&view, lr_range_of(hash), view.stripe->range_floor))
+        lr_void_prefetch(&view, hash);
 }
 
 /* ---- applying --------------------------------------------------------------------------------------------------- */
