@@ -38,6 +38,9 @@
  * is the same on both sides; before, each entry on its way would be listed to us, and looked up. But two that both join
  * do not wait for each other.
  *  8. A comparison that the link's end cuts off has done no harm. The next link begins anew.
+ *  9. Of two hosts that ask each other and hold very different numbers of items, who holds fewer lists its own when it
+ *     has been answered: it is busy until then, and a walk meets stripes again in which words move, as they do where
+ *     entries arrive. The other waits for nothing but that.
  *
  * A host joins (a peer of whom nothing is known): if it says that it holds much, everything is not sent to it. The
  * comparison takes the place of the walk, and what the acknowledgement of the walk would mean, that of the
@@ -109,6 +112,7 @@ struct lr_compare {
         uint32_t count;
         uint64_t from;    /* what was to be walked before these rows were gathered */
         bool ready, last; /* they may go; the walk is at its end */
+        bool later;       /* rule 9: the walk waits until we have been answered */
         struct open_rows open[OPEN_ROWS];
         unsigned first_open, opened; /* a ring */
         uint32_t first_told,
@@ -240,14 +244,18 @@ static void stop_asking(struct lr_compare *compare) {
     memset(&compare->ask, 0, sizeof compare->ask);
 }
 
-/* The same on both sides, more or less: then who asks as well makes the sums for both in one walk. Where the numbers of
- * items alone say that most parts differ, finer sums than those of the ranges would tell nothing. */
-static unsigned bits_for(uint64_t mine, uint64_t theirs) {
+/* Whether the numbers of items alone say that most parts differ. */
+static bool most_differ(uint64_t mine, uint64_t theirs) {
     const uint64_t most = mine > theirs ? mine : theirs, fewest = mine > theirs ? theirs : mine;
+    return most - fewest >= most / PART_ENTRIES;
+}
+
+/* The same on both sides, more or less: then who asks as well makes the sums for both in one walk. Where most parts
+ * differ anyway, finer sums than those of the ranges would tell nothing. */
+static unsigned bits_for(uint64_t mine, uint64_t theirs) {
+    const uint64_t most = mine > theirs ? mine : theirs;
     unsigned bits = 0;
-    if (most - fewest >= most / PART_ENTRIES)
-        return 0;
-    while (bits < MOST_BITS && (UINT64_C(1) << bits) * WIRE_RANGES * PART_ENTRIES < most)
+    while (!most_differ(mine, theirs) && bits < MOST_BITS && (UINT64_C(1) << bits) * WIRE_RANGES * PART_ENTRIES < most)
         bits++;
     return bits;
 }
@@ -475,6 +483,9 @@ static bool take_pick(struct lr_peer *peer, const struct wire_frame *frame) {
         compare->answer.scan = lr_scan_all(peer->node->cache);
         compare->answer.scan.traces = compare->answer.scan.keys = true;
         compare->answer.state = ANSWER_EXCHANGING;
+        /* By what both said when the link opened, so that not both wait. */
+        compare->answer.later =
+            peer->link->said_items < peer->items && most_differ(peer->link->said_items, peer->items);
         begin_rows(compare);
     }
     return true;
@@ -580,7 +591,8 @@ static bool exchange(struct lr_peer *peer) {
         return true;
     if (compare->answer.opened > 0 && open_at(compare, 0)->pulled && serve(peer))
         return true;
-    if (!compare->answer.ready && !compare->answer.last) {
+    compare->answer.later &= compare->ask.state >= ASK_SUMMING; /* rule 9 */
+    if (!compare->answer.ready && !compare->answer.last && !compare->answer.later) {
         compare->answer.ready = list(peer);
         return true;
     }

@@ -191,6 +191,7 @@ static void say_hello(struct lr_link *link) {
     snprintf(hello.node, sizeof hello.node, "%s", node->name);
     snprintf(hello.listen, sizeof hello.listen, "%s", node->listen);
     link->said_flush = hello.flush;
+    link->said_items = hello.items;
     uint8_t frame[WIRE_HEADER + WIRE_HELLO_LIMIT];
     lr_link_send(link, frame, wire_encode_hello(frame, sizeof frame, &hello));
 }

@@ -108,6 +108,7 @@ struct lr_link {
     uint64_t max_payload;
     uint64_t since_ms, heard_ms, pinged_ms;
     uint64_t said_flush; /* the flush version in our HELLO */
+    uint64_t said_items; /* the number of items in our HELLO */
     struct lr_inflow in;
 };
 

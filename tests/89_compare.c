@@ -165,6 +165,9 @@ static void hosts_of_unequal_number_walk_once(void) {
     /* A walk over 30,000, each of those that were asked for, and hints. */
     const uint64_t looked_at = sim->hosts[0].node->peers[0]->out.looked_at;
     CU_ASSERT(looked_at >= 40000 && looked_at < 55000);
+    /* Who receives lists when all has come, so that nothing moves under its walk; and hints of what came. */
+    const uint64_t there = sim->hosts[1].node->peers[0]->out.looked_at;
+    CU_ASSERT(there >= 30000 && there < 45000);
     sim_destroy(sim);
 }
 
