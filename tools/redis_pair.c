@@ -130,11 +130,11 @@ int redis_pair_measure(struct redis_pair *pair, uint64_t ns, struct redis_result
                        const volatile sig_atomic_t *interrupted, char *why) {
     const uint64_t before = ticks_clock_ns();
     const uint64_t master = process_cpu_ns(pair->master->pid), replica = process_cpu_ns(pair->replica->pid);
-    bool good = true;
-    while (good && ticks_clock_ns() - before < ns && *interrupted == 0) {
+    bool good;
+    do { /* once at least: we may not have had a processor until now */
         good = set_some(pair);
         out->writes += pair->options.pipeline;
-    }
+    } while (good && ticks_clock_ns() - before < ns && *interrupted == 0);
     good = good && await_replica(pair->master);
     out->ns += ticks_clock_ns() - before;
     out->master_ns += process_cpu_ns(pair->master->pid) - master;
