@@ -11,13 +11,16 @@
  *      |                    v                                      v
  *      |                 ghost P                                ghost M
  *      |                    |                                      |
- *      +-- R2 came back, R3 small, R4 large, R5 room to spare -----+------> main
+ *      +-- R2 came back, R3 small, R5 room to spare ---------------+------> main
  *
  * A put of a new key, rules in this order; z is its block's size, mean that of the stripe's items:
  *  R1 its ghost says P: probation's share grows by three items; a young ghost of M: it shrinks by one.
- *  R2 any ghost, z <= 2 mean: main.
+ *  R2 any ghost, z <= 2 mean: main, with count 1 if main let it go, for it was let go too soon.
  *  R3 z <= mean / 2: main, with count 1. Small ones cost little, and waiting for a second read costs their hits.
- *  R4 z > 8 mean, or more than half of probation: main, and on the list of large items.
+ *  R4 z > 8 mean, or more than all of probation: it is large, and on the list of those. Main, if it is no more than a
+ * 256th of the arena, or R5 says so; else probation, which grows for it, to 30 % if need be: what it pushes out there
+ * is worth less than what it would in main, and when it goes the next new keys fill its place. What it pushes out of
+ * probation leaves a ghost M, as that does not say that probation is too small.
  *  R5 probation is full and main has more than 5 % of the arena free: main. Nothing goes while there is room.
  *  R6 else probation.
  * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
@@ -69,7 +72,8 @@
 #define LARGE_MEANS 8u     /* R4 */
 #define LARGE_SHARE 3u     /* per cent */
 #define LARGE_LAPS 2u
-#define GROW_ITEMS 3u /* R1 */
+#define GIANT_SHARE 256u /* R4: parts of the arena */
+#define GROW_ITEMS 3u    /* R1 */
 #define MEAN_OF_NONE 300u
 #define WANTED_COME_BACK 3 /* Q1 */
 #define WANTED_REGRET 64
@@ -99,6 +103,15 @@ static_assert(SM_MAX_STRIPE / 5 * 2 / SM_BUCKET_BYTES * SM_BUCKET_SLOTS <= 1u <<
 uint64_t lr_policy_mean(const struct lr_view *view) {
     const uint64_t items = lr_load(&view->stripe->items), mean = items ? lr_load(&view->stripe->item_bytes) / items : 0;
     return mean != 0 && mean <= view->cache->geometry.stripe_bytes ? mean : MEAN_OF_NONE;
+}
+
+static uint64_t arena_bytes(const struct lr_view *view) {
+    return view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
+}
+
+static uint64_t probation_bytes(const struct lr_view *view) {
+    const struct lr_span span = lr_region_of(view, LR_PROBATION);
+    return span.end - span.start;
 }
 
 static uint32_t hint(sm_u32 *at) {
@@ -143,7 +156,8 @@ void lr_policy_remember(struct lr_view *view, uint64_t place, enum lr_region reg
     if (!lr_has_probation(view->cache))
         return;
     sm_u64 *word = ghosts_of(view, place);
-    const uint64_t ghost = ghost_tag(place) | (region == LR_PROBATION ? SM_GHOST_PROBATION : 0);
+    const bool says_probation = region == LR_PROBATION && !view->makes_way;
+    const uint64_t ghost = ghost_tag(place) | (says_probation ? SM_GHOST_PROBATION : 0);
     lr_store(word, lr_load(word) << SM_GHOST_BITS | ghost);
 }
 
@@ -190,7 +204,7 @@ static uint64_t listed(uint64_t place, uint64_t lap) {
 
 static bool find_listed(struct lr_view *view, uint64_t entry, struct lr_found *found) {
     *found = lr_index_named(view, (uint32_t)entry, entry & SM_SLOT_TAG_MASK);
-    return found->slot != NULL && !found->head.tombstone && lr_region_at(view, found->head.off) == LR_MAIN;
+    return found->slot != NULL && !found->head.tombstone;
 }
 
 static void evict_listed(struct lr_view *view, const struct lr_found *found) {
@@ -202,7 +216,7 @@ static void evict_listed(struct lr_view *view, const struct lr_found *found) {
  * old. */
 static void judge_listed(struct lr_view *view, uint64_t need) {
     const uint64_t lap = lr_load(&view->stripe->probation_laps);
-    const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
+    const uint64_t arena = arena_bytes(view);
     uint64_t sum = need, kept = 0;
     struct lr_found found;
     for (unsigned i = 0; need != 0 && i < SM_LARGE && lr_load(&view->stripe->large[i]) != 0; i++)
@@ -250,7 +264,7 @@ void lr_policy_lapped(struct lr_view *view) {
 
 /* R1. */
 static void adapt_share(struct lr_view *view, enum lr_region region, unsigned newer, uint64_t mean) {
-    const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
+    const uint64_t arena = arena_bytes(view);
     const uint64_t share = lr_share(view), item = (mean << 32) / arena;
     if (region == LR_PROBATION)
         lr_store(&view->stripe->share,
@@ -289,8 +303,7 @@ static bool is_quiet_waste(const struct lr_view *view) {
 static bool main_has_room(struct lr_view *view, uint64_t size) {
     struct lr_room room;
     const struct lr_span gap = lr_gap_of(view, LR_MAIN);
-    const uint64_t arena = view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
-    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena / 100 * LR_SPARE_SHARE &&
+    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena_bytes(view) / 100 * LR_SPARE_SHARE &&
            lr_arena_find(view, LR_MAIN, size, 0, &room);
 }
 
@@ -298,6 +311,16 @@ static bool main_has_room(struct lr_view *view, uint64_t size) {
 static bool only_main_has_room(struct lr_view *view, uint64_t size) {
     struct lr_room room;
     return main_has_room(view, size) && !lr_arena_find(view, LR_PROBATION, size, 0, &room);
+}
+
+/* R4: where a large one goes. Probation grows with the next laps of its hand, which the put itself may need. */
+static enum lr_region region_of_large(struct lr_view *view, uint64_t size) {
+    const uint64_t arena = arena_bytes(view), need = ((size + size / 16) << 32) / arena;
+    if (size <= arena / GIANT_SHARE || need > LR_SHARE_MOST || only_main_has_room(view, size))
+        return LR_MAIN;
+    if (need > lr_share(view))
+        lr_store(&view->stripe->share, need);
+    return LR_PROBATION;
 }
 
 /* ---- silence ------------------------------------------------------------------------------------------------ */
@@ -418,10 +441,9 @@ static struct lr_plan plan_by_age(struct lr_view *view, uint64_t size, bool fits
 }
 
 static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t size, bool access) {
-    const struct lr_span span = lr_region_of(view, LR_PROBATION);
     const uint64_t mean = lr_policy_mean(view);
     struct lr_plan plan = {.region = LR_MAIN, .fresh = true};
-    const bool large = size > COME_BACK_MEANS * mean, fits = size <= (span.end - span.start) / 2;
+    const bool large = size > COME_BACK_MEANS * mean, fits = size <= probation_bytes(view);
     enum lr_region region = LR_MAIN;
     unsigned newer = 0;
     const bool came_back = take_ghost(view, place, &region, &newer);
@@ -435,17 +457,20 @@ static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t si
     }
     if (lr_shadow_by_age(view))
         return plan_by_age(view, size, fits, access);
-    if (came_back && (!large || are_large_wanted(view)))
+    if (came_back && (!large || are_large_wanted(view))) {
+        plan.recency = access && region == LR_MAIN ? 1 : 0;
         return plan;
+    }
     if (large && is_quiet_waste(view)) /* by turns, so that what is old goes from both */
         plan.region = fits && lr_load(&view->stripe->incarnation) % 2 == 0 ? LR_PROBATION : LR_MAIN;
     else if (lr_policy_threshold(view, size, mean) == 0)
         plan.recency = access ? 1 : 0;
     else if (plan.turns_over)
         return plan;
-    else if (!fits || (size > LARGE_MEANS * mean && !lr_policy_ignores_sizes(view)))
+    else if (!fits || (size > LARGE_MEANS * mean && !lr_policy_ignores_sizes(view))) {
         plan.large = true;
-    else if (!only_main_has_room(view, size))
+        plan.region = region_of_large(view, size);
+    } else if (!only_main_has_room(view, size))
         plan.region = LR_PROBATION;
     return plan;
 }
@@ -460,9 +485,7 @@ struct lr_plan lr_policy_plan(struct lr_view *view, const struct lr_found *old, 
         lr_shadow_put(view, making->key->place, size, plan.recency, old->slot == NULL);
         return plan;
     }
-    const struct lr_span span = lr_region_of(view, LR_PROBATION);
-    if (lr_region_at(view, old->head.off) == LR_MAIN || size > (span.end - span.start) / 2 ||
-        only_main_has_room(view, size))
+    if (lr_region_at(view, old->head.off) == LR_MAIN || size > probation_bytes(view) || only_main_has_room(view, size))
         return main;
     return (struct lr_plan){.region = LR_PROBATION};
 }
@@ -473,6 +496,7 @@ int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t si
     view->promoted_bytes = 0;
     view->forced = 0;
     view->turns_over = plan->turns_over;
+    view->makes_way = plan->large;
     view->by_age = lr_shadow_by_age(view);
     if (plan->large && how == LR_ROOM_EVICT && !main_has_room(view, size))
         judge_listed(view, size);

@@ -160,6 +160,7 @@ static void the_newest_ghost_counts(void) {
     put(&f, 7, 300, 0);
     CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 1);
     CU_ASSERT(is_in(&f, 7, LR_MAIN));
+    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 7).word), 0);
     lr_delete(f.one, &(uint64_t){7}, 8);
     put(&f, 7, 300, 0); /* it was used up, and a delete leaves none */
     CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 1);
@@ -167,10 +168,34 @@ static void the_newest_ghost_counts(void) {
         lr_policy_remember(&view, other.place, LR_MAIN);
     put(&f, 8, 300, 0);
     CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 2);
+    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 8).word), 1); /* main let it go too soon */
     fixture_destroy(&f);
 }
 
-static void small_items_need_no_probation_and_large_ones_get_none(void) {
+/* A new key, while something is read now and then: else bytes would decide where it goes. */
+static void put_large(struct fixture *f, uint64_t key, size_t len) {
+    atomic_store(&lr_stripe_at(f->one, 0)->quiet, 0);
+    put(f, key, len, 0);
+}
+
+/* Large ones have 3 % of the arena together, and one. */
+static void large_ones_have_so_much_together(uint64_t size, size_t len, enum lr_region region) {
+    struct fixture f;
+    stripe_of(&f, size, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, size / 160, 300);
+    for (uint64_t i = 0; i < 100; i++) {
+        uint64_t bytes = 0;
+        put_large(&f, 100000 + i, len);
+        CU_ASSERT(is_in(&f, 100000 + i, region));
+        for (uint64_t key = 100000; key <= 100000 + i; key++)
+            bytes += get(&f, key, LR_PEEK) ? len + 40 : 0;
+        CU_ASSERT(bytes <= size * 3 / 100 + len + 40);
+    }
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void small_items_need_no_probation_and_large_ones_are_few(void) {
     struct fixture f;
     stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
     put_keys(&f, 0, 3000, 300);
@@ -178,18 +203,80 @@ static void small_items_need_no_probation_and_large_ones_get_none(void) {
     CU_ASSERT(is_in(&f, 5000, LR_MAIN));
     put(&f, 5001, 300, 0);
     CU_ASSERT(is_in(&f, 5001, LR_PROBATION));
-    put(&f, 5002, 4000, 0);
-    CU_ASSERT(is_in(&f, 5002, LR_MAIN));
-    /* Together they have 3 % of the arena, and one. */
-    for (uint64_t i = 0; i < 100; i++) {
-        uint64_t bytes = 0;
-        atomic_store(&lr_stripe_at(f.one, 0)->quiet, 0); /* something is read now and then */
-        put(&f, 6000 + i, 4000, 0);
-        for (uint64_t key = 6000; key <= 6000 + i; key++)
-            bytes += get(&f, key, LR_PEEK) ? 4040 : 0;
-        CU_ASSERT(bytes <= 512 * KIB * 3 / 100 + 4040);
+    fixture_destroy(&f);
+    large_ones_have_so_much_together(2048 * KIB, 4000, LR_MAIN);
+    large_ones_have_so_much_together(512 * KIB, 4000, LR_PROBATION);
+}
+
+/* Fifty giants, six times the cache, each larger than probation. */
+static void what_was_read_outlasts_giants(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    for (uint64_t key = 10000; key < 13000; key++) { /* a third of these are read, and come to main */
+        put(&f, key, 300, 0);
+        if (key % 3 == 0)
+            read_keys(&f, key, key + 1, 2);
     }
-    CU_ASSERT(get(&f, 6099, LR_PEEK));
+    lr_store(&lr_stripe_at(f.one, 0)->share, LR_SHARE_LEAST);
+    put_keys(&f, 20000, 23000, 300);
+    const double share = share_of(&f);
+    CU_ASSERT(share < 11.5);
+    unsigned hot = 0, left = 0;
+    static bool was_hot[1000];
+    for (uint64_t i = 0; i < 1000; i++)
+        hot += was_hot[i] = is_in(&f, 10002 + 3 * i, LR_MAIN);
+    CU_ASSERT(hot > 200);
+    for (uint64_t i = 0; i < 50; i++) {
+        put_large(&f, 30000 + i, 60000);
+        CU_ASSERT(is_in(&f, 30000 + i, LR_PROBATION));
+    }
+    CU_ASSERT(share_of(&f) > 12 && share_of(&f) < 16);
+    for (uint64_t i = 0; i < 1000; i++)
+        left += was_hot[i] && get(&f, 10002 + 3 * i, LR_PEEK);
+    CU_ASSERT(left * 10 >= hot * 9); /* what it grew over is probation's */
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static void what_a_giant_pushes_out_says_nothing_of_probation(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    sm_u64 *share = &lr_stripe_at(f.one, 0)->share;
+    put_keys(&f, 0, 3000, 300);
+    lr_store(share, LR_SHARE_LEAST);
+    put_keys(&f, 10000, 13000, 300);
+    CU_ASSERT(count_there(&f, 12900, 13000) >= 99);
+    put_large(&f, 20000, 45000);
+    lr_store(share, LR_SHARE_LEAST);
+    const uint64_t before = counter(&f, LR_S_ghost_hits);
+    for (uint64_t key = 12900; key < 13000; key++)
+        if (!get(&f, key, LR_PEEK))
+            put(&f, key, 300, 0);
+    CU_ASSERT(counter(&f, LR_S_ghost_hits) > before + 50);
+    CU_ASSERT_EQUAL(lr_load(share), LR_SHARE_LEAST);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* 840 bytes among blocks of 344 want two reads; one is worth a lap. */
+static void what_is_read_too_seldom_for_its_size_stays_a_lap(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    put_large(&f, 5000, 800);
+    CU_ASSERT(is_in(&f, 5000, LR_PROBATION));
+    read_keys(&f, 5000, 5001, 1);
+    const uint64_t lap = 512 * KIB * 30 / 100 / 344;
+    put_keys(&f, 10000, 10000 + lap * 3 / 2, 300);
+    CU_ASSERT(is_in(&f, 5000, LR_PROBATION));
+    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 5000).word), 0);
+    put_keys(&f, 20000, 20000 + lap, 300);
+    CU_ASSERT(!get(&f, 5000, LR_PEEK));
+    put_large(&f, 5001, 800);
+    read_keys(&f, 5001, 5002, 2);
+    put_keys(&f, 30000, 30000 + lap * 3 / 2, 300);
+    CU_ASSERT(is_in(&f, 5001, LR_MAIN));
     fixture_check(f.one);
     fixture_destroy(&f);
 }
@@ -335,13 +422,13 @@ static void what_is_read_outlasts_a_put_as_large_as_all_of_it(void) {
 
 static void pins_in_both_regions_leave_the_run_across_the_divide(void) {
     struct fixture f;
-    struct lr_pin pins[4];
+    struct lr_pin pins[5];
     stripe_of(&f, 64 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
     put_keys(&f, 0, 1000, 120);
     struct lr_view view = view_of(&f);
-    const struct lr_span main = lr_region_of(&view, LR_MAIN);
-    for (unsigned i = 0; i < 4; i++) {
-        const uint64_t wanted = main.start + (main.end - main.start) / 5 * (i + 1);
+    const struct lr_span main = lr_region_of(&view, LR_MAIN), first = lr_region_of(&view, LR_PROBATION);
+    for (unsigned i = 0; i < 5; i++) { /* in the middle of probation, and at each fifth of main */
+        const uint64_t wanted = i == 0 ? (first.start + first.end) / 2 : main.start + (main.end - main.start) / 5 * i;
         uint64_t nearest = 0, best = UINT64_MAX;
         for (uint64_t key = 0; key < 1000; key++) {
             const struct lr_found found = find(&f, key);
@@ -353,10 +440,10 @@ static void pins_in_both_regions_leave_the_run_across_the_divide(void) {
         }
         CU_ASSERT_EQUAL_FATAL(lr_pin(f.two, &nearest, 8, &pins[i]), 0);
     }
-    put(&f, 5000, 12000, 0);
+    put_large(&f, 5000, 12000);
     CU_ASSERT(get(&f, 5000, 0));
     fixture_check(f.one);
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 5; i++)
         lr_unpin(f.two, &pins[i]);
     put_keys(&f, 6000, 8000, 120); /* and probation comes back */
     CU_ASSERT(share_of(&f) > 20 && share_of(&f) < 33);
@@ -562,118 +649,6 @@ static void large_ones_that_come_back_are_wanted_until_small_ones_do(void) {
     fixture_destroy(&f);
 }
 
-/* ---- none ------------------------------------------------------------------------------------------------------- */
-
-static int try_put(struct fixture *f, uint64_t key, size_t len, uint64_t ttl_ms) {
-    struct lr_put p = {.key = &key, .key_len = sizeof key, .value = value, .value_len = len, .ttl_ms = ttl_ms};
-    return lr_put(f->one, &p);
-}
-
-static void pass_time(struct fixture *f, uint64_t now_ms) {
-    lr_drive_clock(f->one, now_ms);
-    lr_drive_clock(f->two, now_ms);
-}
-
-/* A stripe of 1 MiB, full: every `nth` item expires at 2000. Returns their number; keys from 0 on. */
-static uint64_t fill_up(struct fixture *f, uint64_t nth) {
-    uint64_t key = 0;
-    stripe_of(f, 1024 * KIB, LR_POLICY_none, LR_FAVOR_objects);
-    while (try_put(f, key, 300, key % nth == nth - 1 ? 1000 : 0) == 0)
-        key++;
-    return key;
-}
-
-static void a_full_cache_refuses_without_going_round(void) {
-    struct fixture f;
-    const uint64_t count = fill_up(&f, 4);
-    const uint64_t laps = counter(&f, LR_S_laps), slides = counter(&f, LR_S_slides);
-    unsigned stored = 0;
-    for (uint64_t n = 0; n < 10000; n++)
-        stored += try_put(&f, 10000 + n, n % 50 ? 300 : 60000, n % 2 ? 0 : 5000) == 0;
-    CU_ASSERT_EQUAL(stored, 0);
-    CU_ASSERT(counter(&f, LR_S_laps) <= laps + 2);
-    CU_ASSERT(counter(&f, LR_S_slides) <= slides + 2 * count);
-    fixture_check(f.one);
-    fixture_destroy(&f);
-}
-
-static void what_expires_makes_room_soon(void) {
-    struct fixture f;
-    unsigned refused = 0;
-    const uint64_t count = fill_up(&f, 500);
-    pass_time(&f, 1990);
-    CU_ASSERT_EQUAL(try_put(&f, 9999, 300, 0), LARDER_EFULL); /* the hand has gone round in vain */
-    pass_time(&f, 2000);                                      /* what has expired is few, and somewhere */
-    const uint64_t buckets = lr_buckets(&(struct lr_view){.cache = f.one, .stripe = lr_stripe_at(f.one, 0)});
-    for (uint64_t key = 10000; try_put(&f, key, 300, 0) != 0 && refused < 10000; key++)
-        refused++;
-    CU_ASSERT(refused <= buckets / 4 + 1);
-    fixture_check(f.one);
-    fixture_destroy(&f);
-    /* And the very next put finds it when the hand may go round again. */
-    CU_ASSERT_EQUAL(fill_up(&f, 500), count);
-    pass_time(&f, 1990);
-    CU_ASSERT_EQUAL(try_put(&f, 10000, 300, 0), LARDER_EFULL);
-    pass_time(&f, 2010);
-    CU_ASSERT_EQUAL(try_put(&f, 10001, 300, 0), 0);
-    fixture_check(f.one);
-    fixture_destroy(&f);
-}
-
-static void what_is_deleted_makes_room_at_once(void) {
-    struct fixture f;
-    const uint64_t count = fill_up(&f, UINT64_MAX);
-    CU_ASSERT_EQUAL(try_put(&f, 10000, 300, 0), LARDER_EFULL);
-    CU_ASSERT_EQUAL(lr_delete(f.one, &(uint64_t){7}, 8), 0);
-    CU_ASSERT_EQUAL(try_put(&f, 10001, 300, 0), 0);
-    /* Scattered bytes: at once where they are many, else when the hand goes round again. */
-    CU_ASSERT_EQUAL(try_put(&f, 10002, 300, 0), LARDER_EFULL);
-    for (uint64_t key = 100; key < 110; key += 2)
-        CU_ASSERT_EQUAL(lr_delete(f.one, &key, 8), 0);
-    CU_ASSERT_EQUAL(try_put(&f, 10003, 1200, 0), LARDER_EFULL);
-    pass_time(&f, 1020);
-    CU_ASSERT_EQUAL(try_put(&f, 10003, 1200, 0), 0);
-    CU_ASSERT_EQUAL(try_put(&f, 10004, 1200, 0), LARDER_EFULL);
-    for (uint64_t key = 200; key < count / 2; key += 2)
-        CU_ASSERT_EQUAL(lr_delete(f.one, &key, 8), 0);
-    CU_ASSERT_EQUAL(try_put(&f, 10004, 60000, 0), 0);
-    fixture_check(f.one);
-    fixture_destroy(&f);
-}
-
-/* Free bytes between pins, of which no run is long enough, are looked for once. */
-static void what_pins_scatter_is_not_gathered_for_every_put(void) {
-    struct fixture f;
-    struct lr_pin pins[40];
-    const uint64_t count = fill_up(&f, UINT64_MAX);
-    for (uint64_t i = 0; i < 40; i++)
-        CU_ASSERT_EQUAL_FATAL(lr_pin(f.two, &(uint64_t){i * count / 40}, 8, &pins[i]), 0);
-    for (uint64_t key = 0; key < count; key++)
-        if (key % (count / 40) > 10)
-            lr_delete(f.one, &key, 8);
-    const uint64_t laps = counter(&f, LR_S_laps);
-    for (uint64_t n = 0; n < 1000; n++)
-        CU_ASSERT_EQUAL(try_put(&f, 10000 + n, 60000, 0), LARDER_EFULL);
-    CU_ASSERT(counter(&f, LR_S_laps) <= laps + 4);
-    for (uint64_t i = 0; i < 40; i++)
-        lr_unpin(f.two, &pins[i]);
-    pass_time(&f, 1020);
-    CU_ASSERT_EQUAL(try_put(&f, 20000, 60000, 0), 0);
-    fixture_check(f.one);
-    fixture_destroy(&f);
-}
-
-/* A hint that says never is not believed. */
-static void a_date_too_far_ahead_counts_as_none(void) {
-    struct fixture f;
-    fill_up(&f, 500);
-    lr_store(&lr_stripe_at(f.one, 0)->look_again_ms, UINT64_MAX / 2);
-    pass_time(&f, 2000);
-    CU_ASSERT_EQUAL(try_put(&f, 10000, 300, 0), 0);
-    fixture_check(f.one);
-    fixture_destroy(&f);
-}
-
 /* ---- all of them ------------------------------------------------------------------------------------------------ */
 
 static void every_policy_takes_any_size_and_stays_healthy(void) {
@@ -812,7 +787,10 @@ void larder_suite_42_policies(void) {
     CU_ADD_TEST(suite, new_items_are_on_probation_until_they_are_read);
     CU_ADD_TEST(suite, what_comes_back_goes_to_main);
     CU_ADD_TEST(suite, the_newest_ghost_counts);
-    CU_ADD_TEST(suite, small_items_need_no_probation_and_large_ones_get_none);
+    CU_ADD_TEST(suite, small_items_need_no_probation_and_large_ones_are_few);
+    CU_ADD_TEST(suite, what_was_read_outlasts_giants);
+    CU_ADD_TEST(suite, what_a_giant_pushes_out_says_nothing_of_probation);
+    CU_ADD_TEST(suite, what_is_read_too_seldom_for_its_size_stays_a_lap);
     CU_ADD_TEST(suite, to_favor_bytes_is_to_ignore_sizes);
     CU_ADD_TEST(suite, nothing_goes_while_there_is_room);
     CU_ADD_TEST(suite, probation_follows_its_share);
@@ -830,11 +808,6 @@ void larder_suite_42_policies(void) {
     CU_ADD_TEST(suite, ttl_lets_go_what_expires_soonest);
     CU_ADD_TEST(suite, sizes_that_shift_do_not_keep_the_new_ones_out);
     CU_ADD_TEST(suite, large_ones_that_come_back_are_wanted_until_small_ones_do);
-    CU_ADD_TEST(suite, a_full_cache_refuses_without_going_round);
-    CU_ADD_TEST(suite, what_expires_makes_room_soon);
-    CU_ADD_TEST(suite, what_is_deleted_makes_room_at_once);
-    CU_ADD_TEST(suite, what_pins_scatter_is_not_gathered_for_every_put);
-    CU_ADD_TEST(suite, a_date_too_far_ahead_counts_as_none);
     CU_ADD_TEST(suite, every_policy_takes_any_size_and_stays_healthy);
     CU_ADD_TEST(suite, sizes_that_shift_leave_the_payload_what_it_was);
     CU_ADD_TEST(suite, a_million_small_items_cost_forty_bytes_each);
