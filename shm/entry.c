@@ -331,6 +331,13 @@ static uint64_t void_of(struct lr_view *view, const struct lr_head *head) {
     return told_as(head) == LR_SHARED ? head->version - !head->tombstone : lr_version_draw(view);
 }
 
+/* Which region its ghost names: what makes way for a giant says nothing of probation's size (policy.c, R4). */
+static enum lr_region ghost_region(const struct lr_view *view, uint64_t off, enum lr_forget_why why) {
+    if (why == LR_FORGET_LARGE)
+        return LR_PROBATION;
+    return view->makes_way ? LR_MAIN : lr_region_at(view, off);
+}
+
 bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
                      enum lr_forget_why why, bool free_block) {
     const uint64_t superseded = head->version - !head->tombstone; /* all that is older than an item, or deleted */
@@ -366,7 +373,7 @@ bool lr_entry_forget(struct lr_view *view, sm_u64 *slot, uint64_t word, const st
         const uint64_t place = lr_place(view->cache, hash);
         lr_shadow_gone(view, place, why == LR_FORGET_DELETE || why == LR_FORGET_EXPIRE);
         if (why != LR_FORGET_DELETE)
-            lr_policy_remember(view, place, why == LR_FORGET_LARGE ? LR_PROBATION : lr_region_at(view, head->off));
+            lr_policy_remember(view, place, ghost_region(view, head->off, why));
     }
     if (traced) {
         lr_add(&view->stripe->tombstones, 1);

@@ -18,10 +18,9 @@
  *
  * So eviction, compaction and CLOCK (F. Corbato, 1968) are one sweep. Survivors move at most once a lap.
  *
- * Main's hand evicts what has no count left. Probation's hand keeps little: what has the count that its size demands
- * slides into main (room there by main's hand), its count spent; what was read, but not as often as its size demands,
- * stays for another lap, for one of its count; all else goes. That is what S3-FIFO (J. Yang et al., 2023) does with
- * queues, but for sizes. One put promotes at most PROMOTIONS blocks, or as many bytes as it needs itself (a large one
+ * Main's hand evicts what has no count left. Probation's hand keeps nothing: what has the count that its size demands
+ * slides into main (room there by main's hand), its count spent; all else goes. That is what S3-FIFO (J. Yang et al.,
+ * 2023) does with queues. One put promotes at most PROMOTIONS blocks, or as many bytes as it needs itself (a large one
  * passes many small blocks, and they may be the ones that are read most); main's hand goes two laps for them at most.
  * Then probation's hand evicts.
  *
@@ -244,6 +243,15 @@ static void evict(struct lr_view *view, sm_u64 *slot, uint64_t word, const struc
     drop(view, LR_MAIN, slot, word, head, LR_FORGET_EVICT);
 }
 
+/* The block at probation's hand goes to main, or for good. */
+static void leave_probation(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word,
+                            const struct lr_head *head) {
+    lr_policy_left(view, lr_slot_recency(word));
+    const unsigned enough = view->by_age ? 1 : lr_policy_threshold(view, head->size, pass->mean);
+    if (lr_slot_recency(word) < enough || !promote(view, pass, slot, word, head))
+        drop(view, LR_PROBATION, slot, word, head, LR_FORGET_EVICT);
+}
+
 /* The block may stay: slide, or step over it. */
 static void keep(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word, const struct lr_head *head,
                  unsigned wear) {
@@ -258,20 +266,6 @@ static void keep(struct lr_view *view, const struct pass *pass, sm_u64 *slot, ui
     }
     if (!slide(view, pass->region, slot, word, head, wear))
         lr_hand_jump(view, pass->region, next);
-}
-
-/* The block at probation's hand goes to main, or for good, or stays: large ones, if they were read, but not enough. */
-static void leave_probation(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word,
-                            const struct lr_head *head) {
-    const unsigned count = lr_slot_recency(word);
-    const unsigned enough = view->by_age ? 1 : lr_policy_threshold(view, head->size, pass->mean);
-    if (pass->count && count > 0 && count < enough) {
-        keep(view, pass, slot, word, head, 1);
-        return;
-    }
-    lr_policy_left(view, count);
-    if (count < enough || !promote(view, pass, slot, word, head))
-        drop(view, LR_PROBATION, slot, word, head, LR_FORGET_EVICT);
 }
 
 /* The block at the hand is live: evict, promote, slide or step over it. */
@@ -371,7 +365,6 @@ static uint64_t advance(struct lr_view *view, struct pass *pass) {
 void lr_hand_walk(struct lr_view *view, unsigned steps, uint64_t keep_off) {
     struct pass pass = begin_pass(view, LR_PROBATION);
     pass.keep_off = keep_off;
-    pass.count = true;
     view->hand_moved = true;
     for (unsigned i = 0; i < steps && !view->damaged; i++) {
         if (lr_gap_of(view, LR_PROBATION).end >= lr_region_of(view, LR_PROBATION).end)

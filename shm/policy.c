@@ -18,9 +18,9 @@
  *  R2 any ghost, z <= 2 mean: main, with count 1 if main let it go, for it was let go too soon.
  *  R3 z <= mean / 2: main, with count 1. Small ones cost little, and waiting for a second read costs their hits.
  *  R4 z > 8 mean, or more than all of probation: it is large, and on the list of those. Main, if it is no more than a
- * 256th of the arena, or R5 says so; else probation, which grows for it, to 30 % if need be: what it pushes out there
- * is worth less than what it would in main, and when it goes the next new keys fill its place. What it pushes out of
- * probation leaves a ghost M, as that does not say that probation is too small.
+ * 256th of the arena, or R5 says so, or main is silent (T2) for four times as long; else probation, which grows for
+ * it, to 30 % if need be: what it pushes out there is worth less than what it would in main, and when it goes the next
+ * new keys fill its place. What it pushes out of probation leaves a ghost M: that does not say that probation is small.
  *  R5 probation is full and main has more than 5 % of the arena free: main. Nothing goes while there is room.
  *  R6 else probation.
  * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
@@ -73,6 +73,7 @@
 #define LARGE_SHARE 3u     /* per cent */
 #define LARGE_LAPS 2u
 #define GIANT_SHARE 256u /* R4: parts of the arena */
+#define GIANT_SILENCE 4u /* R4: times of T2's */
 #define GROW_ITEMS 3u    /* R1 */
 #define MEAN_OF_NONE 300u
 #define WANTED_COME_BACK 3 /* Q1 */
@@ -156,8 +157,7 @@ void lr_policy_remember(struct lr_view *view, uint64_t place, enum lr_region reg
     if (!lr_has_probation(view->cache))
         return;
     sm_u64 *word = ghosts_of(view, place);
-    const bool says_probation = region == LR_PROBATION && !view->makes_way;
-    const uint64_t ghost = ghost_tag(place) | (says_probation ? SM_GHOST_PROBATION : 0);
+    const uint64_t ghost = ghost_tag(place) | (region == LR_PROBATION ? SM_GHOST_PROBATION : 0);
     lr_store(word, lr_load(word) << SM_GHOST_BITS | ghost);
 }
 
@@ -313,16 +313,6 @@ static bool only_main_has_room(struct lr_view *view, uint64_t size) {
     return main_has_room(view, size) && !lr_arena_find(view, LR_PROBATION, size, 0, &room);
 }
 
-/* R4: where a large one goes. Probation grows with the next laps of its hand, which the put itself may need. */
-static enum lr_region region_of_large(struct lr_view *view, uint64_t size) {
-    const uint64_t arena = arena_bytes(view), need = ((size + size / 16) << 32) / arena;
-    if (size <= arena / GIANT_SHARE || need > LR_SHARE_MOST || only_main_has_room(view, size))
-        return LR_MAIN;
-    if (need > lr_share(view))
-        lr_store(&view->stripe->share, need);
-    return LR_PROBATION;
-}
-
 /* ---- silence ------------------------------------------------------------------------------------------------ */
 
 /* T1. */
@@ -440,6 +430,17 @@ static struct lr_plan plan_by_age(struct lr_view *view, uint64_t size, bool fits
     return (struct lr_plan){.region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? 1 : 0};
 }
 
+/* R4: where a large one goes. Probation grows with the next laps of its hand, which the put itself may need. */
+static enum lr_region region_of_large(struct lr_view *view, uint64_t size) {
+    const uint64_t arena = arena_bytes(view), need = ((size + size / 16) << 32) / arena;
+    if (size <= arena / GIANT_SHARE || need > LR_SHARE_MOST || only_main_has_room(view, size) ||
+        hint(&view->stripe->silence) >= GIANT_SILENCE * silence_enough(view))
+        return LR_MAIN;
+    if (need > lr_share(view))
+        lr_store(&view->stripe->share, need);
+    return LR_PROBATION;
+}
+
 static struct lr_plan plan_new(struct lr_view *view, uint64_t place, uint64_t size, bool access) {
     const uint64_t mean = lr_policy_mean(view);
     struct lr_plan plan = {.region = LR_MAIN, .fresh = true};
@@ -496,7 +497,7 @@ int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t si
     view->promoted_bytes = 0;
     view->forced = 0;
     view->turns_over = plan->turns_over;
-    view->makes_way = plan->large;
+    view->makes_way = plan->large && plan->region == LR_PROBATION;
     view->by_age = lr_shadow_by_age(view);
     if (plan->large && how == LR_ROOM_EVICT && !main_has_room(view, size))
         judge_listed(view, size);

@@ -35,7 +35,7 @@ struct lr_view {
     bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
     bool by_age;       /* the hands take what has no count, and all of one (shadow.c) */
     bool turns_over;   /* main's hand takes what it meets, whatever its count */
-    bool makes_way;    /* what goes, goes for a large one */
+    bool makes_way;    /* what goes, goes for a giant on probation */
     uint32_t promoted; /* blocks that this put has moved to the main region */
     uint64_t promoted_bytes;
     uint64_t forced;   /* bytes that main's hand has passed for them */
