@@ -312,10 +312,11 @@ static void prefetch_ahead(struct lr_view *view, uint64_t off) {
 }
 
 /* The end of the region. */
-static void wrap(struct lr_view *view, enum lr_region region) {
+static void wrap(struct lr_view *view, const struct pass *pass) {
+    const enum lr_region region = pass->region;
     lr_tally(view, LR_S_laps, 1);
     if (region == LR_PROBATION) {
-        lr_policy_lapped(view);
+        lr_policy_lapped(view, pass->keep_off);
         if (lr_divide_grow(view))
             return;
     }
@@ -329,7 +330,7 @@ static uint64_t advance(struct lr_view *view, struct pass *pass) {
     const struct lr_span gap = lr_gap_of(view, region);
     const uint64_t start = gap.start, end = gap.end;
     if (end >= last) {
-        wrap(view, region);
+        wrap(view, pass);
         return 0;
     }
     struct sm_block *block = lr_block_at(view->data, end);

@@ -23,7 +23,8 @@
  * new keys fill its place. What it pushes out of probation leaves a ghost M: that does not say that probation is small.
  *  R5 probation is full and main has more than 5 % of the arena free: main. Nothing goes while there is room.
  *  R6 else probation.
- * A put that replaces stays in the region of what it replaces, but for R5, and keeps its count.
+ * A put that replaces stays in the region of what it replaces, but for R5 and what is more than half of probation, and
+ * keeps its count.
  *
  * These rules judge a size by what is there. When sizes shift, what is there is what nobody wants any more: a stripe of
  * small items would keep out the large ones that took their place. So, of items larger than two means:
@@ -106,8 +107,10 @@ uint64_t lr_policy_mean(const struct lr_view *view) {
     return mean != 0 && mean <= view->cache->geometry.stripe_bytes ? mean : MEAN_OF_NONE;
 }
 
+/* Never less than half a stripe, whatever the word says: to divide by it. */
 static uint64_t arena_bytes(const struct lr_view *view) {
-    return view->cache->geometry.stripe_bytes - lr_load(&view->stripe->border_off);
+    const uint64_t stripe = view->cache->geometry.stripe_bytes, border = lr_load(&view->stripe->border_off);
+    return stripe - (border < stripe / 2 ? border : stripe / 2);
 }
 
 static uint64_t probation_bytes(const struct lr_view *view) {
@@ -213,8 +216,8 @@ static void evict_listed(struct lr_view *view, const struct lr_found *found) {
 }
 
 /* Evicts those that are old, and the oldest while all of them and `need` more bytes are too many. `need` 0: only the
- * old. */
-static void judge_listed(struct lr_view *view, uint64_t need) {
+ * old. Not the block at `keep_off`, which is being replaced. */
+static void judge_listed(struct lr_view *view, uint64_t need, uint64_t keep_off) {
     const uint64_t lap = lr_load(&view->stripe->probation_laps);
     const uint64_t arena = arena_bytes(view);
     uint64_t sum = need, kept = 0;
@@ -232,7 +235,8 @@ static void judge_listed(struct lr_view *view, uint64_t need) {
             continue;
         const bool many = need != 0 && (sum > arena / 100 * LARGE_SHARE || (full && i == 0));
         const bool old = ((lap - (entry >> LISTED_LAP_SHIFT)) & LISTED_LAP_MASK) >= LARGE_LAPS;
-        if (many || (old && lr_slot_recency(found.word) < THRESHOLD_MOST)) {
+        const bool cold = old && lr_slot_recency(found.word) < THRESHOLD_MOST;
+        if ((many || cold) && found.head.off != keep_off) {
             sum -= found.head.size;
             evict_listed(view, &found);
             continue;
@@ -255,9 +259,9 @@ static void list_large(struct lr_view *view, uint64_t place) {
     }
 }
 
-void lr_policy_lapped(struct lr_view *view) {
+void lr_policy_lapped(struct lr_view *view, uint64_t keep_off) {
     lr_add(&view->stripe->probation_laps, 1);
-    judge_listed(view, 0);
+    judge_listed(view, 0, keep_off);
 }
 
 /* ---- the life of a put -------------------------------------------------------------------------------------- */
@@ -486,7 +490,9 @@ struct lr_plan lr_policy_plan(struct lr_view *view, const struct lr_found *old, 
         lr_shadow_put(view, making->key->place, size, plan.recency, old->slot == NULL);
         return plan;
     }
-    if (lr_region_at(view, old->head.off) == LR_MAIN || size > probation_bytes(view) || only_main_has_room(view, size))
+    /* More than half of probation: there is no room beside what it replaces, which would have to go first. */
+    if (lr_region_at(view, old->head.off) == LR_MAIN || size > probation_bytes(view) / 2 ||
+        only_main_has_room(view, size))
         return main;
     return (struct lr_plan){.region = LR_PROBATION};
 }
@@ -500,7 +506,7 @@ int lr_policy_room(struct lr_view *view, const struct lr_plan *plan, uint64_t si
     view->makes_way = plan->large && plan->region == LR_PROBATION;
     view->by_age = lr_shadow_by_age(view);
     if (plan->large && how == LR_ROOM_EVICT && !main_has_room(view, size))
-        judge_listed(view, size);
+        judge_listed(view, size, keep_off);
     int error = lr_hand_room(view, plan->region, size, keep_off, how, room);
     if (error == 0 || error == LARDER_ECORRUPT || !lr_has_probation(view->cache))
         return error;

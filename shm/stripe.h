@@ -529,8 +529,8 @@ void lr_policy_evicted(struct lr_view *view, uint64_t size);
 void lr_policy_left(struct lr_view *view, unsigned count);
 /* A block has had to make way in main, whatever its count. */
 void lr_policy_turned_over(struct lr_view *view, bool was_read);
-/* Probation's hand has gone round. */
-void lr_policy_lapped(struct lr_view *view);
+/* Probation's hand has gone round; spares the block at `keep_off`. */
+void lr_policy_lapped(struct lr_view *view, uint64_t keep_off);
 
 /* ---- shadow.c ----------------------------------------------------------------------------------------------- */
 

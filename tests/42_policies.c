@@ -390,6 +390,52 @@ static void one_put_promotes_so_many_and_no_more(void) {
     fixture_destroy(&f);
 }
 
+/* Old or new, but not neither: what is being replaced does not go for the room that its successor takes. */
+static void a_giant_stays_until_it_is_replaced(void) {
+    struct fixture f;
+    struct lr_view view;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    lr_store(&lr_stripe_at(f.one, 0)->share, LR_SHARE_LEAST);
+    put_keys(&f, 10000, 13000, 300);
+    put_large(&f, 5000, 40000);
+    CU_ASSERT_FATAL(is_in(&f, 5000, LR_PROBATION));
+    CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&view, f.one, 0), 0);
+    const uint64_t off = find(&f, 5000).head.off;
+    for (unsigned lap = 0; lap < 5; lap++)
+        lr_policy_lapped(&view, off);
+    lr_stripe_unlock(&view);
+    CU_ASSERT(get(&f, 5000, LR_PEEK));
+    put(&f, 5000, 40000, 0); /* probation has no room for both */
+    CU_ASSERT(is_in(&f, 5000, LR_MAIN));
+    CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&view, f.one, 0), 0);
+    for (unsigned lap = 0; lap < 5; lap++)
+        lr_policy_lapped(&view, 0);
+    lr_stripe_unlock(&view);
+    CU_ASSERT(!get(&f, 5000, LR_PEEK)); /* as any other that nobody reads */
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* A border that leaves no arena is damage, and nothing to divide by. */
+static void a_border_at_the_end_is_no_fault(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    put_keys(&f, 0, 3000, 300);
+    struct lr_view view = view_of(&f);
+    struct lr_key key = lr_key_of(f.one, &(uint64_t){7}, 8);
+    const struct lr_making making = {.key = &key, .access = true};
+    const struct lr_found none = {0};
+    const uint64_t border = lr_load(&view.stripe->border_off);
+    lr_policy_remember(&view, key.place, LR_PROBATION);
+    lr_store(&view.stripe->border_off, view.cache->geometry.stripe_bytes);
+    lr_policy_plan(&view, &none, &making, 60000);
+    CU_ASSERT(lr_share(&view) >= LR_SHARE_LEAST && lr_share(&view) <= LR_SHARE_MOST);
+    lr_store(&view.stripe->border_off, border);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
 /* Two hundred small keys, side by side on probation, all of them read after each put. */
 static void what_is_read_outlasts_a_put_as_large_as_all_of_it(void) {
     struct fixture f;
@@ -773,6 +819,8 @@ void larder_suite_42_policies(void) {
     CU_ADD_TEST(suite, the_newest_ghost_counts);
     CU_ADD_TEST(suite, small_items_need_no_probation_and_large_ones_are_few);
     CU_ADD_TEST(suite, what_was_read_outlasts_giants);
+    CU_ADD_TEST(suite, a_giant_stays_until_it_is_replaced);
+    CU_ADD_TEST(suite, a_border_at_the_end_is_no_fault);
     CU_ADD_TEST(suite, what_a_giant_pushes_out_says_nothing_of_probation);
     CU_ADD_TEST(suite, to_favor_bytes_is_to_ignore_sizes);
     CU_ADD_TEST(suite, nothing_goes_while_there_is_room);
