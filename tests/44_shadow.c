@@ -97,7 +97,8 @@ static void what_is_hot_between_scans_brings_the_rules_back(void) {
     CU_ASSERT(is_by_age(&f));
     ask_hot_and_scan(&f, 100000, 160000);
     CU_ASSERT_FALSE(is_by_age(&f));
-    CU_ASSERT(ask_hot_and_scan(&f, 200000, 220000) < 5000 / 10);
+    ask_hot_and_scan(&f, 200000, 260000); /* what is hot finds its way into main */
+    CU_ASSERT(ask_hot_and_scan(&f, 260000, 280000) < 5000 / 10);
     fixture_check(f.one);
     fixture_destroy(&f);
 }
