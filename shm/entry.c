@@ -155,14 +155,13 @@ void lr_entry_account(struct lr_view *view, const struct lr_head *head, uint64_t
 /* The new word over the old one, with the old one's count, unless it is to start afresh. ESTALE: a delete without the
  * lock was faster. EBUSY: the word does not stand still (LR_WORD_TRIES). Then nothing has changed. */
 static int replace_word(struct lr_view *view, struct lr_found *old, uint64_t word, const struct lr_making *making) {
-    uint64_t max = lr_recency_max(view->cache);
     for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
         if (old->word & SM_SLOT_DEAD)
             return LARDER_ESTALE;
-        uint64_t recency = lr_slot_recency(making->fresh ? word : old->word);
-        if (making->access && !making->fresh && recency < max)
-            recency++;
-        uint64_t named = (word & ~SM_SLOT_RECENCY_MASK) | (recency << SM_SLOT_RECENCY_SHIFT);
+        unsigned recency = lr_slot_recency(making->fresh ? word : old->word);
+        if (making->access && !making->fresh)
+            recency = lr_recency_used(view, recency);
+        uint64_t named = (word & ~SM_SLOT_RECENCY_MASK) | (uint64_t)recency << SM_SLOT_RECENCY_SHIFT;
         LR_CRASH_POINT("replace, before");
         /* COMMIT POINT: before, every reader finds the old value; after, the new one. ORDER(entry) publish: the block's
          * bytes. */

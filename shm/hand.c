@@ -22,7 +22,8 @@
  * slides into main (room there by main's hand), its count spent; all else goes. That is what S3-FIFO (J. Yang et al.,
  * 2023) does with queues. One put promotes at most PROMOTIONS blocks, or as many bytes as it needs itself (a large one
  * passes many small blocks, and they may be the ones that are read most); main's hand goes two laps for them at most.
- * Then probation's hand evicts.
+ * Then probation's hand evicts. While the stripe chooses by age (shadow.c) both hands do what main's does, and their
+ * going is what takes counts off.
  *
  * Policy none evicts nothing. A put that finds neither hole nor gap can but hope that something has expired, or that
  * free bytes lie scattered, and to see that takes a lap of the hand, which costs as much as ten thousand puts. So it
@@ -162,8 +163,8 @@ static unsigned wear_of(struct lr_view *view, const struct pass *pass, const str
 
 /* Of a count, and of a wide one in proportion to it: what was read often long ago yields to what is read now. */
 static unsigned wear_for(struct lr_view *view, const struct pass *pass, const struct lr_head *head, uint64_t word) {
-    if (view->by_age)
-        return LR_WEAR_ALL;
+    if (view->by_age) /* only time wears */
+        return 0;
     const unsigned wear = wear_of(view, pass, head), recency = lr_slot_recency(word);
     return view->cache->geometry.policy == LR_POLICY_lfu ? wear * (1 + recency / 8) : wear;
 }
@@ -236,19 +237,20 @@ static bool promote(struct lr_view *view, const struct pass *pass, sm_u64 *slot,
     return true;
 }
 
-/* The block at main's hand goes. */
-static void evict(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head) {
+/* The block at the hand goes: of main, or by age. */
+static void evict(struct lr_view *view, enum lr_region region, sm_u64 *slot, uint64_t word,
+                  const struct lr_head *head) {
     if (view->turns_over)
         lr_policy_turned_over(view, lr_slot_recency(word) > 0);
-    drop(view, LR_MAIN, slot, word, head, LR_FORGET_EVICT);
+    drop(view, region, slot, word, head, LR_FORGET_EVICT);
 }
 
 /* The block at probation's hand goes to main, or for good. */
 static void leave_probation(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word,
                             const struct lr_head *head) {
     lr_policy_left(view, lr_slot_recency(word));
-    const unsigned enough = view->by_age ? 1 : lr_policy_threshold(view, head->size, pass->mean);
-    if (lr_slot_recency(word) < enough || !promote(view, pass, slot, word, head))
+    if (lr_slot_recency(word) < lr_policy_threshold(view, head->size, pass->mean) ||
+        !promote(view, pass, slot, word, head))
         drop(view, LR_PROBATION, slot, word, head, LR_FORGET_EVICT);
 }
 
@@ -282,14 +284,15 @@ static void pass_live(struct lr_view *view, struct pass *pass, const struct lr_h
         return;
     }
     pass->looked++;
+    const bool counts = pass->region == LR_MAIN || view->by_age;
     const bool gone = (word & SM_SLOT_DEAD) != 0 || (!head->tombstone && lr_head_gone(view->cache, view->data, head));
     if (head->off == pass->keep_off)
-        keep(view, pass, slot, word, head, pass->region == LR_MAIN ? wear_for(view, pass, head, word) : 0);
+        keep(view, pass, slot, word, head, counts ? wear_for(view, pass, head, word) : 0);
     else if (gone)
         drop(view, pass->region, slot, word, head, word & SM_SLOT_DEAD ? LR_FORGET_DELETE : LR_FORGET_EXPIRE);
-    else if (pass->region == LR_MAIN && is_cold(view, pass, head, word))
-        evict(view, slot, word, head);
-    else if (pass->region == LR_MAIN)
+    else if (counts && is_cold(view, pass, head, word))
+        evict(view, pass->region, slot, word, head);
+    else if (counts)
         keep(view, pass, slot, word, head, wear_for(view, pass, head, word));
     else if (head->tombstone)
         keep(view, pass, slot, word, head, 0);
@@ -359,6 +362,8 @@ static uint64_t advance(struct lr_view *view, struct pass *pass) {
         return 0;
     }
     prefetch_ahead(view, end + size);
+    if (view->by_age)
+        lr_shadow_passed(view, size);
     pass_live(view, pass, &head);
     return size;
 }

@@ -44,7 +44,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 9u
+#define SM_LAYOUT_VERSION 10u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -254,10 +254,11 @@ struct sm_stripe {
     uint8_t pad0[24];
 
     /* The readers' line: read by every get, written when the index grows or shrinks. */
-    sm_u64 split;      /* 64 */
-    sm_u64 moves_down; /* 72: words moved to a bucket that walks visit earlier: who missed one starts over */
-    sm_u64 merges;     /* 80: begun: a walk looks again where words may have come in behind it */
-    uint8_t pad1[40];
+    sm_u64 split;       /* 64 */
+    sm_u64 moves_down;  /* 72: words moved to a bucket that walks visit earlier: who missed one starts over */
+    sm_u64 merges;      /* 80: begun: a walk looks again where words may have come in behind it */
+    sm_u32 policy_turn; /* 88: policy s3, as in the header: what this stripe does, and its shadows mean: a hint */
+    uint8_t pad1[36];
 
     /* The holder's lines. */
     sm_u64 gap[SM_REGIONS]; /* 128: of main, of probation */
@@ -304,14 +305,13 @@ struct sm_stripe {
     sm_u64 acked_by[SM_ACK_RANKS];   /* 10048: hints that at least i + 1 peers have; written by larderd */
     sm_u64 marks_void[SM_MARK_ROWS]; /* 10112: marks that are older than this incarnation are void (items.c) */
     sm_u64 range_firm[SM_RANGES];    /* 10624: highest declined, or let go of since a peer said so; only rises */
-    sm_u32 policy_turn;  /* 12672: policy s3, as in the header: what this stripe does, and its shadows mean */
-    sm_u32 shadow_clock; /* 12676: order last given to one of them: a hint, as are these */
-    sm_u32 shadow_shift; /* 12680: one key in 2^so many is sampled */
-    sm_u32 shadow_at;    /* 12684: looked at last */
-    sm_u32 shadow_due;   /* 12688: granules put since */
-    sm_u32 aged_at;      /* 12692: bucket whose counts were ended last */
-    sm_u32 aged_due;     /* 12696: granules put since */
-    uint8_t pad2[4];
+    sm_u32 shadow_clock;             /* 12672: order last given to one of them: a hint, as are these */
+    sm_u32 shadow_shift;             /* 12676: one key in 2^so many is sampled */
+    sm_u32 shadow_at;                /* 12680: looked at last */
+    sm_u32 shadow_due;               /* 12684: granules put since */
+    sm_u32 aged_at;                  /* 12688: bucket whose counts fell last */
+    sm_u32 aged_due;                 /* 12692: granules that the hands have passed since */
+    uint8_t pad2[8];
     struct sm_shadow shadows[SM_SHADOWS]; /* 12704 */
     struct sm_hint ring[];                /* 19872 */
 };

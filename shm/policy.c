@@ -431,7 +431,8 @@ static void listen(struct lr_view *view, uint64_t size) {
 static struct lr_plan plan_by_age(struct lr_view *view, uint64_t size, bool fits, bool access) {
     const uint64_t random = lr_mix(lr_load(&view->stripe->incarnation)) >> 32;
     const bool first = fits && random < lr_share(view) && !only_main_has_room(view, size);
-    return (struct lr_plan){.region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? 1 : 0};
+    return (struct lr_plan){
+        .region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? lr_recency_max(view->cache) : 0};
 }
 
 /* R4: where a large one goes. Probation grows with the next laps of its hand, which the put itself may need. */

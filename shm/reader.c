@@ -245,12 +245,13 @@ HOT void use(const struct lr_view *view, const struct look_up *look) {
     unsigned recency = lr_slot_recency(look->word);
     if (recency >= lr_recency_max(view->cache) || view->cache->read_only)
         return;
+    recency = lr_recency_used(view, recency);
     uint64_t word = look->word;
+    const uint64_t used = (word & ~SM_SLOT_RECENCY_MASK) | (uint64_t)recency << SM_SLOT_RECENCY_SHIFT;
     if ((uint64_t)((const uint8_t *)look->slot - view->data) >= view->cache->geometry.kept_bytes)
-        atomic_compare_exchange_strong_explicit(look->slot, &word, word + SM_SLOT_RECENCY_ONE, memory_order_relaxed,
-                                                memory_order_relaxed);
+        atomic_compare_exchange_strong_explicit(look->slot, &word, used, memory_order_relaxed, memory_order_relaxed);
     else
-        atomic_store_explicit((_Atomic uint8_t *)(void *)look->slot + SM_SLOT_RECENCY_BYTE, (uint8_t)(recency + 1),
+        atomic_store_explicit((_Atomic uint8_t *)(void *)look->slot + SM_SLOT_RECENCY_BYTE, (uint8_t)recency,
                               memory_order_relaxed);
 }
 

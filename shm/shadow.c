@@ -39,10 +39,12 @@
  * the second time, four times the third, eight times from then on. What age needs stays as it is, for it is what never
  * misses much more than LRU.
  *
- * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, with a count
- * of 1; who is met without a count goes; and counts end not only when a hand comes by, but AGES times while the stripe
- * takes as many bytes as it has: a second hand goes over the index. A count that only the first one ends outlives new
- * keys that were not read yet: up to a quarter more misses than LRU has.
+ * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long. What is new
+ * or read has the highest count, COUNT_MOST; all counts fall by one AGES times while the hands pass as many bytes as
+ * the stripe has, by a hand of their own that goes over the index; who is met without a count goes. So a new key that
+ * nobody reads goes when the hand comes round to it, and one that was read some time before or after a whole round
+ * without a read, in the mean as late. Counts that only the hands of the arena end (CLOCK) live one and a half rounds
+ * in the mean and outlast new keys; by bytes put, not passed, they fall too seldom where much is read and stays.
  *
  * All of it is hints: whatever they say, nothing is wrong but the hit ratio.
  */
@@ -60,8 +62,8 @@
 #define SET 32u       /* entries among which a key has its one */
 #define NEW_SHARE 15u /* S4: of the bytes, per cent */
 #define TRIMS_MOST 6u /* of what the other lets go, by one put: the rest goes with the next */
-#define AGES 3u
-#define AGES_MOST 64u /* buckets, by one put */
+#define AGES COUNT_MOST
+#define AGES_MOST 64u /* buckets, by one step of a hand */
 
 static_assert(SM_SHADOWS % SET == 0, "whole sets");
 
@@ -81,10 +83,6 @@ static uint32_t hint(sm_u32 *at) {
 
 static void set_hint(sm_u32 *at, uint32_t value) {
     atomic_store_explicit(at, value, memory_order_relaxed);
-}
-
-bool lr_shadow_by_age(const struct lr_view *view) {
-    return lr_has_probation(view->cache) && hint(&view->stripe->policy_turn) % 2 != 0;
 }
 
 /* ---- entries ------------------------------------------------------------------------------------------------ */
@@ -312,22 +310,22 @@ static void age_bucket(struct lr_view *view, uint32_t bucket) {
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         uint64_t word = lr_load(&slots[i]);
         if (!lr_slot_is_empty(word) && lr_slot_recency(word) > 0)
-            atomic_compare_exchange_strong_explicit(&slots[i], &word, word & ~SM_SLOT_RECENCY_MASK,
-                                                    memory_order_relaxed, memory_order_relaxed);
+            atomic_compare_exchange_strong_explicit(&slots[i], &word, word - SM_SLOT_RECENCY_ONE, memory_order_relaxed,
+                                                    memory_order_relaxed);
     }
 }
 
-static void age_all(struct lr_view *view, uint64_t granules) {
-    const uint64_t buckets = lr_buckets(view);
-    const uint64_t step = view->cache->geometry.stripe_bytes / SM_GRANULE / (AGES * buckets) + 1;
-    uint64_t due = hint(&view->stripe->aged_due) + granules;
+void lr_shadow_passed(struct lr_view *view, uint64_t size) {
+    const uint64_t stripe = view->cache->geometry.stripe_bytes / SM_GRANULE, buckets = lr_buckets(view);
+    const uint64_t step = stripe / (AGES * buckets) + 1;
+    uint64_t due = hint(&view->stripe->aged_due) + size / SM_GRANULE;
     uint32_t at = hint(&view->stripe->aged_at);
     for (unsigned n = 0; due >= step && n < AGES_MOST; due -= step, n++) {
         at = at + 1 < buckets ? at + 1 : 0;
         age_bucket(view, at);
     }
     set_hint(&view->stripe->aged_at, at);
-    set_hint(&view->stripe->aged_due, (uint32_t)(due < UINT32_MAX / 2 ? due : 0));
+    set_hint(&view->stripe->aged_due, (uint32_t)(due < stripe ? due : stripe));
 }
 
 /* ---- what happens ------------------------------------------------------------------------------------------- */
@@ -345,8 +343,6 @@ static void take_in(struct lr_view *view, uint64_t place, uint64_t granules, uns
 void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent) {
     const uint64_t granules = size / SM_GRANULE;
     follow(view);
-    if (lr_shadow_by_age(view))
-        age_all(view, granules);
     bool took = look_around(view, granules);
     if (lr_load(&view->stripe->items) >> shift_of(view) > SAMPLED_MOST)
         sample_less(view);

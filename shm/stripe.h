@@ -33,7 +33,7 @@ struct lr_view {
     bool keep_all;     /* the index may grow over free room only: what is stored may not evict */
     bool grow_early;   /* many more entries come */
     bool hand_moved;   /* slots may have changed since the caller looked: find again (hand or index) */
-    bool by_age;       /* the hands take what has no count, and all of one (shadow.c) */
+    bool by_age;       /* the hands take what has no count, and nothing of one (shadow.c) */
     bool turns_over;   /* main's hand takes what it meets, whatever its count */
     bool makes_way;    /* what goes, goes for a giant on probation */
     uint32_t promoted; /* blocks that this put has moved to the main region */
@@ -535,7 +535,12 @@ void lr_policy_lapped(struct lr_view *view, uint64_t keep_off);
 /* ---- shadow.c ----------------------------------------------------------------------------------------------- */
 
 /* Whether the stripe chooses by age now. */
-bool lr_shadow_by_age(const struct lr_view *view);
+static inline bool lr_shadow_by_age(const struct lr_view *view) {
+    return lr_has_probation(view->cache) &&
+           atomic_load_explicit(&view->stripe->policy_turn, memory_order_relaxed) % 2 != 0;
+}
+/* By age: a hand has passed so many bytes. */
+void lr_shadow_passed(struct lr_view *view, uint64_t size);
 /* A new key of so many bytes is put, with this count. `absent`: it was not there, not even expired. */
 void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent);
 /* An item goes. `for_good`: it has expired or was deleted. */
@@ -683,6 +688,12 @@ int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t ve
 /* Highest recency count that the policy uses. */
 static inline unsigned lr_recency_max(const struct lr_cache *cache) {
     return cache->geometry.recency_max;
+}
+
+/* The count of what was used once more. By age it is the highest: how long ago counts, not how often. */
+static inline unsigned lr_recency_used(const struct lr_view *view, unsigned recency) {
+    const unsigned max = lr_recency_max(view->cache);
+    return recency >= max || lr_shadow_by_age(view) ? max : recency + 1;
 }
 
 #endif
