@@ -36,7 +36,7 @@ struct lr_geometry {
 
 /*
  * Plans a segment: the one function that computes offsets. `size` in bytes is rounded up to whole stripes; stripes 0
- * chooses (a power of two, aim 64, at least 4 MiB each, at least one). Fills everything but seed, incarnation,
+ * chooses (a power of two, aim 64, at least 8 MiB each, at least one). Fills everything but seed, incarnation,
  * created_ms and name. EINVALID with `why`.
  */
 int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr_geometry *out, char *why);

@@ -19,7 +19,7 @@
  *  2. Of every number in the constants, either the sum, the plan or a comparison with the file covers every bit.
  *  3. Constants come in as a private copy (the caller reads the file, not the mapping) and leave as a private struct.
  *
- * The number of stripes, when not given: 64, halved while a stripe would have less than 4 MiB, doubled up to 256 while
+ * The number of stripes, when not given: 64, halved while a stripe would have less than 8 MiB, doubled up to 256 while
  * it would have more than 16 MiB, and up to SM_MAX_STRIPES while it would have more than 64 MiB. Small stripes cost hit
  * ratio and admit smaller items only (3/8 of a stripe), and many of them cost replication (shm/README.md, "Sizes");
  * but the writers of a stripe wait while it is repaired: 22 ms at 16 MiB of the smallest items.
@@ -51,7 +51,7 @@ static bool is_power_of_two(uint64_t n) {
 
 static uint32_t choose_stripes(uint64_t size) {
     uint32_t stripes = STRIPES_AIM;
-    while (stripes > 1 && size / stripes < 4 * MIB)
+    while (stripes > 1 && size / stripes < 8 * MIB)
         stripes /= 2;
     while ((stripes < 256 && size > stripes * 16 * MIB) || (stripes < SM_MAX_STRIPES && size > stripes * 64 * MIB))
         stripes *= 2;
