@@ -61,15 +61,15 @@ static void the_number_of_stripes_follows_the_size(void) {
     static const struct {
         uint64_t size;
         uint32_t stripes;
-    } rows[] = {{64 * KIB, 1},   {4 * MIB, 1},     {8 * MIB - 1, 1}, {8 * MIB, 2},   {64 * MIB, 16},
-                {256 * MIB, 64}, {1 * GIB, 64},    {GIB + 1, 128},   {4 * GIB, 256}, {16 * GIB, 256},
-                {17 * GIB, 512}, {64 * GIB, 1024}, {256 * GIB, 1024}};
+    } rows[] = {{64 * KIB, 1},   {4 * MIB, 1},    {16 * MIB - 1, 1}, {16 * MIB, 2},    {64 * MIB, 8},
+                {256 * MIB, 32}, {512 * MIB, 64}, {1 * GIB, 64},     {GIB + 1, 128},   {4 * GIB, 256},
+                {16 * GIB, 256}, {17 * GIB, 512}, {64 * GIB, 1024},  {256 * GIB, 1024}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct lr_geometry plan = planned(rows[i].size, 0);
         CU_ASSERT_EQUAL(plan.stripe_count, rows[i].stripes);
         expect_sound(&plan, rows[i].size);
     }
-    CU_ASSERT_EQUAL(planned(64 * MIB, 0).stripe_bytes, 4 * MIB);
+    CU_ASSERT_EQUAL(planned(64 * MIB, 0).stripe_bytes, 8 * MIB);
     CU_ASSERT(planned(64 * MIB, 0).max_block > MIB); /* a 64 MiB segment admits values of 1 MiB */
     CU_ASSERT_EQUAL(planned(9 * MIB, 2).stripe_bytes, 9 * MIB / 2);
     CU_ASSERT_EQUAL(planned(256 * KIB, 4).stripe_bytes, 64 * KIB);

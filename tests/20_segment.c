@@ -193,7 +193,7 @@ static void a_relative_path_survives_chdir(void) {
 static void a_new_segment_is_whole_healthy_and_aligned(void) {
     struct fixture fixture = {0};
     struct lr_options options = lr_options_default();
-    options.size = UINT64_C(8) << 20;
+    options.size = UINT64_C(16) << 20;
     options.prefault = true;
     options.who = "a \033 name that is longer than its field has room for";
     fixture_create_with(&fixture, &options);

@@ -294,11 +294,15 @@ static unsigned policies_offered(void) {
 static void a_table_has_every_policy_at_every_size_of_every_trace(void) {
     unsigned offered = policies_offered();
     CU_ASSERT_TRUE(offered >= 2);
-    write_trace("one.csv", WORKLOAD_kv, 10000);
-    write_trace("two.csv", WORKLOAD_ttl, 10000);
-    CU_ASSERT_EQUAL(run("replay --trace one.csv --trace two.csv --policy all --sizes 20%%,40%%,1M --reference arc,lru "
-                        "--charge 0,40,block --json"),
-                    0);
+    char folder[5000];
+    snprintf(folder, sizeof folder, "%s/table", fixture_folder());
+    CU_ASSERT_EQUAL_FATAL(mkdir(folder, 0700), 0);
+    write_trace("table/one.csv", WORKLOAD_kv, 10000);
+    write_trace("table/two.csv", WORKLOAD_ttl, 10000);
+    CU_ASSERT_EQUAL(
+        run("replay --trace table/one.csv --trace table/two.csv --policy all --sizes 20%%,40%%,1M --reference arc,lru "
+            "--charge 0,40,block --json"),
+        0);
     json_t *table = json_loads(output, 0, NULL);
     CU_ASSERT_PTR_NOT_NULL_FATAL(table);
     CU_ASSERT_EQUAL(json_array_size(json_object_get(table, "traces")), 2);
@@ -323,10 +327,11 @@ static void a_table_has_every_policy_at_every_size_of_every_trace(void) {
         CU_ASSERT_TRUE(number_at(entry(point, "references", 3), "miss_ratio") >= lru);
     }
     json_decref(table);
-    CU_ASSERT_EQUAL(run("replay --trace . --sizes 1M,5%% --least 1M"), 0); /* a folder, as a table of text */
+    CU_ASSERT_EQUAL(run("replay --trace table --sizes 1M,5%% --least 1M"), 0); /* a folder, as a table of text */
     CU_ASSERT_PTR_NOT_NULL(strstr(output, "over 2 points"));
-    CU_ASSERT_EQUAL(
-        run("replay --trace one.csv --trace two.csv --sizes 20%%,30%% --json | jq -e '.points | length == 4'"), 0);
+    CU_ASSERT_EQUAL(run("replay --trace table/one.csv --trace table/two.csv --sizes 20%%,30%% --json | jq -e '.points "
+                        "| length == 4'"),
+                    0);
 }
 
 static void a_references_figure_is_that_of_its_simulation(void) {

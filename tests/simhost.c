@@ -5,10 +5,14 @@
 
 #include <string.h>
 
+#define STRIPE (UINT64_C(4) << 20) /* smaller than usual: some have several though they are small */
+
 static void make_segment(struct sim_host *host, uint64_t size, enum lr_policy policy) {
     struct lr_options options = lr_options_default();
     options.size = size;
     options.policy = policy;
+    for (options.stripes = 1; 2 * options.stripes * STRIPE <= size;)
+        options.stripes *= 2;
     options.wait_ms = 5; /* as larderd does */
     fixture_create_with(&host->segment, &options);
     host->cache = host->segment.one;

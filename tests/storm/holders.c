@@ -26,10 +26,10 @@
 
 #include "stripe.h"
 
-#define STRIPE (UINT64_C(4) << 20)
+#define STRIPE (UINT64_C(8) << 20)
 #define STRIPES 4u
 #define VALUE 64u
-#define ITEMS 20000u /* in each stripe, so that it is about half full of them */
+#define ITEMS 40000u /* in each stripe, so that it is about half full of them */
 #define BUSY_WAIT_MS 20u
 #define INTERVAL_NS UINT64_C(30000000)
 #define MOST_GETS 400000u
@@ -527,8 +527,9 @@ bool holders_measure(const struct holders_plan *plan, char broken[400]) {
     bool held = open_scene(&scene, STRIPE * STRIPES, STRIPES, ITEMS * STRIPES, VALUE) &&
                 measure_kills(&scene, plan->kills) && measure_gets(&scene, plan->intervals);
     close_scene(&scene);
-    for (unsigned mib = 4; mib <= 64 && held; mib *= 4) { /* about half full, and full of small ones */
-        const uint64_t bytes = (uint64_t)mib << 20;
+    static const unsigned mib[] = {8, 16, 64}; /* about half full, and full of small ones */
+    for (unsigned i = 0; i < sizeof mib / sizeof mib[0] && held; i++) {
+        const uint64_t bytes = (uint64_t)mib[i] << 20;
         held = measure_repair(plan, bytes, bytes / 160, VALUE, broken) &&
                measure_repair(plan, bytes, bytes / 40, 8, broken);
     }
