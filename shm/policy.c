@@ -108,11 +108,6 @@ uint64_t lr_policy_mean(const struct lr_view *view) {
 }
 
 /* Never less than half a stripe, whatever the word says: to divide by it. */
-static uint64_t arena_bytes(const struct lr_view *view) {
-    const uint64_t stripe = view->cache->geometry.stripe_bytes, border = lr_load(&view->stripe->border_off);
-    return stripe - (border < stripe / 2 ? border : stripe / 2);
-}
-
 static uint64_t probation_bytes(const struct lr_view *view) {
     const struct lr_span span = lr_region_of(view, LR_PROBATION);
     return span.end - span.start;
@@ -219,7 +214,7 @@ static void evict_listed(struct lr_view *view, const struct lr_found *found) {
  * old. Not the block at `keep_off`, which is being replaced. */
 static void judge_listed(struct lr_view *view, uint64_t need, uint64_t keep_off) {
     const uint64_t lap = lr_load(&view->stripe->probation_laps);
-    const uint64_t arena = arena_bytes(view);
+    const uint64_t arena = lr_arena_bytes(view);
     uint64_t sum = need, kept = 0;
     struct lr_found found;
     for (unsigned i = 0; need != 0 && i < SM_LARGE && lr_load(&view->stripe->large[i]) != 0; i++)
@@ -268,7 +263,7 @@ void lr_policy_lapped(struct lr_view *view, uint64_t keep_off) {
 
 /* R1. */
 static void adapt_share(struct lr_view *view, enum lr_region region, unsigned newer, uint64_t mean) {
-    const uint64_t arena = arena_bytes(view);
+    const uint64_t arena = lr_arena_bytes(view);
     const uint64_t share = lr_share(view), item = (mean << 32) / arena;
     if (region == LR_PROBATION)
         lr_store(&view->stripe->share,
@@ -307,7 +302,7 @@ static bool is_quiet_waste(const struct lr_view *view) {
 static bool main_has_room(struct lr_view *view, uint64_t size) {
     struct lr_room room;
     const struct lr_span gap = lr_gap_of(view, LR_MAIN);
-    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > arena_bytes(view) / 100 * LR_SPARE_SHARE &&
+    return gap.end - gap.start + lr_load(&view->stripe->hole_bytes) > lr_arena_bytes(view) / 100 * LR_SPARE_SHARE &&
            lr_arena_find(view, LR_MAIN, size, 0, &room);
 }
 
@@ -430,14 +425,15 @@ static void listen(struct lr_view *view, uint64_t size) {
 /* By age (shadow.c): all for the same time, wherever. */
 static struct lr_plan plan_by_age(struct lr_view *view, uint64_t size, bool fits, bool access) {
     const uint64_t random = lr_mix(lr_load(&view->stripe->incarnation)) >> 32;
-    const bool first = fits && random < lr_share(view) && !only_main_has_room(view, size);
+    const uint64_t part = (probation_bytes(view) << 32) / lr_arena_bytes(view);
+    const bool first = fits && random < part && !only_main_has_room(view, size);
     return (struct lr_plan){
         .region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? lr_recency_max(view->cache) : 0};
 }
 
 /* R4: where a large one goes. Probation grows with the next laps of its hand, which the put itself may need. */
 static enum lr_region region_of_large(struct lr_view *view, uint64_t size) {
-    const uint64_t arena = arena_bytes(view), need = ((size + size / 16) << 32) / arena;
+    const uint64_t arena = lr_arena_bytes(view), need = ((size + size / 16) << 32) / arena;
     if (size <= arena / GIANT_SHARE || need > LR_SHARE_MOST || only_main_has_room(view, size) ||
         hint(&view->stripe->silence) >= GIANT_SILENCE * silence_enough(view))
         return LR_MAIN;

@@ -39,12 +39,13 @@
  * the second time, four times the third, eight times from then on. What age needs stays as it is, for it is what never
  * misses much more than LRU.
  *
- * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long. What is new
- * or read has the highest count, COUNT_MOST; all counts fall by one AGES times while the hands pass as many bytes as
- * the stripe has, by a hand of their own that goes over the index; who is met without a count goes. So a new key that
- * nobody reads goes when the hand comes round to it, and one that was read some time before or after a whole round
- * without a read, in the mean as late. Counts that only the hands of the arena end (CLOCK) live one and a half rounds
- * in the mean and outlast new keys; by bytes put, not passed, they fall too seldom where much is read and stays.
+ * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, and stay
+ * there. What is new or read has the highest count; all counts fall by one three times while the hands of the arena go
+ * nearly once round, by a hand of their own that goes over the index; who is met without a count goes. So a new key
+ * that nobody reads goes when the hand is back, by when its count is 0, and one that was read goes two thirds of a
+ * round to two rounds later: in the mean little later. Counts that end only where a hand comes by (CLOCK) end one and a
+ * half rounds later and outlast new keys; if they fall by what is put, not by what is passed, they fall too seldom
+ * where much is read and stays.
  *
  * All of it is hints: whatever they say, nothing is wrong but the hit ratio.
  */
@@ -62,7 +63,7 @@
 #define SET 32u       /* entries among which a key has its one */
 #define NEW_SHARE 15u /* S4: of the bytes, per cent */
 #define TRIMS_MOST 6u /* of what the other lets go, by one put: the rest goes with the next */
-#define AGES COUNT_MOST
+#define AGED_BY 90u   /* per cent of a round of the hands: by then no count is left */
 #define AGES_MOST 64u /* buckets, by one step of a hand */
 
 static_assert(SM_SHADOWS % SET == 0, "whole sets");
@@ -316,8 +317,8 @@ static void age_bucket(struct lr_view *view, uint32_t bucket) {
 }
 
 void lr_shadow_passed(struct lr_view *view, uint64_t size) {
-    const uint64_t stripe = view->cache->geometry.stripe_bytes / SM_GRANULE, buckets = lr_buckets(view);
-    const uint64_t step = stripe / (AGES * buckets) + 1;
+    const uint64_t round = lr_arena_bytes(view) / SM_GRANULE, buckets = lr_buckets(view);
+    const uint64_t part = round * AGED_BY / (100 * COUNT_MOST * buckets), step = part > 0 ? part : 1;
     uint64_t due = hint(&view->stripe->aged_due) + size / SM_GRANULE;
     uint32_t at = hint(&view->stripe->aged_at);
     for (unsigned n = 0; due >= step && n < AGES_MOST; due -= step, n++) {
@@ -325,7 +326,7 @@ void lr_shadow_passed(struct lr_view *view, uint64_t size) {
         age_bucket(view, at);
     }
     set_hint(&view->stripe->aged_at, at);
-    set_hint(&view->stripe->aged_due, (uint32_t)(due < stripe ? due : stripe));
+    set_hint(&view->stripe->aged_due, (uint32_t)(due < round ? due : round));
 }
 
 /* ---- what happens ------------------------------------------------------------------------------------------- */

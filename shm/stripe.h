@@ -347,6 +347,12 @@ enum lr_region { LR_MAIN = 0, LR_PROBATION = 1 };
 #define LR_SHARE_MOST (UINT64_C(1288490189)) /* ... to three tenths */
 #define LR_SPARE_SHARE 5u /* per cent of the arena: what main may keep free of new keys (policy.c, R5) */
 
+/* Of both regions. Whatever the border says, it is half a stripe at least. */
+static inline uint64_t lr_arena_bytes(const struct lr_view *view) {
+    const uint64_t stripe = view->cache->geometry.stripe_bytes, border = lr_load(&view->stripe->border_off);
+    return stripe - (border < stripe / 2 ? border : stripe / 2);
+}
+
 static inline bool lr_has_probation(const struct lr_cache *cache) {
     return cache->geometry.policy == LR_POLICY_s3;
 }
