@@ -64,7 +64,7 @@
 #define NEW_SHARE 15u /* S4: of the bytes, per cent */
 #define TRIMS_MOST 6u /* of what the other lets go, by one put: the rest goes with the next */
 #define AGED_BY 90u   /* per cent of a round of the hands: by then no count is left */
-#define AGES_MOST 64u /* buckets, by one step of a hand */
+#define AGES_MOST 64u /* buckets, by one step of a hand, and as many more as fill what it passes */
 
 static_assert(SM_SHADOWS % SET == 0, "whole sets");
 
@@ -321,7 +321,7 @@ void lr_shadow_passed(struct lr_view *view, uint64_t size) {
     const uint64_t part = round * AGED_BY / (100 * COUNT_MOST * buckets), step = part > 0 ? part : 1;
     uint64_t due = hint(&view->stripe->aged_due) + size / SM_GRANULE;
     uint32_t at = hint(&view->stripe->aged_at);
-    for (unsigned n = 0; due >= step && n < AGES_MOST; due -= step, n++) {
+    for (unsigned n = 0; due >= step && n < AGES_MOST + size / SM_BUCKET_BYTES; due -= step, n++) {
         at = at + 1 < buckets ? at + 1 : 0;
         age_bucket(view, at);
     }

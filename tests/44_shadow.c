@@ -6,6 +6,7 @@
  */
 #include "fixture.h"
 
+#include "bucket.h"
 #include "stripe.h"
 
 #define KIB (UINT64_C(1) << 10)
@@ -168,6 +169,28 @@ static void one_read_counts_as_much_as_many(void) {
     fixture_destroy(&f);
 }
 
+/* By age, a round of the hands takes all of each count, however large the blocks are that they pass. */
+static void large_blocks_age_counts_as_small_ones_do(void) {
+    struct fixture f;
+    unsigned young = 0;
+    stripe_of_s3(&f);
+    atomic_store(&f.one->header->policy_turn, 1);
+    put_keys(&f, 0, 3000);
+    put_keys(&f, 2000, 3000);
+    struct lr_view view = lr_view_of(f.one, 0);
+    CU_ASSERT(lr_buckets(&view) > 4 * 64 / 3);
+    for (unsigned i = 0; i < 4; i++)
+        lr_shadow_passed(&view, lr_arena_bytes(&view) / 4);
+    for (uint32_t bucket = 0; bucket < lr_buckets(&view); bucket++)
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+            const uint64_t word = lr_load(lr_bucket_at(&view, bucket) + i);
+            young += !lr_slot_is_empty(word) && lr_slot_recency(word) > 0;
+        }
+    CU_ASSERT_EQUAL(young, 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
 /* What was deleted is missed by whoever chooses: no sign for anything. */
 static void what_is_deleted_says_nothing(void) {
     struct fixture f;
@@ -280,6 +303,7 @@ void larder_suite_44_shadow(void) {
     CU_ADD_TEST(suite, what_only_the_way_in_use_hits_speaks_for_it);
     CU_ADD_TEST(suite, counts_end_where_no_hand_comes_by);
     CU_ADD_TEST(suite, one_read_counts_as_much_as_many);
+    CU_ADD_TEST(suite, large_blocks_age_counts_as_small_ones_do);
     CU_ADD_TEST(suite, what_is_deleted_says_nothing);
     CU_ADD_TEST(suite, rules_that_lost_again_and_again_are_trusted_less);
     CU_ADD_TEST(suite, one_put_settles_no_more_than_some);
