@@ -109,6 +109,8 @@ void lr_divide_settle(struct lr_view *view, uint64_t keep_off) {
         return;
     }
     struct lr_span gap = lr_gap_of(view, LR_PROBATION);
+    if (view->by_age) /* it is as good as main, and what would be in the way may have been read */
+        return;
     if (have <= want + want / 16 || lr_region_at(view, keep_off) == LR_MAIN || gap.start < probation.start + want)
         return;
     lr_hand_walk(view, SHRINK_STEPS, keep_off);

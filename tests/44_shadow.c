@@ -178,7 +178,7 @@ static void large_blocks_age_counts_as_small_ones_do(void) {
     put_keys(&f, 0, 3000);
     put_keys(&f, 2000, 3000);
     struct lr_view view = lr_view_of(f.one, 0);
-    CU_ASSERT(lr_buckets(&view) > 4 * 64 / 3);
+    CU_ASSERT(lr_buckets(&view) > 4 * 64 / 3); /* more than four steps of 64 can go over three times */
     for (unsigned i = 0; i < 4; i++)
         lr_shadow_passed(&view, lr_arena_bytes(&view) / 4);
     for (uint32_t bucket = 0; bucket < lr_buckets(&view); bucket++)
@@ -189,6 +189,29 @@ static void large_blocks_age_counts_as_small_ones_do(void) {
     CU_ASSERT_EQUAL(young, 0);
     fixture_check(f.one);
     fixture_destroy(&f);
+}
+
+/* By age, nothing goes for a probation that should be smaller. Where its hand stands is chance, so there are several.
+ */
+static void no_more_goes_than_comes(void) {
+    for (unsigned i = 0; i < 8; i++) {
+        struct fixture f;
+        stripe_of_s3(&f);
+        struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+        atomic_store(&f.one->header->policy_turn, 1);
+        put_keys(&f, 0, 3000);
+        lr_store(&stripe->share, LR_SHARE_LEAST);
+        const uint64_t before = lr_load(&stripe->counters[LR_S_evictions]);
+        for (uint64_t n = 0; n < 300; n++) {
+            for (uint64_t key = 1000; key < 3000; key++)
+                get(&f, key);
+            put(&f, 10000 + n);
+            CU_ASSERT(lr_load(&stripe->counters[LR_S_evictions]) - before <= n + 10);
+        }
+        CU_ASSERT(is_by_age(&f));
+        fixture_check(f.one);
+        fixture_destroy(&f);
+    }
 }
 
 /* What was deleted is missed by whoever chooses: no sign for anything. */
@@ -304,6 +327,7 @@ void larder_suite_44_shadow(void) {
     CU_ADD_TEST(suite, counts_end_where_no_hand_comes_by);
     CU_ADD_TEST(suite, one_read_counts_as_much_as_many);
     CU_ADD_TEST(suite, large_blocks_age_counts_as_small_ones_do);
+    CU_ADD_TEST(suite, no_more_goes_than_comes);
     CU_ADD_TEST(suite, what_is_deleted_says_nothing);
     CU_ADD_TEST(suite, rules_that_lost_again_and_again_are_trusted_less);
     CU_ADD_TEST(suite, one_put_settles_no_more_than_some);
