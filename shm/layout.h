@@ -44,7 +44,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 10u
+#define SM_LAYOUT_VERSION 11u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -239,8 +239,8 @@ struct sm_hint { /* a row of the feed ring */
 };
 
 struct sm_shadow { /* policy s3: a sampled key, under both ways to choose what goes (shadow.c): hints */
-    sm_u64 key;  /* tag 13, placing hash 32 of the place | count seen 2 | count 2 | here, other, main, ghost; 0 none */
-    sm_u64 when; /* order 32 | granules 32 */
+    sm_u64 key;    /* tag 13, placing hash 32 | count seen 2 | count 2 | here, by age, by rules, main, ghost; 0 none */
+    sm_u64 when;   /* order by age 20 | order by rules 20 | granules 24 */
 };
 
 struct sm_stripe {
@@ -311,7 +311,8 @@ struct sm_stripe {
     sm_u32 shadow_due;               /* 12684: granules put since */
     sm_u32 aged_at;                  /* 12688: bucket whose counts fell last */
     sm_u32 aged_due;                 /* 12692: granules that the hands have passed since */
-    uint8_t pad2[8];
+    sm_u32 filled;                   /* 12696: 1: something has gone because there was no room */
+    sm_u32 fill_score;               /* 12700: how much better LRU would have been in less memory until then; signed */
     struct sm_shadow shadows[SM_SHADOWS]; /* 12704 */
     struct sm_hint ring[];                /* 19872 */
 };

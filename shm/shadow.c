@@ -10,8 +10,8 @@
  * (miniature simulation: C. Waldspurger et al., USENIX ATC 2017), and all stripes add up one score.
  *
  *          a sampled key, one of SM_SHADOWS
- *   | key 45 | seen 2 | count 2 | here | other | main | ghost |     here: it is in the cache
- *   | order 32 | granules 32                                  |     other: it would be, by the other way
+ *   | key 45 | seen 2 | count 2 | here | by age | by rules | main | ghost |   here: it is in the cache
+ *   | order by age 20 | order by rules 20 | granules 24 |                   by age, by rules: it would be, that way
  *
  *                        here                   not here: it is put anew
  *   other has it                                the other would have hit: score + 1
@@ -39,6 +39,14 @@
  * the second time, four times the third, eight times from then on. What age needs stays as it is, for it is what never
  * misses much more than LRU.
  *
+ * S7 While a stripe fills nothing is lost by either way, and when it is full the rules may have lost a round of a loop
+ * before that is seen. So until the first item goes for want of room both ways are kept for the sample, each in two
+ * thirds of the bytes that are there, with more keys sampled, and looked at as often in proportion to what is there.
+ * Items of more than FILL_MEANS means are left out, for one of them would be most of the sample. A read of what only
+ * age would have counts one for it, of what only the rules would have one against; both are halved with the sample, as
+ * they are of a smaller cache. When it is full, what exceeds FILL_DOUBT counts FILL_WEIGHT times for the score, up to
+ * twice as much as changes the way of a stripe.
+ *
  * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, and stay
  * there. What is new or read has the highest count; all counts fall by one three times while the hands of the arena go
  * nearly once round, by a hand of their own that goes over the index; who is met without a count goes. So a new key
@@ -60,9 +68,14 @@
 #define LOOKS 8u       /* S3 */
 #define LOOKS_MOST 16u /* by one put */
 #define COUNT_MOST 3u
-#define SET 32u       /* entries among which a key has its one */
-#define NEW_SHARE 15u /* S4: of the bytes, per cent */
-#define TRIMS_MOST 6u /* of what the other lets go, by one put: the rest goes with the next */
+#define SET 32u           /* entries among which a key has its one */
+#define NEW_SHARE 15u     /* S4: of the bytes, per cent */
+#define TRIMS_MOST 6u     /* of what the other lets go, by one put: the rest goes with the next */
+#define FILL_SAMPLED 300u /* S7 */
+#define FILL_MEANS 8u
+#define FILL_DOUBT 3
+#define FILL_WEIGHT 4
+#define FILL_MOST (2 * CHANGE_ENOUGH)
 #define AGED_BY 90u   /* per cent of a round of the hands: by then no count is left */
 #define AGES_MOST 64u /* buckets, by one step of a hand, and as many more as fill what it passes */
 
@@ -74,9 +87,21 @@ static_assert(SM_SHADOWS % SET == 0, "whole sets");
 #define COUNT_SHIFT 47
 #define COUNT_MASK (UINT64_C(3) << COUNT_SHIFT)
 #define HERE (UINT64_C(1) << 49)
-#define OTHER (UINT64_C(1) << 50)
-#define MAIN (UINT64_C(1) << 51)
-#define GHOST (UINT64_C(1) << 52)
+#define AGE (UINT64_C(1) << 50)
+#define RULES (UINT64_C(1) << 51)
+#define MAIN (UINT64_C(1) << 52)  /* by rules: in main, */
+#define GHOST (UINT64_C(1) << 53) /* or it was there */
+#define ORDER_MASK ((UINT64_C(1) << 20) - 1)
+#define GRANULES_MASK ((UINT64_C(1) << 24) - 1)
+
+static_assert(SM_MAX_STRIPE / SM_GRANULE / 8 * 3 <= GRANULES_MASK, "granules of the largest block");
+
+/* One of the two ways: the flag of what it has, and where its order is. */
+struct way {
+    uint64_t has;
+    unsigned order_shift;
+};
+static const struct way by_age = {AGE, 44}, by_rules = {RULES, 24};
 
 static uint32_t hint(sm_u32 *at) {
     return atomic_load_explicit(at, memory_order_relaxed);
@@ -99,31 +124,43 @@ static bool is_sampled(const struct lr_view *view, uint64_t place) {
 }
 
 static uint64_t granules_of(uint64_t when) {
-    return when & UINT32_MAX;
+    return when & GRANULES_MASK;
 }
 
-static uint32_t age_of(const struct lr_view *view, uint64_t when) {
-    return hint(&view->stripe->shadow_clock) - (uint32_t)(when >> 32);
+/* The way that is not in use. */
+static const struct way *other_of(const struct lr_view *view) {
+    return lr_shadow_by_age(view) ? &by_rules : &by_age;
 }
 
-/* It is the youngest. */
-static void touch(struct lr_view *view, struct sm_shadow *entry, uint64_t granules) {
+static uint64_t age_of(const struct lr_view *view, const struct way *way, uint64_t when) {
+    return (hint(&view->stripe->shadow_clock) - (when >> way->order_shift)) & ORDER_MASK;
+}
+
+static void set_granules(struct sm_shadow *entry, uint64_t granules) {
+    lr_store(&entry->when, (lr_load(&entry->when) & ~GRANULES_MASK) | (granules & GRANULES_MASK));
+}
+
+/* It is that way's youngest. */
+static void touch(struct lr_view *view, const struct way *way, struct sm_shadow *entry, uint64_t granules) {
     const uint32_t now = hint(&view->stripe->shadow_clock) + 1;
+    const uint64_t rest = lr_load(&entry->when) & ~(ORDER_MASK << way->order_shift);
     set_hint(&view->stripe->shadow_clock, now);
-    lr_store(&entry->when, (uint64_t)now << 32 | granules);
+    lr_store(&entry->when, rest | (now & ORDER_MASK) << way->order_shift);
+    set_granules(entry, granules);
 }
 
 /* The key's entry. NULL: none; then *spare is one of its SET to use: an empty one, else the oldest, those that neither
  * way has first. */
 static struct sm_shadow *find(struct lr_view *view, uint64_t place, struct sm_shadow **spare) {
     struct sm_shadow *set = &view->stripe->shadows[lr_second((uint32_t)place) % (SM_SHADOWS / SET) * SET];
+    const struct way *other = other_of(view);
     uint64_t oldest = 0;
     *spare = set;
     for (struct sm_shadow *entry = set; entry < set + SET; entry++) {
-        const uint64_t key = lr_load(&entry->key), age = age_of(view, lr_load(&entry->when));
+        const uint64_t key = lr_load(&entry->key), age = age_of(view, other, lr_load(&entry->when));
         if (key != 0 && (key & KEY_MASK) == (place & KEY_MASK))
             return entry;
-        const uint64_t rank = key == 0 ? UINT64_MAX : key & (HERE | OTHER) ? age : age << 32;
+        const uint64_t rank = key == 0 ? UINT64_MAX : key & (HERE | other->has) ? age : age << 32;
         if (rank > oldest) {
             oldest = rank;
             *spare = entry;
@@ -132,95 +169,102 @@ static struct sm_shadow *find(struct lr_view *view, uint64_t place, struct sm_sh
     return NULL;
 }
 
-/* S1: half as many, when there are too many. */
+/* S1: half as many, when there are too many. S7: and what they said. */
 static void sample_less(struct lr_view *view) {
     set_hint(&view->stripe->shadow_shift, shift_of(view) + 1);
+    set_hint(&view->stripe->fill_score, (uint32_t)((int32_t)hint(&view->stripe->fill_score) / 2));
     for (unsigned i = 0; i < SM_SHADOWS; i++)
         if (!is_sampled(view, lr_load(&view->stripe->shadows[i].key)))
             lr_store(&view->stripe->shadows[i].key, 0);
 }
 
-/* ---- the other way ------------------------------------------------------------------------------------------ */
+/* S7. */
+static bool is_filling(const struct lr_view *view) {
+    return hint(&view->stripe->filled) == 0 && !lr_shadow_by_age(view);
+}
+
+static bool is_left_out(const struct lr_view *view, uint64_t granules) {
+    return is_filling(view) && granules * SM_GRANULE > FILL_MEANS * lr_policy_mean(view);
+}
+
+/* ---- what a way has ----------------------------------------------------------------------------------------- */
 
 static unsigned threshold_of(const struct lr_view *view, uint64_t granules) {
     return lr_policy_threshold(view, granules * SM_GRANULE, lr_policy_mean(view));
 }
 
-/* S4: the other lets go of this one, or it stays a while longer. */
-static bool pass_oldest(struct lr_view *view, struct sm_shadow *entry, bool in_main) {
+/* S4: that way lets go of this one, or it stays a while longer. */
+static bool pass_oldest(struct lr_view *view, const struct way *way, struct sm_shadow *entry, bool in_main) {
     const uint64_t key = lr_load(&entry->key), granules = granules_of(lr_load(&entry->when));
     const unsigned count = (unsigned)((key & COUNT_MASK) >> COUNT_SHIFT);
-    const bool goes = !lr_shadow_by_age(view) || count == 0 || (!in_main && count < threshold_of(view, granules));
-    if (goes) {
-        lr_store(&entry->key, (key & ~(OTHER | MAIN)) | GHOST);
-    } else {
-        lr_store(&entry->key, in_main ? key - (UINT64_C(1) << COUNT_SHIFT) : (key & ~COUNT_MASK) | MAIN);
-        touch(view, entry, granules);
+    if (way == &by_age) {
+        lr_store(&entry->key, key & ~AGE);
+        return true;
     }
-    return goes;
+    if (count == 0 || (!in_main && count < threshold_of(view, granules))) {
+        lr_store(&entry->key, (key & ~(RULES | MAIN)) | GHOST);
+        return true;
+    }
+    lr_store(&entry->key, in_main ? key - (UINT64_C(1) << COUNT_SHIFT) : (key & ~COUNT_MASK) | MAIN);
+    touch(view, way, entry, granules);
+    return false;
 }
 
-/* What the other way has: 1 in main or all by age, 0 on probation. */
-struct other {
-    uint64_t here, granules[2];
-    uint32_t oldest[2];
+/* What that way has: 1 in main or all by age, 0 on probation. */
+struct holding {
+    uint64_t here, granules[2], oldest[2];
     struct sm_shadow *at[2]; /* the oldest */
 };
 
-static struct other sum_up(struct lr_view *view) {
-    const uint64_t main = lr_shadow_by_age(view) ? MAIN : OTHER;
-    struct other sum = {0};
+static struct holding sum_up(struct lr_view *view, const struct way *way) {
+    const uint64_t main = way == &by_rules ? MAIN : AGE;
+    struct holding sum = {0};
     for (unsigned i = 0; i < SM_SHADOWS; i++) {
         struct sm_shadow *entry = &view->stripe->shadows[i];
         const uint64_t key = lr_load(&entry->key), when = lr_load(&entry->when);
-        if (key & HERE)
+        if (key & HERE && !is_left_out(view, granules_of(when)))
             sum.here += granules_of(when);
-        if ((key & OTHER) == 0)
+        if ((key & way->has) == 0)
             continue;
         const unsigned in_main = (key & main) != 0;
         sum.granules[in_main] += granules_of(when);
-        if (sum.at[in_main] == NULL || age_of(view, when) > sum.oldest[in_main]) {
+        if (sum.at[in_main] == NULL || age_of(view, way, when) > sum.oldest[in_main]) {
             sum.at[in_main] = entry;
-            sum.oldest[in_main] = age_of(view, when);
+            sum.oldest[in_main] = age_of(view, way, when);
         }
     }
     return sum;
 }
 
-/* S2: the other lets go until it has as much as there is. */
-static void trim(struct lr_view *view) {
-    for (unsigned n = 0; n < TRIMS_MOST; n++) {
-        const struct other sum = sum_up(view);
-        const uint64_t has = sum.granules[0] + sum.granules[1];
-        if (has <= sum.here)
-            return;
-        const bool in_main = sum.at[0] == NULL || (sum.at[1] != NULL && sum.granules[0] * 100 <= sum.here * NEW_SHARE);
-        const uint64_t granules = granules_of(lr_load(&sum.at[in_main]->when));
-        if (pass_oldest(view, sum.at[in_main], in_main) && has - granules <= sum.here)
-            return;
-    }
-}
-
-/* The key was asked for. Whether the other had it; now it has. */
-static bool ask_other(struct lr_view *view, struct sm_shadow *entry, uint64_t granules) {
-    const uint64_t key = lr_load(&entry->key), when = lr_load(&entry->when);
-    const bool had = (key & OTHER) != 0;
-    if (!lr_shadow_by_age(view)) {
-        lr_store(&entry->key, key | OTHER);
-        touch(view, entry, granules);
+/* S4: the key was asked for. Whether that way had it; now it has. */
+static bool ask(struct lr_view *view, const struct way *way, struct sm_shadow *entry, uint64_t granules) {
+    const uint64_t key = lr_load(&entry->key);
+    const bool had = (key & way->has) != 0;
+    if (way == &by_age) {
+        lr_store(&entry->key, key | AGE);
+        touch(view, way, entry, granules);
     } else if (had) {
         const bool full = (key & COUNT_MASK) == COUNT_MASK;
         lr_store(&entry->key, full ? key : key + (UINT64_C(1) << COUNT_SHIFT));
-        lr_store(&entry->when, (when & ~(uint64_t)UINT32_MAX) | granules);
+        set_granules(entry, granules);
     } else {
         const bool to_main = (key & GHOST) != 0 || threshold_of(view, granules) == 0;
-        lr_store(&entry->key, (key & ~(MAIN | COUNT_MASK)) | OTHER | (to_main ? MAIN : 0));
-        touch(view, entry, granules);
+        lr_store(&entry->key, (key & ~(MAIN | COUNT_MASK)) | RULES | (to_main ? MAIN : 0));
+        touch(view, way, entry, granules);
     }
     return had;
 }
 
 /* ---- which way ---------------------------------------------------------------------------------------------- */
+
+/* The way that is not in use begins with what is there. */
+static void begin_other(struct lr_view *view) {
+    for (unsigned i = 0; i < SM_SHADOWS; i++) {
+        sm_u64 *at = &view->stripe->shadows[i].key;
+        const uint64_t key = lr_load(at), seen = (key & SEEN_MASK) >> SEEN_SHIFT;
+        lr_store(at, key & HERE ? (key & (KEY_MASK | SEEN_MASK)) | HERE | AGE | RULES | MAIN | seen << COUNT_SHIFT : 0);
+    }
+}
 
 /* S5: the stripe does what the segment does. */
 static void follow(struct lr_view *view) {
@@ -228,11 +272,8 @@ static void follow(struct lr_view *view) {
     if (hint(&view->stripe->policy_turn) == turn)
         return;
     set_hint(&view->stripe->policy_turn, turn);
-    for (unsigned i = 0; i < SM_SHADOWS; i++) {
-        sm_u64 *at = &view->stripe->shadows[i].key;
-        const uint64_t key = lr_load(at), seen = (key & SEEN_MASK) >> SEEN_SHIFT;
-        lr_store(at, key & HERE ? (key & (KEY_MASK | SEEN_MASK)) | HERE | OTHER | MAIN | seen << COUNT_SHIFT : 0);
-    }
+    set_hint(&view->stripe->filled, 1);
+    begin_other(view);
 }
 
 /* S5, S6. */
@@ -259,9 +300,42 @@ static void add_score(struct lr_view *view, int32_t n) {
     }
 }
 
-/* S3. Whether the other way took it in. */
+/* S7. */
+static void add_fill_score(struct lr_view *view, int32_t n) {
+    const int32_t most = SM_SHADOWS, seen = (int32_t)hint(&view->stripe->fill_score);
+    set_hint(&view->stripe->fill_score, (uint32_t)((seen < -most || seen > most ? 0 : seen) + n));
+}
+
+/* S7: it is full. */
+static void end_filling(struct lr_view *view) {
+    const int32_t score = (int32_t)hint(&view->stripe->fill_score), most = SM_SHADOWS;
+    set_hint(&view->stripe->filled, 1);
+    begin_other(view);
+    if (score <= FILL_DOUBT || score > most)
+        return;
+    const int32_t says = (score - FILL_DOUBT) * FILL_WEIGHT;
+    add_score(view, says < FILL_MOST ? says : FILL_MOST);
+}
+
+/* S3, S7: it was read. Whether a way took it in that had it not. */
+static bool count_read(struct lr_view *view, struct sm_shadow *entry) {
+    const uint64_t granules = granules_of(lr_load(&entry->when));
+    if (is_left_out(view, granules))
+        return false;
+    if (is_filling(view)) {
+        const bool age_had = ask(view, &by_age, entry, granules), rules_had = ask(view, &by_rules, entry, granules);
+        add_fill_score(view, (int32_t)age_had - (int32_t)rules_had);
+        return !age_had || !rules_had;
+    }
+    if (ask(view, other_of(view), entry, granules))
+        return false;
+    add_score(view, -1);
+    return true;
+}
+
+/* S3. Whether it was read since. */
 static bool look_at(struct lr_view *view, struct sm_shadow *entry) {
-    uint64_t key = lr_load(&entry->key);
+    const uint64_t key = lr_load(&entry->key);
     if ((key & HERE) == 0)
         return false;
     struct lr_found found = lr_index_named(view, (uint32_t)key, lr_place_tag(key));
@@ -277,17 +351,33 @@ static bool look_at(struct lr_view *view, struct sm_shadow *entry) {
         atomic_compare_exchange_strong_explicit(found.slot, &found.word, lower, memory_order_relaxed,
                                                 memory_order_relaxed);
     }
-    key = (key & ~SEEN_MASK) | (uint64_t)count << SEEN_SHIFT;
-    lr_store(&entry->key, key);
-    if (!was_read || ask_other(view, entry, granules_of(lr_load(&entry->when))))
-        return false;
-    add_score(view, -1);
-    return true;
+    lr_store(&entry->key, (key & ~SEEN_MASK) | (uint64_t)count << SEEN_SHIFT);
+    return was_read;
+}
+
+/* S2, S7: that way lets go until it has no more than there is; not of `fresh`, which is just coming. */
+static void trim(struct lr_view *view, const struct way *way, const struct sm_shadow *fresh) {
+    for (unsigned n = 0; n < TRIMS_MOST; n++) {
+        const struct holding sum = sum_up(view, way);
+        const uint64_t has = sum.granules[0] + sum.granules[1], most = is_filling(view) ? sum.here * 2 / 3 : sum.here;
+        if (has <= most)
+            return;
+        const bool in_main = sum.at[0] == NULL || (sum.at[1] != NULL && sum.granules[0] * 100 <= most * NEW_SHARE);
+        struct sm_shadow *entry = sum.at[in_main];
+        if (is_filling(view) && entry != fresh && look_at(view, entry)) {
+            count_read(view, entry);
+            continue;
+        }
+        const uint64_t granules = granules_of(lr_load(&entry->when));
+        if (pass_oldest(view, way, entry, in_main) && has - granules <= most)
+            return;
+    }
 }
 
 static bool look_around(struct lr_view *view, uint64_t granules) {
     bool took = false;
-    const uint64_t step = view->cache->geometry.stripe_bytes / SM_GRANULE / (LOOKS * SM_SHADOWS) + 1;
+    const uint64_t bytes = is_filling(view) ? lr_load(&view->stripe->item_bytes) : view->cache->geometry.stripe_bytes;
+    const uint64_t step = bytes / SM_GRANULE / (LOOKS * SM_SHADOWS) + 1;
     uint64_t due = hint(&view->stripe->shadow_due) + granules;
     for (unsigned n = 0; due >= step; due -= step, n++) {
         if (n == LOOKS_MOST) {
@@ -298,7 +388,8 @@ static bool look_around(struct lr_view *view, uint64_t granules) {
         set_hint(&view->stripe->shadow_at, at);
         if (at == 0 && lr_load(&view->stripe->items) >> shift_of(view) < SAMPLED_LEAST && shift_of(view) > 0)
             set_hint(&view->stripe->shadow_shift, shift_of(view) - 1);
-        took |= look_at(view, &view->stripe->shadows[at]);
+        struct sm_shadow *entry = &view->stripe->shadows[at];
+        took |= look_at(view, entry) && count_read(view, entry);
     }
     set_hint(&view->stripe->shadow_due, (uint32_t)due);
     return took;
@@ -332,31 +423,47 @@ void lr_shadow_passed(struct lr_view *view, uint64_t size) {
 /* ---- what happens ------------------------------------------------------------------------------------------- */
 
 /* A new key of the sample. */
-static void take_in(struct lr_view *view, uint64_t place, uint64_t granules, unsigned count, bool absent) {
+static const struct sm_shadow *take_in(struct lr_view *view, uint64_t place, uint64_t granules, unsigned count,
+                                       bool absent) {
     struct sm_shadow *spare, *entry = find(view, place, &spare);
     const uint64_t known = entry != NULL ? lr_load(&entry->key) & ~SEEN_MASK : place & KEY_MASK;
     entry = entry != NULL ? entry : spare;
     lr_store(&entry->key, known | HERE | (uint64_t)(count & COUNT_MOST) << SEEN_SHIFT);
-    if (ask_other(view, entry, granules) && absent)
+    if (is_left_out(view, granules)) {
+        set_granules(entry, granules);
+    } else if (is_filling(view)) {
+        ask(view, &by_age, entry, granules);
+        ask(view, &by_rules, entry, granules);
+    } else if (ask(view, other_of(view), entry, granules) && absent) {
         add_score(view, 1);
+    }
+    return entry;
 }
 
 void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent) {
     const uint64_t granules = size / SM_GRANULE;
+    const struct sm_shadow *fresh = NULL;
     follow(view);
     bool took = look_around(view, granules);
-    if (lr_load(&view->stripe->items) >> shift_of(view) > SAMPLED_MOST)
+    if (lr_load(&view->stripe->items) >> shift_of(view) > (is_filling(view) ? FILL_SAMPLED : SAMPLED_MOST))
         sample_less(view);
     if (is_sampled(view, place)) {
-        take_in(view, place, granules, count, absent);
+        fresh = take_in(view, place, granules, count, absent);
         took = true;
     }
-    if (took)
-        trim(view);
+    if (!took)
+        return;
+    trim(view, other_of(view), fresh);
+    if (is_filling(view))
+        trim(view, &by_rules, fresh);
 }
 
 void lr_shadow_gone(struct lr_view *view, uint64_t place, bool for_good) {
-    if (!lr_has_probation(view->cache) || !is_sampled(view, place))
+    if (!lr_has_probation(view->cache))
+        return;
+    if (!for_good && is_filling(view))
+        end_filling(view);
+    if (!is_sampled(view, place))
         return;
     struct sm_shadow *spare, *entry = find(view, place, &spare);
     if (entry != NULL)

@@ -11,6 +11,11 @@
 
 #define KIB (UINT64_C(1) << 10)
 
+#define HERE (UINT64_C(1) << 49) /* of a shadow */
+#define BY_AGE (UINT64_C(1) << 50)
+#define BY_RULES (UINT64_C(1) << 51)
+#define MAIN (UINT64_C(1) << 52)
+
 static uint8_t value[300];
 
 static void stripe_of_s3(struct fixture *f) {
@@ -120,12 +125,117 @@ static void what_only_the_way_in_use_hits_speaks_for_it(void) {
     struct fixture f;
     stripe_of_s3(&f);
     struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+    atomic_store(&stripe->filled, 1);
     put_keys(&f, 0, 150);
     CU_ASSERT_EQUAL(ask(&f, 0, 150, 1), 0);
     for (unsigned i = 0; i < SM_SHADOWS; i++) /* as if the other way had nothing */
-        lr_store(&stripe->shadows[i].key, lr_load(&stripe->shadows[i].key) & ~(UINT64_C(1) << 50));
+        lr_store(&stripe->shadows[i].key, lr_load(&stripe->shadows[i].key) & ~BY_AGE);
     put_keys(&f, 1000, 1200);
     CU_ASSERT(score_of(&f) < 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+static int32_t fill_score_of(const struct fixture *f) {
+    return (int32_t)atomic_load(&lr_stripe_at(f->one, 0)->fill_score);
+}
+
+static bool is_filled(const struct fixture *f) {
+    return atomic_load(&lr_stripe_at(f->one, 0)->filled) != 0;
+}
+
+/* One loop after the other while it fills, each of a third of what is there or less: a full cache begins by age. */
+static void loops_that_fill_it_are_learnt_from(void) {
+    struct fixture f;
+    uint64_t key = 0;
+    stripe_of_s3(&f);
+    for (uint64_t keys = 50; !is_filled(&f); key += keys, keys += keys < 300 ? 25 : 0) {
+        CU_ASSERT_FALSE_FATAL(is_by_age(&f));
+        ask(&f, key, key + keys, 3);
+    }
+    put(&f, key); /* the stripe hears of it with its next new key */
+    CU_ASSERT(is_by_age(&f));
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* While it fills, what only one way would have hit speaks for that. */
+static void each_way_is_heard_while_it_fills(void) {
+    static const uint64_t ways[2] = {BY_AGE, BY_RULES | MAIN};
+    for (unsigned way = 0; way < 2; way++) {
+        struct fixture f;
+        stripe_of_s3(&f);
+        struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+        put_keys(&f, 0, 250);
+        CU_ASSERT_EQUAL(ask(&f, 0, 250, 1), 0);
+        for (unsigned i = 0; i < SM_SHADOWS; i++) {
+            const uint64_t key = lr_load(&stripe->shadows[i].key) & ~(BY_AGE | BY_RULES | MAIN);
+            lr_store(&stripe->shadows[i].key, key == 0 ? 0 : key | ways[way]);
+        }
+        put_keys(&f, 1000, 1020);
+        CU_ASSERT(way == 0 ? fill_score_of(&f) > 50 : fill_score_of(&f) < -50);
+        CU_ASSERT_EQUAL(score_of(&f), 0);
+        fixture_check(f.one);
+        fixture_destroy(&f);
+    }
+}
+
+/* What is read over and over among much that is not gives no reason to leave the rules. */
+static void what_is_hot_while_it_fills_leaves_the_rules(void) {
+    struct fixture f;
+    uint64_t key = 0;
+    stripe_of_s3(&f);
+    for (; !is_filled(&f); key += 10) {
+        CU_ASSERT_FATAL(key < 5000);
+        put_keys(&f, 1000 + key, 1010 + key);
+        ask(&f, key / 5 % 40, key / 5 % 40 + 2, 1);
+    }
+    CU_ASSERT(fill_score_of(&f) <= 0);
+    CU_ASSERT_EQUAL(score_of(&f), 0);
+    CU_ASSERT_FALSE(is_by_age(&f));
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* Only what goes for want of room ends the filling. */
+static void what_is_deleted_leaves_it_filling(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    put_keys(&f, 0, 500);
+    for (uint64_t key = 0; key < 400; key++)
+        CU_ASSERT_EQUAL(lr_delete(f.one, &key, sizeof key), 0);
+    put_keys(&f, 1000, 1500);
+    CU_ASSERT_FALSE(is_filled(&f));
+    put_keys(&f, 2000, 3500);
+    CU_ASSERT(is_filled(&f));
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* A few large items are most of a sample: while it fills they are neither counted nor take room from others there. */
+static void large_items_say_nothing_while_it_fills(void) {
+    static uint8_t large[6000];
+    struct fixture f;
+    stripe_of_s3(&f);
+    put_keys(&f, 0, 250);
+    CU_ASSERT_EQUAL(fill_score_of(&f), 0);
+    for (uint64_t key = 1000; key < 1012; key++) {
+        struct lr_put p = {.key = &key, .key_len = sizeof key, .value = large, .value_len = sizeof large};
+        CU_ASSERT_EQUAL(lr_put(f.one, &p), 0);
+        CU_ASSERT_EQUAL(lr_get(f.two, &key, sizeof key, large, sizeof large, NULL, 0), 0);
+    }
+    put_keys(&f, 2000, 2030);
+    struct sm_stripe *stripe = lr_stripe_at(f.one, 0);
+    unsigned sampled = 0;
+    for (unsigned i = 0; i < SM_SHADOWS; i++) {
+        const uint64_t shadow = lr_load(&stripe->shadows[i].key), when = lr_load(&stripe->shadows[i].when);
+        if ((shadow & HERE) == 0 || (when & 0xffffff) * SM_GRANULE < sizeof large)
+            continue;
+        sampled++;
+        CU_ASSERT_EQUAL(shadow & (BY_AGE | BY_RULES), 0);
+    }
+    CU_ASSERT(sampled > 0);
+    CU_ASSERT_FALSE(is_filled(&f));
     fixture_check(f.one);
     fixture_destroy(&f);
 }
@@ -251,12 +361,10 @@ static void rules_that_lost_again_and_again_are_trusted_less(void) {
     fixture_destroy(&f);
 }
 
-#define OTHER_HAS (UINT64_C(1) << 50)
-
 static unsigned others(const struct sm_stripe *stripe) {
     unsigned n = 0;
     for (unsigned i = 0; i < SM_SHADOWS; i++)
-        n += (atomic_load(&stripe->shadows[i].key) & OTHER_HAS) != 0;
+        n += (atomic_load(&stripe->shadows[i].key) & BY_AGE) != 0;
     return n;
 }
 
@@ -272,8 +380,8 @@ static void one_put_settles_no_more_than_some(void) {
             get(&f, key);
         /* The other way has none of what is there, and much too much else. */
         for (unsigned i = 0; i < SM_SHADOWS; i++) {
-            const uint64_t key = lr_load(&stripe->shadows[i].key), other = (key == 0 ? i + 1 : key) | OTHER_HAS;
-            lr_store(&stripe->shadows[i].key, key & (UINT64_C(1) << 49) ? key & ~OTHER_HAS : other);
+            const uint64_t key = lr_load(&stripe->shadows[i].key), other = (key == 0 ? i + 1 : key) | BY_AGE;
+            lr_store(&stripe->shadows[i].key, key & HERE ? key & ~BY_AGE : other);
             lr_store(&stripe->shadows[i].when, (lr_load(&stripe->shadows[i].when) & ~(uint64_t)UINT32_MAX) | 4000);
         }
         atomic_store(&stripe->shadow_due, 512 * KIB / SM_GRANULE / 16);
@@ -291,15 +399,12 @@ static void garble_shadows(struct lr_cache *cache, struct sm_stripe *stripe, str
         lr_store(&stripe->shadows[n].key, fixture_next(random));
         lr_store(&stripe->shadows[n].when, fixture_next(random));
     }
-    sm_u32 *words[] = {&cache->header->policy_turn,
-                       &cache->header->policy_score,
-                       &stripe->policy_turn,
-                       &stripe->shadow_clock,
-                       &stripe->shadow_shift,
-                       &stripe->shadow_at,
-                       &stripe->shadow_due,
-                       &stripe->aged_at,
-                       &stripe->aged_due};
+    sm_u32 *words[] = {&cache->header->policy_turn, &cache->header->policy_score,
+                       &stripe->policy_turn,        &stripe->shadow_clock,
+                       &stripe->shadow_shift,       &stripe->shadow_at,
+                       &stripe->shadow_due,         &stripe->aged_at,
+                       &stripe->aged_due,           &stripe->filled,
+                       &stripe->fill_score};
     for (unsigned n = 0; n < sizeof words / sizeof words[0]; n++)
         atomic_store(words[n], (uint32_t)fixture_next(random));
 }
@@ -324,6 +429,11 @@ void larder_suite_44_shadow(void) {
     CU_ADD_TEST(suite, what_is_hot_between_scans_brings_the_rules_back);
     CU_ADD_TEST(suite, scans_do_not_end_the_rules);
     CU_ADD_TEST(suite, what_only_the_way_in_use_hits_speaks_for_it);
+    CU_ADD_TEST(suite, loops_that_fill_it_are_learnt_from);
+    CU_ADD_TEST(suite, each_way_is_heard_while_it_fills);
+    CU_ADD_TEST(suite, what_is_hot_while_it_fills_leaves_the_rules);
+    CU_ADD_TEST(suite, what_is_deleted_leaves_it_filling);
+    CU_ADD_TEST(suite, large_items_say_nothing_while_it_fills);
     CU_ADD_TEST(suite, counts_end_where_no_hand_comes_by);
     CU_ADD_TEST(suite, one_read_counts_as_much_as_many);
     CU_ADD_TEST(suite, large_blocks_age_counts_as_small_ones_do);
