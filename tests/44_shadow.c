@@ -87,6 +87,7 @@ static unsigned ask_hot_and_scan(struct fixture *f, uint64_t from, uint64_t to) 
 static void what_comes_again_late_is_kept_once_it_was_missed_often(void) {
     struct fixture f;
     stripe_of_s3(&f);
+    atomic_store(&lr_stripe_at(f.one, 0)->filled, 1); /* nothing was learnt before */
     CU_ASSERT_FALSE(is_by_age(&f));
     ask_twice(&f, 1000, 13000, 500);
     CU_ASSERT(is_by_age(&f));
