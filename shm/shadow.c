@@ -183,8 +183,8 @@ static bool is_filling(const struct lr_view *view) {
     return hint(&view->stripe->filled) == 0 && !lr_shadow_by_age(view);
 }
 
-static bool is_left_out(const struct lr_view *view, uint64_t granules) {
-    return is_filling(view) && granules * SM_GRANULE > FILL_MEANS * lr_policy_mean(view);
+static uint64_t granules_most(const struct lr_view *view) {
+    return is_filling(view) ? FILL_MEANS * lr_policy_mean(view) / SM_GRANULE : GRANULES_MASK;
 }
 
 /* ---- what a way has ----------------------------------------------------------------------------------------- */
@@ -218,11 +218,12 @@ struct holding {
 
 static struct holding sum_up(struct lr_view *view, const struct way *way) {
     const uint64_t main = way == &by_rules ? MAIN : AGE;
+    const uint64_t most = granules_most(view);
     struct holding sum = {0};
     for (unsigned i = 0; i < SM_SHADOWS; i++) {
         struct sm_shadow *entry = &view->stripe->shadows[i];
         const uint64_t key = lr_load(&entry->key), when = lr_load(&entry->when);
-        if (key & HERE && !is_left_out(view, granules_of(when)))
+        if ((key & HERE) && granules_of(when) <= most)
             sum.here += granules_of(when);
         if ((key & way->has) == 0)
             continue;
@@ -320,7 +321,7 @@ static void end_filling(struct lr_view *view) {
 /* S3, S7: it was read. Whether a way took it in that had it not. */
 static bool count_read(struct lr_view *view, struct sm_shadow *entry) {
     const uint64_t granules = granules_of(lr_load(&entry->when));
-    if (is_left_out(view, granules))
+    if (granules > granules_most(view))
         return false;
     if (is_filling(view)) {
         const bool age_had = ask(view, &by_age, entry, granules), rules_had = ask(view, &by_rules, entry, granules);
@@ -429,7 +430,7 @@ static const struct sm_shadow *take_in(struct lr_view *view, uint64_t place, uin
     const uint64_t known = entry != NULL ? lr_load(&entry->key) & ~SEEN_MASK : place & KEY_MASK;
     entry = entry != NULL ? entry : spare;
     lr_store(&entry->key, known | HERE | (uint64_t)(count & COUNT_MOST) << SEEN_SHIFT);
-    if (is_left_out(view, granules)) {
+    if (granules > granules_most(view)) {
         set_granules(entry, granules);
     } else if (is_filling(view)) {
         ask(view, &by_age, entry, granules);
