@@ -304,7 +304,9 @@ static void add_score(struct lr_view *view, int32_t n) {
 /* S7. */
 static void add_fill_score(struct lr_view *view, int32_t n) {
     const int32_t most = SM_SHADOWS, seen = (int32_t)hint(&view->stripe->fill_score);
-    set_hint(&view->stripe->fill_score, (uint32_t)((seen < -most || seen > most ? 0 : seen) + n));
+    const int32_t after = (seen < -most || seen > most ? 0 : seen) + n;
+    if (after >= -most && after <= most)
+        set_hint(&view->stripe->fill_score, (uint32_t)after);
 }
 
 /* S7: it is full. */
