@@ -55,7 +55,8 @@
  * half rounds later and outlast new keys; if they fall by what is put, not by what is passed, they fall too seldom
  * where much is read and stays.
  *
- * All of it is hints: whatever they say, nothing is wrong but the hit ratio.
+ * All of it is hints: whatever they say, nothing is wrong but the hit ratio. So is an order that wraps: what has waited
+ * for a million others looks young.
  */
 #include "bucket.h"
 #include "stripe.h"
