@@ -24,15 +24,17 @@ struct lr_geometry {
     uint64_t incarnation[2];
     uint64_t created_ms;
     uint32_t stripe_count, participants, ring_len, policy, favor;
-    uint32_t most_buckets;  /* of a stripe, by its size */
-    uint32_t least_buckets; /* to which its index shrinks */
-    uint32_t ghost_group;   /* 2^this many buckets, then a line of ghosts; LR_GHOSTLESS: none */
-    uint32_t part_words;    /* of a range: its parts, 64 in each (voids.c) */
-    uint32_t recency_max;   /* highest recency count that the policy uses */
+    uint32_t most_buckets;        /* of a stripe, by its size */
+    uint32_t least_buckets;       /* to which its index shrinks */
+    uint32_t ghost_group;         /* 2^this many buckets, then a line of ghosts; LR_GHOSTLESS: none */
+    uint32_t part_words;          /* of a range: its parts, 64 in each (voids.c) */
+    uint32_t recency_max;         /* highest count that the policy uses */
+    uint8_t recency_used[2][256]; /* of a slot: what one use more makes of it, by the policy's rules and by age */
     char name[SM_NAME_BYTES + 1];
 };
 
 #define LR_GHOSTLESS 31u
+#define LR_COUNT_PLAIN 3u /* of a slot, policy s3: what uses alone make of a count */
 
 /*
  * Plans a segment: the one function that computes offsets. `size` in bytes is rounded up to whole stripes; stripes 0

@@ -277,7 +277,7 @@ struct lr_entry {
     bool modal;     /* it is the tombstone of a key of mode invalidate */
     bool trace;     /* it is the tombstone of an item that has expired, and stands still */
     bool pinned;
-    unsigned recency;
+    unsigned recency; /* passes of the hand that it has left */
     uint32_t stripe;
     uint32_t block_bytes;
     uint32_t key_len;

@@ -160,7 +160,7 @@ static int replace_word(struct lr_view *view, struct lr_found *old, uint64_t wor
             return LARDER_ESTALE;
         unsigned recency = lr_slot_recency(making->fresh ? word : old->word);
         if (making->access && !making->fresh)
-            recency = lr_recency_used(view, recency);
+            recency = lr_recency_used(view, old->word);
         uint64_t named = (word & ~SM_SLOT_RECENCY_MASK) | (uint64_t)recency << SM_SLOT_RECENCY_SHIFT;
         LR_CRASH_POINT("replace, before");
         /* COMMIT POINT: before, every reader finds the old value; after, the new one. ORDER(entry) publish: the block's

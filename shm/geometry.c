@@ -67,6 +67,36 @@ static void keep_index(struct lr_geometry *geometry) {
     geometry->kept_bytes = lr_index_bytes(geometry, buckets);
 }
 
+/*
+ * What one use more makes of a slot's recency. By the rules of s3 the count rises by one to LR_COUNT_PLAIN, or to the
+ * number of uses if that is more: what was used often stays that long again with each use, as in GDSF (L. Cherkasova,
+ * 1998). More than LR_COUNT_PLAIN uses are counted only if the hand came by between them, so that a burst is none. By
+ * age the count is LR_COUNT_PLAIN: how long ago counts, not how often. Other policies have nothing but a count.
+ */
+static uint8_t used_once_more(const struct lr_geometry *geometry, bool by_age, unsigned recency) {
+    const unsigned max = geometry->recency_max;
+    if (geometry->policy != LR_POLICY_s3)
+        return (uint8_t)(recency < max ? recency + 1 : max);
+    const unsigned count = recency & SM_RECENCY_COUNT, plain = count < LR_COUNT_PLAIN ? count + 1 : LR_COUNT_PLAIN;
+    unsigned uses = recency >> SM_RECENCY_USES_SHIFT;
+    if (uses >= max) /* more only if damaged */
+        uses = max;
+    else if (uses < LR_COUNT_PLAIN || count < uses)
+        uses++;
+    return (uint8_t)(uses << SM_RECENCY_USES_SHIFT | (by_age ? LR_COUNT_PLAIN : uses > plain ? uses : plain));
+}
+
+static void plan_recency(struct lr_geometry *geometry) {
+    const uint32_t policy = geometry->policy;
+    geometry->recency_max = policy == LR_POLICY_none  ? 0
+                            : policy == LR_POLICY_lfu ? 255
+                            : policy == LR_POLICY_s3  ? 5
+                                                      : 3;
+    for (unsigned i = 0; i < 256; i++)
+        for (unsigned by_age = 0; by_age < 2; by_age++)
+            geometry->recency_used[by_age][i] = used_once_more(geometry, by_age != 0, i);
+}
+
 static uint32_t part_words(uint64_t cache_bytes) {
     uint32_t words = 1;
     while (words < SM_PART_WORDS && (uint64_t)words * SM_RANGES * 8 < cache_bytes / PARTS_SHARE)
@@ -112,7 +142,7 @@ int lr_geometry_plan(uint64_t size, unsigned stripes, uint32_t policy, struct lr
     out->ghost_group = policy == LR_POLICY_s3 ? SM_GHOST_GROUP : LR_GHOSTLESS;
     uint64_t lines = out->stripe_bytes / SM_BUCKET_BYTES;
     out->most_buckets = (uint32_t)(policy == LR_POLICY_s3 ? lines / 9 * 8 : lines);
-    out->recency_max = policy == LR_POLICY_none ? 0 : policy == LR_POLICY_lfu ? 255 : 3;
+    plan_recency(out);
     keep_index(out);
     return 0;
 }

@@ -101,9 +101,9 @@ bool lr_hand_pinned(struct lr_view *view, sm_u64 *slot, uint64_t *word, uint64_t
 
 /* ---- moving ------------------------------------------------------------------------------------------------- */
 
-static uint64_t worn(uint64_t word, unsigned wear) {
-    unsigned recency = lr_slot_recency(word);
-    return word - (wear < recency ? wear : recency) * SM_SLOT_RECENCY_ONE;
+static uint64_t worn(const struct lr_view *view, uint64_t word, unsigned wear) {
+    const unsigned count = lr_slot_count(view->cache, word);
+    return word - (wear < count ? wear : count) * SM_SLOT_RECENCY_ONE;
 }
 
 bool lr_hand_move(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
@@ -114,7 +114,7 @@ bool lr_hand_move(struct lr_view *view, sm_u64 *slot, uint64_t word, const struc
     lr_bytes_move(view->data + room->off + sizeof(struct sm_block), view->data + head->off + sizeof(struct sm_block),
                   head->size - sizeof(struct sm_block));
     for (unsigned tries = 0; tries < LR_WORD_TRIES; tries++) {
-        uint64_t moved = (worn(word, wear) & ~(SM_SLOT_OFF_MASK | SM_SLOT_INC_MASK)) | (room->off / SM_GRANULE) |
+        uint64_t moved = (worn(view, word, wear) & ~(SM_SLOT_OFF_MASK | SM_SLOT_INC_MASK)) | (room->off / SM_GRANULE) |
                          ((uint64_t)(incarnation & 0xffu) << SM_SLOT_INC_SHIFT);
         LR_CRASH_POINT("slide, before");
         /* COMMIT POINT: before, the copy is an unnamed block; after, the original is. ORDER(entry) publish: the copy's
@@ -165,8 +165,8 @@ static unsigned wear_of(struct lr_view *view, const struct pass *pass, const str
 static unsigned wear_for(struct lr_view *view, const struct pass *pass, const struct lr_head *head, uint64_t word) {
     if (view->by_age) /* only time wears */
         return 0;
-    const unsigned wear = wear_of(view, pass, head), recency = lr_slot_recency(word);
-    return view->cache->geometry.policy == LR_POLICY_lfu ? wear * (1 + recency / 8) : wear;
+    const unsigned wear = wear_of(view, pass, head), count = lr_slot_count(view->cache, word);
+    return view->cache->geometry.policy == LR_POLICY_lfu ? wear * (1 + count / 8) : wear;
 }
 
 /* Policy ttl: whether the item expires soon, as things go. "Soon" follows what is met, so that about one in five goes.
@@ -187,10 +187,10 @@ static bool is_cold(struct lr_view *view, const struct pass *pass, const struct 
     if (!pass->count || view->turns_over)
         return true;
     if (view->cache->geometry.policy != LR_POLICY_ttl)
-        return lr_slot_recency(word) == 0;
+        return lr_slot_count(view->cache, word) == 0;
     if (head->parts & SM_PART_EXPIRY)
         return expires_soon(view, head);
-    return lr_slot_recency(word) == 0 && pass->looked > pass->spared;
+    return lr_slot_count(view->cache, word) == 0 && pass->looked > pass->spared;
 }
 
 /* The block at the hand goes, and the gap swallows it. */
@@ -241,15 +241,15 @@ static bool promote(struct lr_view *view, const struct pass *pass, sm_u64 *slot,
 static void evict(struct lr_view *view, enum lr_region region, sm_u64 *slot, uint64_t word,
                   const struct lr_head *head) {
     if (view->turns_over)
-        lr_policy_turned_over(view, lr_slot_recency(word) > 0);
+        lr_policy_turned_over(view, lr_slot_count(view->cache, word) > 0);
     drop(view, region, slot, word, head, LR_FORGET_EVICT);
 }
 
 /* The block at probation's hand goes to main, or for good. */
 static void leave_probation(struct lr_view *view, const struct pass *pass, sm_u64 *slot, uint64_t word,
                             const struct lr_head *head) {
-    lr_policy_left(view, lr_slot_recency(word));
-    if (lr_slot_recency(word) < lr_policy_threshold(view, head->size, pass->mean) ||
+    lr_policy_left(view, lr_slot_count(view->cache, word));
+    if (lr_slot_count(view->cache, word) < lr_policy_threshold(view, head->size, pass->mean) ||
         !promote(view, pass, slot, word, head))
         drop(view, LR_PROBATION, slot, word, head, LR_FORGET_EVICT);
 }
@@ -260,8 +260,8 @@ static void keep(struct lr_view *view, const struct pass *pass, sm_u64 *slot, ui
     const struct lr_span gap = lr_gap_of(view, pass->region);
     const uint64_t next = head->off + head->size;
     if (head->off == pass->keep_off || gap.end - gap.start < head->size) {
-        if (worn(word, wear) != word)
-            atomic_compare_exchange_strong_explicit(slot, &word, worn(word, wear), memory_order_relaxed,
+        if (worn(view, word, wear) != word)
+            atomic_compare_exchange_strong_explicit(slot, &word, worn(view, word, wear), memory_order_relaxed,
                                                     memory_order_relaxed);
         lr_hand_jump(view, pass->region, next);
         return;

@@ -149,7 +149,7 @@ static uint64_t rank_of(struct lr_view *view, uint64_t word, struct lr_head *hea
         return 0;
     if (head->tombstone)
         return 1000 + (head->version >> SM_VERSION_ORIGIN_BITS);
-    return lr_head_gone(view->cache, view->data, head) ? 1 : 2 + lr_slot_recency(word);
+    return lr_head_gone(view->cache, view->data, head) ? 1 : 2 + lr_slot_count(view->cache, word);
 }
 
 /* Whether its going would be heard of: a tombstone, or an item that peers have not had. */

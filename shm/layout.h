@@ -44,7 +44,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 11u
+#define SM_LAYOUT_VERSION 12u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -338,7 +338,8 @@ static_assert(offsetof(struct sm_stripe, ring) == 19872, "byte map");
  * Recency is a byte of its own, because readers raise it by a plain store of that byte: a locked instruction would make
  * the processor wait for everything before it, and cost as much as the rest of a get. Such a store may come late, when
  * the slot is empty again or another entry's: then that entry counts as a little hotter or colder than it is, and an
- * empty slot may hold a recency, no more.
+ * empty slot may hold a recency, no more. Policy s3 has two numbers in it: how often the entry was used, and the count
+ * of passes that it has left.
  */
 #define SM_SLOT_OFF_MASK UINT64_C(0xffffffff)
 #define SM_SLOT_INC_SHIFT 32
@@ -347,6 +348,8 @@ static_assert(offsetof(struct sm_stripe, ring) == 19872, "byte map");
 #define SM_SLOT_RECENCY_SHIFT 40
 #define SM_SLOT_RECENCY_ONE (UINT64_C(1) << SM_SLOT_RECENCY_SHIFT)
 #define SM_SLOT_RECENCY_MASK (UINT64_C(0xff) << SM_SLOT_RECENCY_SHIFT)
+#define SM_RECENCY_COUNT 0x0fu /* policy s3 */
+#define SM_RECENCY_USES_SHIFT 4
 #define SM_SLOT_PINNED (UINT64_C(1) << 48)
 #define SM_SLOT_MOVED (UINT64_C(1) << 49)
 #define SM_SLOT_DEAD (UINT64_C(1) << 50)

@@ -47,8 +47,8 @@
  * T2 Main is silent: none of SM_WATCHED items there was seen to be read while new keys of 3/4 of probation's bytes came
  * (`silence`); then none of the new ones is lost yet. Gets leave no trace but the count, so each 512th of a stripe one
  * of the watched is looked at: has its count risen? It stays if so, so that they are hot ones soon; else another takes
- * its place. While main turns over half of them stay, and the others are what has just come. A count that is at its top
- * falls by one when its item begins to be watched.
+ * its place. While main turns over half of them stay, and the others are what has just come. A count that a
+ * read would not raise falls by one when its item begins to be watched.
  *
  * Then new keys go to main, large ones too, and main's hand takes what it meets, whatever its count, until one of the
  * watched is read. (T3) When it has gone round it meets what came in that way: 4 off `trust` for each that was not
@@ -94,9 +94,9 @@
 #define WATCH_STEPS 512u /* T2: in each of so many parts of a stripe one watched item is looked at */
 #define WATCH_TRIES 16u  /* buckets where another is looked for */
 #define WATCHED_PLACE_SHIFT 8u
-#define WATCHED_TAG_SHIFT 2u
-#define WATCHED_TAG 0xfcu
-#define WATCHED_COUNT 3u
+#define WATCHED_TAG_SHIFT 3u
+#define WATCHED_TAG 0xf8u
+#define WATCHED_COUNT 7u
 static_assert(SM_MAX_STRIPE / 5 * 2 / SM_BUCKET_BYTES * SM_BUCKET_SLOTS <= 1u << 24, "place of a watched item");
 
 #define LISTED_LAP_SHIFT 32
@@ -230,7 +230,7 @@ static void judge_listed(struct lr_view *view, uint64_t need, uint64_t keep_off)
             continue;
         const bool many = need != 0 && (sum > arena / 100 * LARGE_SHARE || (full && i == 0));
         const bool old = ((lap - (entry >> LISTED_LAP_SHIFT)) & LISTED_LAP_MASK) >= LARGE_LAPS;
-        const bool cold = old && lr_slot_recency(found.word) < THRESHOLD_MOST;
+        const bool cold = old && lr_slot_count(view->cache, found.word) < THRESHOLD_MOST;
         if ((many || cold) && found.head.off != keep_off) {
             sum -= found.head.size;
             evict_listed(view, &found);
@@ -353,16 +353,10 @@ static bool is_in_main(const struct lr_view *view, uint64_t word) {
            lr_region_at(view, lr_slot_off(word)) == LR_MAIN;
 }
 
-/* What is to be seen again: where, some of the tag, and the count, which must be able to rise. */
-static uint32_t watch(sm_u64 *slot, uint32_t place) {
-    uint64_t word = lr_load(slot);
-    unsigned count = lr_slot_recency(word);
-    if (count >= WATCHED_COUNT) {
-        const uint64_t lower = (word & ~SM_SLOT_RECENCY_MASK) | (WATCHED_COUNT - 1) * SM_SLOT_RECENCY_ONE;
-        if (!atomic_compare_exchange_strong_explicit(slot, &word, lower, memory_order_relaxed, memory_order_relaxed))
-            return 0;
-        count = WATCHED_COUNT - 1;
-    }
+/* What is to be seen again: where, some of the tag, and the count. */
+static uint32_t watch(struct lr_view *view, sm_u64 *slot, uint32_t place) {
+    const uint64_t word = lr_load(slot);
+    const unsigned count = lr_slot_watch(view, slot, word);
     return place << WATCHED_PLACE_SHIFT | ((uint32_t)(word >> SM_SLOT_TAG_SHIFT) << WATCHED_TAG_SHIFT & WATCHED_TAG) |
            (count + 1);
 }
@@ -376,14 +370,15 @@ static uint32_t watch_any(struct lr_view *view, bool coldest) {
         unsigned best = 0, at = 0;
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             const uint64_t word = lr_load(&slots[i]);
-            const unsigned rank = coldest ? UINT8_MAX + 1 - lr_slot_recency(word) : lr_slot_recency(word) + 1;
+            const unsigned count = lr_slot_count(view->cache, word);
+            const unsigned rank = coldest ? SM_RECENCY_COUNT + 1 - count : count + 1;
             if (is_in_main(view, word) && rank > best) {
                 best = rank;
                 at = i;
             }
         }
         if (best != 0)
-            return watch(&slots[at], bucket * SM_BUCKET_SLOTS + at);
+            return watch(view, &slots[at], bucket * SM_BUCKET_SLOTS + at);
         bucket = bucket + 1 < lr_buckets(view) ? bucket + 1 : 0;
     }
     return 0;
@@ -400,9 +395,9 @@ static void look_at_watched(struct lr_view *view, unsigned which) {
         const uint64_t word = lr_load(slot);
         const uint32_t tag = (uint32_t)(word >> SM_SLOT_TAG_SHIFT) << WATCHED_TAG_SHIFT & WATCHED_TAG;
         const bool same = is_in_main(view, word) && tag == (seen & WATCHED_TAG);
-        if (same && lr_slot_recency(word) + 1 > (seen & WATCHED_COUNT)) {
+        if (same && lr_slot_count(view->cache, word) + 1 > (seen & WATCHED_COUNT)) {
             set_hint(&view->stripe->silence, 0, 0);
-            set_hint(watched, watch(slot, place), UINT32_MAX);
+            set_hint(watched, watch(view, slot, place), UINT32_MAX);
             return;
         }
         if (same && turns && which % 2 == 0)
@@ -428,7 +423,7 @@ static struct lr_plan plan_by_age(struct lr_view *view, uint64_t size, bool fits
     const uint64_t part = (probation_bytes(view) << 32) / lr_arena_bytes(view);
     const bool first = fits && random < part && !only_main_has_room(view, size);
     return (struct lr_plan){
-        .region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? lr_recency_max(view->cache) : 0};
+        .region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? LR_COUNT_PLAIN : 0};
 }
 
 /* R4: where a large one goes. Probation grows with the next laps of its hand, which the put itself may need. */

@@ -242,10 +242,9 @@ HOT void fill_item(const struct lr_view *view, const struct lr_head *head, struc
 /* A plain store of one byte that nobody waits for (layout.h). Where the index may shrink it would hit whatever is there
  * by then, perhaps much later: there the word must be the one that was seen. */
 HOT void use(const struct lr_view *view, const struct look_up *look) {
-    unsigned recency = lr_slot_recency(look->word);
-    if (recency >= lr_recency_max(view->cache) || view->cache->read_only)
+    const unsigned recency = lr_recency_used(view, look->word);
+    if (recency == lr_slot_recency(look->word) || view->cache->read_only)
         return;
-    recency = lr_recency_used(view, recency);
     uint64_t word = look->word;
     const uint64_t used = (word & ~SM_SLOT_RECENCY_MASK) | (uint64_t)recency << SM_SLOT_RECENCY_SHIFT;
     if ((uint64_t)((const uint8_t *)look->slot - view->data) >= view->cache->geometry.kept_bytes)

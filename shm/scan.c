@@ -65,7 +65,7 @@ static struct lr_entry describe(const struct lr_view *view, const struct lr_head
                              .flags = lr_head_flags(view->data, head),
                              .tombstone = head->tombstone,
                              .pinned = (word & SM_SLOT_PINNED) != 0,
-                             .recency = lr_slot_recency(word),
+                             .recency = lr_slot_count(view->cache, word),
                              .stripe = view->number,
                              .block_bytes = head->size,
                              .key_len = head->key_len,

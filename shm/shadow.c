@@ -10,7 +10,7 @@
  * (miniature simulation: C. Waldspurger et al., USENIX ATC 2017), and all stripes add up one score.
  *
  *          a sampled key, one of SM_SHADOWS
- *   | key 45 | seen 2 | count 2 | here | by age | by rules | main | ghost |   here: it is in the cache
+ *   | key 45 | seen 3 | count 2 | here | by age | by rules | main | ghost |   here: it is in the cache
  *   | order by age 20 | order by rules 20 | granules 24 |                   by age, by rules: it would be, that way
  *
  *                        here                   not here: it is put anew
@@ -84,14 +84,14 @@ static_assert(SM_SHADOWS % SET == 0, "whole sets");
 
 #define KEY_MASK ((UINT64_C(1) << 45) - 1) /* of a place: tag and placing hash */
 #define SEEN_SHIFT 45
-#define SEEN_MASK (UINT64_C(3) << SEEN_SHIFT)
-#define COUNT_SHIFT 47
+#define SEEN_MASK (UINT64_C(7) << SEEN_SHIFT)
+#define COUNT_SHIFT 48
 #define COUNT_MASK (UINT64_C(3) << COUNT_SHIFT)
-#define HERE (UINT64_C(1) << 49)
-#define AGE (UINT64_C(1) << 50)
-#define RULES (UINT64_C(1) << 51)
-#define MAIN (UINT64_C(1) << 52)  /* by rules: in main, */
-#define GHOST (UINT64_C(1) << 53) /* or it was there */
+#define HERE (UINT64_C(1) << 50)
+#define AGE (UINT64_C(1) << 51)
+#define RULES (UINT64_C(1) << 52)
+#define MAIN (UINT64_C(1) << 53)  /* by rules: in main, */
+#define GHOST (UINT64_C(1) << 54) /* or it was there */
 #define ORDER_MASK ((UINT64_C(1) << 20) - 1)
 #define GRANULES_MASK ((UINT64_C(1) << 24) - 1)
 
@@ -264,7 +264,9 @@ static void begin_other(struct lr_view *view) {
     for (unsigned i = 0; i < SM_SHADOWS; i++) {
         sm_u64 *at = &view->stripe->shadows[i].key;
         const uint64_t key = lr_load(at), seen = (key & SEEN_MASK) >> SEEN_SHIFT;
-        lr_store(at, key & HERE ? (key & (KEY_MASK | SEEN_MASK)) | HERE | AGE | RULES | MAIN | seen << COUNT_SHIFT : 0);
+        const uint64_t count = seen < COUNT_MOST ? seen : COUNT_MOST;
+        lr_store(at,
+                 key & HERE ? (key & (KEY_MASK | SEEN_MASK)) | HERE | AGE | RULES | MAIN | count << COUNT_SHIFT : 0);
     }
 }
 
@@ -347,15 +349,9 @@ static bool look_at(struct lr_view *view, struct sm_shadow *entry) {
         lr_store(&entry->key, key & ~HERE);
         return false;
     }
-    unsigned count = lr_slot_recency(found.word);
-    const bool was_read = count > (key & SEEN_MASK) >> SEEN_SHIFT;
-    if (count >= COUNT_MOST) {
-        count = COUNT_MOST - 1;
-        const uint64_t lower = (found.word & ~SM_SLOT_RECENCY_MASK) | count * SM_SLOT_RECENCY_ONE;
-        atomic_compare_exchange_strong_explicit(found.slot, &found.word, lower, memory_order_relaxed,
-                                                memory_order_relaxed);
-    }
-    lr_store(&entry->key, (key & ~SEEN_MASK) | (uint64_t)count << SEEN_SHIFT);
+    const bool was_read = lr_slot_count(view->cache, found.word) > (key & SEEN_MASK) >> SEEN_SHIFT;
+    const uint64_t count = lr_slot_watch(view, found.slot, found.word);
+    lr_store(&entry->key, (key & ~SEEN_MASK) | count << SEEN_SHIFT);
     return was_read;
 }
 
@@ -405,15 +401,17 @@ static void age_bucket(struct lr_view *view, uint32_t bucket) {
     sm_u64 *slots = lr_bucket_at(view, bucket);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         uint64_t word = lr_load(&slots[i]);
-        if (!lr_slot_is_empty(word) && lr_slot_recency(word) > 0)
-            atomic_compare_exchange_strong_explicit(&slots[i], &word, word - SM_SLOT_RECENCY_ONE, memory_order_relaxed,
-                                                    memory_order_relaxed);
+        const unsigned count = lr_slot_count(view->cache, word);
+        const unsigned fall = count > LR_COUNT_PLAIN ? count - LR_COUNT_PLAIN + 1 : 1; /* of the rules' */
+        if (!lr_slot_is_empty(word) && count > 0)
+            atomic_compare_exchange_strong_explicit(&slots[i], &word, word - fall * SM_SLOT_RECENCY_ONE,
+                                                    memory_order_relaxed, memory_order_relaxed);
     }
 }
 
 void lr_shadow_passed(struct lr_view *view, uint64_t size) {
     const uint64_t round = lr_arena_bytes(view) / SM_GRANULE, buckets = lr_buckets(view);
-    const uint64_t part = round * AGED_BY / (100 * COUNT_MOST * buckets), step = part > 0 ? part : 1;
+    const uint64_t part = round * AGED_BY / (100 * LR_COUNT_PLAIN * buckets), step = part > 0 ? part : 1;
     uint64_t due = hint(&view->stripe->aged_due) + size / SM_GRANULE;
     uint32_t at = hint(&view->stripe->aged_at);
     for (unsigned n = 0; due >= step && n < AGES_MOST + size / SM_BUCKET_BYTES; due -= step, n++) {

@@ -117,6 +117,7 @@ static inline uint64_t lr_slot_off(uint64_t word) {
     return (word & SM_SLOT_OFF_MASK) * SM_GRANULE;
 }
 
+/* The whole byte. */
 static inline unsigned lr_slot_recency(uint64_t word) {
     return (unsigned)((word & SM_SLOT_RECENCY_MASK) >> SM_SLOT_RECENCY_SHIFT);
 }
@@ -475,6 +476,7 @@ void lr_hand_walk(struct lr_view *view, unsigned steps, uint64_t keep_off);
 /* Pinned flag seen in passing: if nobody holds the block, take the flag off. True: it is held. */
 bool lr_hand_pinned(struct lr_view *view, sm_u64 *slot, uint64_t *word, uint64_t off);
 #define LR_WEAR_ALL 255u
+
 /*
  * Copies a live block into `room` and names it there, its count lowered by `wear`. False: pinned or deleted meanwhile
  * (or its word does not stand still: LR_WORD_TRIES); then the copy is an unnamed block that the caller gives back.
@@ -691,15 +693,33 @@ bool lr_reader_is_damage(const struct lr_view *view, sm_u64 *slot, uint64_t word
  * was there; EBUSY: the entry kept changing. */
 int lr_reader_kill(struct lr_cache *cache, const struct lr_key *key, uint64_t version);
 
-/* Highest recency count that the policy uses. */
+/* Highest count that the policy uses. */
 static inline unsigned lr_recency_max(const struct lr_cache *cache) {
     return cache->geometry.recency_max;
 }
 
-/* The count of what was used once more. By age it is the highest: how long ago counts, not how often. */
-static inline unsigned lr_recency_used(const struct lr_view *view, unsigned recency) {
-    const unsigned max = lr_recency_max(view->cache);
-    return recency >= max || lr_shadow_by_age(view) ? max : recency + 1;
+/* How many passes of the hand the entry has left. Policy s3 keeps beside it how often it was used. */
+static inline unsigned lr_slot_count(const struct lr_cache *cache, uint64_t word) {
+    const unsigned recency = lr_slot_recency(word);
+    return lr_has_probation(cache) ? recency & SM_RECENCY_COUNT : recency;
+}
+
+/* The recency of what is used once more (geometry.c). */
+static inline unsigned lr_recency_used(const struct lr_view *view, uint64_t word) {
+    const uint32_t turn = atomic_load_explicit(&view->stripe->policy_turn, memory_order_relaxed);
+    return view->cache->geometry.recency_used[turn % 2][lr_slot_recency(word)];
+}
+
+/* Makes it show whether the entry is used again: a count that a use would not raise falls so far that it does. Returns
+ * the count. */
+static inline unsigned lr_slot_watch(const struct lr_view *view, sm_u64 *slot, uint64_t word) {
+    const unsigned count = lr_slot_count(view->cache, word), used = lr_recency_used(view, word) & SM_RECENCY_COUNT;
+    if (used > count)
+        return count;
+    /* If that fails it was used just now. */
+    atomic_compare_exchange_strong_explicit(slot, &word, word - (count - used + 1) * SM_SLOT_RECENCY_ONE,
+                                            memory_order_relaxed, memory_order_relaxed);
+    return used - 1;
 }
 
 #endif

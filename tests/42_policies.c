@@ -120,10 +120,61 @@ static void new_items_are_on_probation_until_they_are_read(void) {
     CU_ASSERT(counter(&f, LR_S_promotions) >= before + 10);
     for (uint64_t key = 2990; key < 3000; key++) {
         CU_ASSERT(is_in(&f, key, LR_MAIN));
-        CU_ASSERT_EQUAL(lr_slot_recency(find(&f, key).word), 0); /* spent */
+        CU_ASSERT_EQUAL(lr_slot_count(f.one, find(&f, key).word), 0); /* spent */
     }
     CU_ASSERT(count_there(&f, 3000, 3300) <= 3); /* but for a ghost that is another's */
     fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* As if the hand had passed it so often. */
+static void leave_count(struct fixture *f, uint64_t key, unsigned count) {
+    const struct lr_found found = find(f, key);
+    lr_store(found.slot, found.word - (lr_slot_count(f->one, found.word) - count) * SM_SLOT_RECENCY_ONE);
+}
+
+/* Reads between passes of the hand: each takes the count to how often there were such reads; a burst is one, beyond
+ * three. Other policies add one. */
+static void what_is_read_often_stays_as_long_again(void) {
+    static const struct {
+        uint32_t policy;
+        unsigned burst, again[4];
+    } cases[] = {{LR_POLICY_s3, 3, {4, 5, 5, 5}}, {LR_POLICY_clock, 3, {2, 2, 2, 2}}};
+    for (unsigned i = 0; i < 2; i++) {
+        struct fixture f;
+        stripe_of(&f, 512 * KIB, cases[i].policy, LR_FAVOR_objects);
+        put(&f, 7, 300, 0);
+        read_keys(&f, 7, 8, 40);
+        CU_ASSERT_EQUAL(lr_slot_count(f.one, find(&f, 7).word), cases[i].burst);
+        for (unsigned n = 0; n < 4; n++) {
+            leave_count(&f, 7, 1);
+            read_keys(&f, 7, 8, 1);
+            CU_ASSERT_EQUAL(lr_slot_count(f.one, find(&f, 7).word), cases[i].again[n]);
+        }
+        put(&f, 7, 300, 0); /* what replaces it has its uses */
+        leave_count(&f, 7, 1);
+        read_keys(&f, 7, 8, 1);
+        CU_ASSERT_EQUAL(lr_slot_count(f.one, find(&f, 7).word), cases[i].again[3]);
+        fixture_check(f.one);
+        fixture_destroy(&f);
+    }
+}
+
+/* What is watched for reads must be able to rise. */
+static void a_count_that_is_watched_can_rise(void) {
+    struct fixture f;
+    stripe_of(&f, 512 * KIB, LR_POLICY_s3, LR_FAVOR_objects);
+    struct lr_view view = lr_view_of(f.one, 0);
+    for (uint32_t turn = 0; turn < 2; turn++) {
+        atomic_store(&view.stripe->policy_turn, turn);
+        for (unsigned recency = 0; recency < 256; recency++) {
+            sm_u64 word = (uint64_t)recency << SM_SLOT_RECENCY_SHIFT;
+            const unsigned count = lr_slot_watch(&view, &word, word);
+            CU_ASSERT_EQUAL(lr_slot_count(f.one, word), count);
+            CU_ASSERT((lr_recency_used(&view, word) & SM_RECENCY_COUNT) > count);
+            CU_ASSERT(count <= (recency & SM_RECENCY_COUNT) && count < 5);
+        }
+    }
     fixture_destroy(&f);
 }
 
@@ -160,7 +211,7 @@ static void the_newest_ghost_counts(void) {
     put(&f, 7, 300, 0);
     CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 1);
     CU_ASSERT(is_in(&f, 7, LR_MAIN));
-    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 7).word), 0);
+    CU_ASSERT_EQUAL(lr_slot_count(f.one, find(&f, 7).word), 0);
     lr_delete(f.one, &(uint64_t){7}, 8);
     put(&f, 7, 300, 0); /* it was used up, and a delete leaves none */
     CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 1);
@@ -168,7 +219,7 @@ static void the_newest_ghost_counts(void) {
         lr_policy_remember(&view, other.place, LR_MAIN);
     put(&f, 8, 300, 0);
     CU_ASSERT_EQUAL(counter(&f, LR_S_ghost_hits), 2);
-    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 8).word), 1); /* main let it go too soon */
+    CU_ASSERT_EQUAL(lr_slot_count(f.one, find(&f, 8).word), 1); /* main let it go too soon */
     fixture_destroy(&f);
 }
 
@@ -487,12 +538,12 @@ static void what_has_expired_is_new_when_it_comes_again(void) {
     put_keys(&f, 0, 3000, 300);
     put(&f, 7000, 300, 500);
     read_keys(&f, 7000, 7001, 3);
-    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 7000).word), 3);
+    CU_ASSERT_EQUAL(lr_slot_count(f.one, find(&f, 7000).word), 3);
     put(&f, 7000, 300, 500);
-    CU_ASSERT_EQUAL(lr_slot_recency(find(&f, 7000).word), 3);
+    CU_ASSERT_EQUAL(lr_slot_count(f.one, find(&f, 7000).word), 3);
     lr_drive_clock(f.one, 5000);
     put(&f, 7000, 300, 500);
-    CU_ASSERT(lr_slot_recency(find(&f, 7000).word) <= 1);
+    CU_ASSERT(lr_slot_count(f.one, find(&f, 7000).word) <= 1);
     fixture_destroy(&f);
 }
 
@@ -589,7 +640,7 @@ static void lfu_prefers_what_was_read_often_to_what_was_read_lately(void) {
             read_keys(&f, 10000 + n, 10001 + n, 3);
         }
         left[i] = count_there(&f, 0, 300);
-        CU_ASSERT(i != 0 || lr_slot_recency(find(&f, 0).word) < 40); /* counts age */
+        CU_ASSERT(i != 0 || lr_slot_count(f.one, find(&f, 0).word) < 40); /* counts age */
         for (uint64_t n = 0; i == 0 && n < 200000 && count_there(&f, 0, 300) != 0; n += 1000)
             put_keys(&f, 100000 + n, 101000 + n, 300);
         CU_ASSERT(i != 0 || count_there(&f, 0, 300) == 0);
@@ -815,6 +866,8 @@ void larder_suite_42_policies(void) {
     CU_pSuite suite = CU_add_suite("42_policies", NULL, NULL);
     CU_ADD_TEST(suite, what_was_read_survives_a_scan);
     CU_ADD_TEST(suite, new_items_are_on_probation_until_they_are_read);
+    CU_ADD_TEST(suite, what_is_read_often_stays_as_long_again);
+    CU_ADD_TEST(suite, a_count_that_is_watched_can_rise);
     CU_ADD_TEST(suite, what_comes_back_goes_to_main);
     CU_ADD_TEST(suite, the_newest_ghost_counts);
     CU_ADD_TEST(suite, small_items_need_no_probation_and_large_ones_are_few);

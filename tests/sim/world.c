@@ -408,6 +408,7 @@ static void choose_policy(uint32_t policy) {
     geometry.kept_bytes = plan.kept_bytes;
     geometry.ghost_group = plan.ghost_group;
     geometry.recency_max = plan.recency_max;
+    memcpy(geometry.recency_used, plan.recency_used, sizeof geometry.recency_used);
     for (unsigned i = 0; i < SIM_HANDLES; i++)
         sim_handles[i].geometry = geometry;
 }
