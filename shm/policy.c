@@ -353,10 +353,20 @@ static bool is_in_main(const struct lr_view *view, uint64_t word) {
            lr_region_at(view, lr_slot_off(word)) == LR_MAIN;
 }
 
+unsigned lr_policy_watch(struct lr_view *view, sm_u64 *slot, uint64_t word) {
+    const unsigned count = lr_slot_count(view->cache, word), used = lr_recency_used(view, word) & SM_RECENCY_COUNT;
+    if (used > count)
+        return count;
+    /* If that fails it was used just now. */
+    atomic_compare_exchange_strong_explicit(slot, &word, word - (count - used + 1) * SM_SLOT_RECENCY_ONE,
+                                            memory_order_relaxed, memory_order_relaxed);
+    return used - 1;
+}
+
 /* What is to be seen again: where, some of the tag, and the count. */
 static uint32_t watch(struct lr_view *view, sm_u64 *slot, uint32_t place) {
     const uint64_t word = lr_load(slot);
-    const unsigned count = lr_slot_watch(view, slot, word);
+    const unsigned count = lr_policy_watch(view, slot, word);
     return place << WATCHED_PLACE_SHIFT | ((uint32_t)(word >> SM_SLOT_TAG_SHIFT) << WATCHED_TAG_SHIFT & WATCHED_TAG) |
            (count + 1);
 }

@@ -350,7 +350,7 @@ static bool look_at(struct lr_view *view, struct sm_shadow *entry) {
         return false;
     }
     const bool was_read = lr_slot_count(view->cache, found.word) > (key & SEEN_MASK) >> SEEN_SHIFT;
-    const uint64_t count = lr_slot_watch(view, found.slot, found.word);
+    const uint64_t count = lr_policy_watch(view, found.slot, found.word);
     lr_store(&entry->key, (key & ~SEEN_MASK) | count << SEEN_SHIFT);
     return was_read;
 }

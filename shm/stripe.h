@@ -537,6 +537,9 @@ void lr_policy_evicted(struct lr_view *view, uint64_t size);
 void lr_policy_left(struct lr_view *view, unsigned count);
 /* A block has had to make way in main, whatever its count. */
 void lr_policy_turned_over(struct lr_view *view, bool was_read);
+/* Makes it show whether the entry is used again: a count that a use would not raise falls so far that it does. Returns
+ * the count. */
+unsigned lr_policy_watch(struct lr_view *view, sm_u64 *slot, uint64_t word);
 /* Probation's hand has gone round; spares the block at `keep_off`. */
 void lr_policy_lapped(struct lr_view *view, uint64_t keep_off);
 
@@ -708,18 +711,6 @@ static inline unsigned lr_slot_count(const struct lr_cache *cache, uint64_t word
 static inline unsigned lr_recency_used(const struct lr_view *view, uint64_t word) {
     const uint32_t turn = atomic_load_explicit(&view->stripe->policy_turn, memory_order_relaxed);
     return view->cache->geometry.recency_used[turn % 2][lr_slot_recency(word)];
-}
-
-/* Makes it show whether the entry is used again: a count that a use would not raise falls so far that it does. Returns
- * the count. */
-static inline unsigned lr_slot_watch(const struct lr_view *view, sm_u64 *slot, uint64_t word) {
-    const unsigned count = lr_slot_count(view->cache, word), used = lr_recency_used(view, word) & SM_RECENCY_COUNT;
-    if (used > count)
-        return count;
-    /* If that fails it was used just now. */
-    atomic_compare_exchange_strong_explicit(slot, &word, word - (count - used + 1) * SM_SLOT_RECENCY_ONE,
-                                            memory_order_relaxed, memory_order_relaxed);
-    return used - 1;
 }
 
 #endif

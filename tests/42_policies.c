@@ -169,7 +169,7 @@ static void a_count_that_is_watched_can_rise(void) {
         atomic_store(&view.stripe->policy_turn, turn);
         for (unsigned recency = 0; recency < 256; recency++) {
             sm_u64 word = (uint64_t)recency << SM_SLOT_RECENCY_SHIFT;
-            const unsigned count = lr_slot_watch(&view, &word, word);
+            const unsigned count = lr_policy_watch(&view, &word, word);
             CU_ASSERT_EQUAL(lr_slot_count(f.one, word), count);
             CU_ASSERT((lr_recency_used(&view, word) & SM_RECENCY_COUNT) > count);
             CU_ASSERT(count <= (recency & SM_RECENCY_COUNT) && count < 5);
