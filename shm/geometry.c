@@ -87,11 +87,9 @@ static uint8_t used_once_more(const struct lr_geometry *geometry, bool by_age, u
 }
 
 static void plan_recency(struct lr_geometry *geometry) {
-    const uint32_t policy = geometry->policy;
-    geometry->recency_max = policy == LR_POLICY_none  ? 0
-                            : policy == LR_POLICY_lfu ? 255
-                            : policy == LR_POLICY_s3  ? 5
-                                                      : 3;
+    static const uint32_t most[] = {
+        [LR_POLICY_none] = 0, [LR_POLICY_clock] = 3, [LR_POLICY_ttl] = 3, [LR_POLICY_s3] = 5, [LR_POLICY_lfu] = 255};
+    geometry->recency_max = most[geometry->policy];
     for (unsigned i = 0; i < 256; i++)
         for (unsigned by_age = 0; by_age < 2; by_age++)
             geometry->recency_used[by_age][i] = used_once_more(geometry, by_age != 0, i);

@@ -23,8 +23,8 @@
  * S2 The other way gets as many bytes of sampled items as there are: both have the same memory, whatever it holds.
  *
  * S3 Puts of new keys are seen as they happen. Gets leave no trace but the count in the slot, so each entry is looked
- * at LOOKS times while the stripe takes as many bytes as it has: has the count risen? One at its top falls by one, so
- * that it can. Reads are seen late, then, and several as one.
+ * at LOOKS times while the stripe takes as many bytes as it has: has the count risen? One that a read would not raise
+ * falls so far that it does. Reads are seen late, then, and several as one.
  *
  * S4 The other way, if it is by age: what was asked for last stays. If by rules: a queue for what is new, main with
  * counts, and ghosts, without the refinements of policy.c.

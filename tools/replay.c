@@ -473,7 +473,6 @@ static void gather_segment(struct parent *parent, const struct lr_stat *before) 
     result->items = after.items;
     result->index_bytes = after.index_bytes;
     result->free_bytes = after.hole_bytes + after.gap_bytes;
-    result->recency_max = lr_recency_max(parent->cache);
     result->index_evictions =
         after.stripe_counters[LR_S_index_evictions] - before->stripe_counters[LR_S_index_evictions];
     result->evictions = after.stripe_counters[LR_S_evictions] - before->stripe_counters[LR_S_evictions];

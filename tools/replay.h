@@ -87,7 +87,6 @@ struct replay_result {
     uint64_t cache_bytes, payload_bytes, items;
     uint64_t fixed_bytes;             /* on top of cache_bytes: what does not grow with the items */
     uint64_t index_bytes, free_bytes; /* free: holes and gaps */
-    unsigned recency_max;             /* highest recency count of an item under the segment's policy */
     uint64_t evictions, index_evictions, expirations, repairs, takeovers; /* during this run */
     unsigned deaths;
     struct replay_death died[8]; /* the first eight */
