@@ -239,7 +239,7 @@ struct sm_hint { /* a row of the feed ring */
 };
 
 struct sm_shadow { /* policy s3: a sampled key, under both ways to choose what goes (shadow.c): hints */
-    sm_u64 key;    /* tag 13, placing hash 32 | count seen 2 | count 2 | here, by age, by rules, main, ghost; 0 none */
+    sm_u64 key;    /* tag 13, placing hash 32 | count seen 3 | count 2 | here, by age, by rules, main, ghost; 0 none */
     sm_u64 when;   /* order by age 20 | order by rules 20 | granules 24 */
 };
 

@@ -48,7 +48,7 @@
  * twice as much as changes the way of a stripe.
  *
  * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, and stay
- * there. What is new or read has the highest count; all counts fall by one three times while the hands of the arena go
+ * there. What is new or read has a count of three; all counts fall by one three times while the hands of the arena go
  * nearly once round, by a hand of their own that goes over the index; who is met without a count goes. So a new key
  * that nobody reads goes when the hand is back, by when its count is 0, and one that was read goes two thirds of a
  * round to two rounds later: in the mean little later. Counts that end only where a hand comes by (CLOCK) end one and a

@@ -117,7 +117,7 @@ static inline uint64_t lr_slot_off(uint64_t word) {
     return (word & SM_SLOT_OFF_MASK) * SM_GRANULE;
 }
 
-/* The whole byte. */
+/* The whole byte: what lr_recency_used makes another of. */
 static inline unsigned lr_slot_recency(uint64_t word) {
     return (unsigned)((word & SM_SLOT_RECENCY_MASK) >> SM_SLOT_RECENCY_SHIFT);
 }
@@ -476,7 +476,6 @@ void lr_hand_walk(struct lr_view *view, unsigned steps, uint64_t keep_off);
 /* Pinned flag seen in passing: if nobody holds the block, take the flag off. True: it is held. */
 bool lr_hand_pinned(struct lr_view *view, sm_u64 *slot, uint64_t *word, uint64_t off);
 #define LR_WEAR_ALL 255u
-
 /*
  * Copies a live block into `room` and names it there, its count lowered by `wear`. False: pinned or deleted meanwhile
  * (or its word does not stand still: LR_WORD_TRIES); then the copy is an unnamed block that the caller gives back.
