@@ -57,7 +57,7 @@ static void bury(struct storm *storm, unsigned number, int status) {
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
         uint64_t kills = atomic_fetch_add(&board->kills, 1) + 1;
         double share = (double)kills / (double)storm->plan->kills;
-        atomic_store(&board->reads_due, share < 1 ? (uint64_t)(share * (double)storm->plan->reads) : UINT64_MAX);
+        atomic_store(&board->reads_due, share < 1 ? (uint64_t)(share * (double)storm->plan->reads) : UINT64_MAX / 2);
         if (atomic_load(&actor->state) != 2)
             atomic_fetch_add(&board->joins_killed, 1);
     } else if (WIFSIGNALED(status)) {
