@@ -35,17 +35,21 @@
  * much as would change the way of one.
  *
  * S6 Requests that suit either way by turns, each for as long as it takes to change, would make it change for ever and
- * always be late. So it is trusted less in the rules each time that they lost: twice as much evidence brings them back
- * the second time, four times the third, eight times from then on. What age needs stays as it is, for it is what never
- * misses much more than LRU.
+ * always be late. So it is trusted less in the rules each time that they lost: half of CHANGE_ENOUGH brings them back
+ * at first, and each time twice as much as the time before, up to eight times CHANGE_ENOUGH. What age needs stays as it
+ * is.
  *
  * S7 While a stripe fills nothing is lost by either way, and when it is full the rules may have lost a round of a loop
  * before that is seen. So until the first item goes for want of room both ways are kept for the sample, each in two
  * thirds of the bytes that are there, with more keys sampled, and looked at as often in proportion to what is there.
  * Items of more than FILL_MEANS means are left out, for one of them would be most of the sample. A read of what only
  * age would have counts one for it, of what only the rules would have one against; both are halved with the sample, as
- * they are of a smaller cache. When it is full, what exceeds FILL_DOUBT counts FILL_WEIGHT times for the score, up to
- * twice as much as changes the way of a stripe.
+ * they are of a smaller cache. When it is full, a stripe that saw no difference gives the score as much as changes its
+ * way: by age never misses much more than LRU, so the rules have to earn it. What spoke for age counts FILL_FOR_AGE
+ * times on top, up to as much again. What spoke for the rules counts FILL_FOR_RULES times, and more by the root of the
+ * number of stripes, as what is luck in one is none in the sum of many; it is taken off, down to a score of 0. Most
+ * caches fill with requests that show the rules ahead by then. If the others turn out to be such later, half of
+ * CHANGE_ENOUGH brings them back.
  *
  * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, and stay
  * there. What is new or read has a count of three; all counts fall by one three times while the hands of the arena go
@@ -63,7 +67,7 @@
 
 #define CHANGE_ENOUGH 20                    /* S5: for each stripe */
 #define SCORE_LEAST 6                       /* below 0: for each stripe */
-#define LOST_MOST 3u                        /* S6 */
+#define LOST_MOST 4u                        /* S6 */
 #define SAMPLED_MOST (SM_SHADOWS * 2u / 5u) /* S1 */
 #define SAMPLED_LEAST (SAMPLED_MOST * 2u / 5u)
 #define LOOKS 8u       /* S3 */
@@ -74,8 +78,8 @@
 #define TRIMS_MOST 6u     /* of what the other lets go, by one put: the rest goes with the next */
 #define FILL_SAMPLED 300u /* S7 */
 #define FILL_MEANS 8u
-#define FILL_DOUBT 3
-#define FILL_WEIGHT 4
+#define FILL_FOR_AGE 4
+#define FILL_FOR_RULES 3
 #define FILL_MOST (2 * CHANGE_ENOUGH)
 #define AGED_BY 90u   /* per cent of a round of the hands: by then no count is left */
 #define AGES_MOST 64u /* buckets, by one step of a hand, and as many more as fill what it passes */
@@ -282,8 +286,8 @@ static void follow(struct lr_view *view) {
 
 /* S5, S6. */
 static int32_t change_enough(int32_t stripes, uint32_t turn) {
-    const uint32_t lost = turn % 2 == 0 ? 0 : turn / 2 < LOST_MOST ? turn / 2 : LOST_MOST;
-    return stripes * (CHANGE_ENOUGH << lost);
+    const uint32_t lost = turn / 2 < LOST_MOST ? turn / 2 : LOST_MOST;
+    return stripes * (turn % 2 == 0 ? CHANGE_ENOUGH : (CHANGE_ENOUGH / 2) << lost);
 }
 
 /* S5. Another stripe's holder may do so at once: then one of them is not counted. */
@@ -312,15 +316,26 @@ static void add_fill_score(struct lr_view *view, int32_t n) {
         set_hint(&view->stripe->fill_score, (uint32_t)after);
 }
 
+/* S7. What its filling says for a choice by age. */
+static int32_t said_while_filling(const struct lr_view *view) {
+    const int32_t score = (int32_t)hint(&view->stripe->fill_score), most = SM_SHADOWS;
+    const int32_t stripes = (int32_t)view->cache->geometry.stripe_count;
+    if (score < -most || score > most) /* damaged */
+        return 0;
+    int32_t weight = score < 0 ? FILL_FOR_RULES : FILL_FOR_AGE;
+    for (int32_t n = 4; score < 0 && n <= stripes; n *= 4)
+        weight *= 2;
+    const int32_t says = CHANGE_ENOUGH + score * weight;
+    return says < FILL_MOST ? says : FILL_MOST;
+}
+
 /* S7: it is full. */
 static void end_filling(struct lr_view *view) {
-    const int32_t score = (int32_t)hint(&view->stripe->fill_score), most = SM_SHADOWS;
+    const int32_t says = said_while_filling(view), score = (int32_t)hint(&view->cache->header->policy_score);
+    const int32_t least = score > 0 ? -score : 0;
     set_hint(&view->stripe->filled, 1);
     begin_other(view);
-    if (score <= FILL_DOUBT || score > most)
-        return;
-    const int32_t says = (score - FILL_DOUBT) * FILL_WEIGHT;
-    add_score(view, says < FILL_MOST ? says : FILL_MOST);
+    add_score(view, says > least ? says : least);
 }
 
 /* S3, S7: it was read. Whether a way took it in that had it not. */
