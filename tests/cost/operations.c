@@ -89,6 +89,10 @@ COUNTED static void counted_put_evict(struct work *work) {
     put_all(work, 0);
 }
 
+COUNTED static void counted_put_by_age(struct work *work) {
+    put_all(work, 0);
+}
+
 COUNTED static void counted_delete(struct work *work) {
     for (unsigned i = 0; i < COST_TIMES; i++)
         work->failed += lr_delete(work->cache, work->keys[i], 16) != 0;
@@ -124,7 +128,15 @@ static void close_segment(struct work *work, const char *name) {
     lr_cache_destroy(&options, NULL);
 }
 
-/* Items that are there: none goes but for put_evict, which comes last. Recency is at its top for all, flags stand. */
+static void fill(struct work *work, char kind) {
+    for (unsigned from = 0; from < 60; from++) {
+        make_keys(work, kind, from * COST_TIMES, 1);
+        put_all(work, 0);
+    }
+}
+
+/* Items that are there: none goes but for put_evict and put_by_age, which come last. Recency is at its top for all,
+ * flags stand. */
 static void work_through(struct work *work) {
     make_keys(work, 'd', 0, 1);
     put_all(work, 3600 * 1000);
@@ -152,12 +164,14 @@ static void work_through(struct work *work) {
     make_keys(work, 'c', 0, 1);
     increment_all(work); /* creates them */
     counted_increment(work);
-    for (unsigned from = 0; from < 60; from++) {
-        make_keys(work, 'n', from * COST_TIMES, 1);
-        put_all(work, 0);
-    }
+    atomic_store(&lr_stripe_at(work->cache, 0)->filled, 1); /* the rules stay, though nothing speaks for them */
+    fill(work, 'n');
     make_keys(work, 'z', 0, 1);
     counted_put_evict(work);
+    atomic_store(&work->cache->header->policy_turn, 1);
+    fill(work, 'o');
+    make_keys(work, 'a', 0, 1);
+    counted_put_by_age(work);
 }
 
 unsigned cost_work(void) {

@@ -17,7 +17,8 @@
     X(get_many, 2, false, "one key of 16")                                                                             \
     X(get_pinned, 2, false, "pin and release")                                                                         \
     X(put_replace, 3, true, "of a key that is there")                                                                  \
-    X(put_evict, 8, true, "of a new key, segment full")                                                                \
+    X(put_evict, 8, true, "of a new key, segment full, by the rules")                                                  \
+    X(put_by_age, 8, true, "the same, by age")                                                                         \
     X(delete, 3, true, "of a key that is there")                                                                       \
     X(increment, 3, true, "of a counter")
 
