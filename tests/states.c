@@ -53,6 +53,7 @@ const struct scenario_state scenario_states[] = {
     {"modes, full", 600, 120, 0, MODAL | REPLICATING | FULL},
     {"holder stopped, modes", 120, 60, 0, MODAL | REPLICATING | LOCKED},
     {"holder stopped, local", 120, 60, 0, MODAL | REPLICATING | LOCKED | OURS},
+    {"by age, full and warm", 600, 120, 0, FULL | WARM | AGED},
 };
 const unsigned scenario_state_count = sizeof scenario_states / sizeof scenario_states[0];
 
@@ -468,6 +469,10 @@ bool scenario_prepare(struct scenario *s, const struct scenario_state *state) {
         s->keys[i] = scenario_key(state, i);
     if (lr_cache_create(&s->options, &s->victim, why) != 0 || lr_cache_attach(&s->options, &s->survivor, why) != 0)
         return scenario_fails(s, "preparing: %.250s", why);
+    if (state->traits & AGED)
+        atomic_store(&s->victim->header->policy_turn, 1);
+    else
+        atomic_store(&lr_stripe_at(s->victim, 0)->filled, 1); /* the rules need not prove better first */
     lr_drive_clock(s->victim, NOW_MS);
     lr_drive_clock(s->survivor, NOW_MS);
     lr_set_replicating(s->victim, (state->traits & REPLICATING) != 0);

@@ -34,6 +34,7 @@ enum scenario_trait {
     OURS = 1 << 22,       /* ... the operation's key is local, else of mode invalidate */
     FILLED = 1 << 23,     /* ... it was changed and then filled in, which no peer has heard of */
     DELETED = 1 << 24,    /* ... it was deleted, which no peer has heard of */
+    AGED = 1 << 25,       /* policy s3 chooses by age, not by its rules */
 };
 
 /* MODAL: the first byte says of which mode it is. */

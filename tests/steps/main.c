@@ -35,8 +35,9 @@ static uint64_t mixed(uint64_t x) {
 
 /* 200,000 to 800,000 instructions, which take as long to step through as twenty other operations. */
 static bool is_long(const struct scenario_state *state, enum scenario_operation operation) {
-    const unsigned all = FULL | WARM | CLOCK;
-    return operation == FIT || ((state->traits & all) == all && (operation == PUT_MANY || operation == PUT_LARGE));
+    const bool warm = (state->traits & FULL) != 0 && (state->traits & WARM) != 0;
+    return operation == FIT ||
+           (warm && (state->traits & (CLOCK | AGED)) != 0 && (operation == PUT_MANY || operation == PUT_LARGE));
 }
 
 static unsigned chosen_in(const struct work *work, unsigned state) {
