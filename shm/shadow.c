@@ -301,7 +301,8 @@ static void add_score(struct lr_view *view, int32_t n) {
     const int32_t seen = (int32_t)hint(&header->policy_score);
     const int32_t before = seen < least || seen >= enough ? 0 : seen; /* damaged, or changed by another just now */
     if (before + n >= enough) {
-        set_hint(&header->policy_score, 0);
+        const int32_t credit = turn % 2 == 0 ? 0 : -stripes * CHANGE_ENOUGH / 2;
+        set_hint(&header->policy_score, (uint32_t)(credit > least ? credit : least));
         set_hint(&header->policy_turn, turn + 1);
     } else {
         set_hint(&header->policy_score, (uint32_t)(before + n < least ? least : before + n));

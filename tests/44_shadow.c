@@ -102,8 +102,11 @@ static void what_is_hot_between_scans_brings_the_rules_back(void) {
     stripe_of_s3(&f);
     ask_twice(&f, 1000, 13000, 700);
     CU_ASSERT(is_by_age(&f));
-    ask_hot_and_scan(&f, 100000, 160000);
+    for (uint64_t key = 100000; key < 160000 && is_by_age(&f); key += 4)
+        ask_hot_and_scan(&f, key, key + 4);
     CU_ASSERT_FALSE(is_by_age(&f));
+    CU_ASSERT(score_of(&f) > -15 && score_of(&f) < -5); /* with credit */
+    ask_hot_and_scan(&f, 160000, 200000);
     ask_hot_and_scan(&f, 200000, 260000);                       /* what is hot finds its way into main */
     CU_ASSERT(ask_hot_and_scan(&f, 260000, 280000) < 5000 / 5); /* by age it is missed each time */
     fixture_check(f.one);
