@@ -556,6 +556,7 @@ struct lr_stat {
     bool replicating, retired;
     uint64_t items, item_bytes, payload_bytes, tombstones, held_blocks, held_bytes, hole_bytes, gap_bytes;
     uint64_t index_bytes, index_slots, ttl_items, flush_version, probation_bytes;
+    uint32_t choice_changes; /* policy s3: how often it changed between its rules and age; odd: it chooses by age now */
     uint64_t live_pins, pinned_bytes;                  /* of all handles; a block that is pinned twice counts twice */
     uint64_t counters[LR_COUNTER_COUNT];               /* segment: all participants, past and present */
     uint64_t own_counters[LR_COUNTER_COUNT];           /* this handle */

@@ -35,9 +35,9 @@
  * much as would change the way of one.
  *
  * S6 Requests that suit either way by turns, each for as long as it takes to change, would make it change for ever and
- * always be late. So it is trusted less in the rules each time that they lost: half of CHANGE_ENOUGH brings them back
- * at first, and each time twice as much as the time before, up to eight times CHANGE_ENOUGH. What age needs stays as it
- * is.
+ * always be late. So the rules are trusted less each time that they lost: half of CHANGE_ENOUGH brings them back at
+ * first, and each time twice as much as the time before, up to eight times CHANGE_ENOUGH. They come back with that half
+ * as credit, or with as much as the score may hold. What age needs stays as it is.
  *
  * S7 While a stripe fills nothing is lost by either way, and when it is full the rules may have lost a round of a loop
  * before that is seen. So until the first item goes for want of room both ways are kept for the sample, each in two

@@ -58,7 +58,8 @@ void lr_stat(struct lr_cache *cache, struct lr_stat *out) {
                             .origin = lr_origin(cache),
                             .replicating = lr_replicating(cache),
                             .retired = !lr_is_live(cache),
-                            .flush_version = lr_flush_version(cache)};
+                            .flush_version = lr_flush_version(cache),
+                            .choice_changes = atomic_load_explicit(&header->policy_turn, memory_order_relaxed)};
     memcpy(out->name, geometry->name, sizeof out->name);
     for (uint32_t i = 0; i < geometry->stripe_count; i++) {
         struct lr_view view = lr_view_of(cache, i);

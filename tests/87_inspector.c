@@ -183,7 +183,8 @@ static void every_verb_of_the_inspector_speaks_json(void) {
         {"set k v", "key key_hex version value_bytes"},
         {"get k", "key key_hex version flags ttl_ms value_bytes value value_hex"},
         {"get k --meta", "key key_hex version flags ttl_ms value_bytes"},
-        {"stat", "name items probation_bytes metadata_per_item payload_bytes payload_share hit_ratio counters "
+        {"stat", "name items probation_bytes chooses_by choice_changes metadata_per_item payload_bytes payload_share "
+                 "hit_ratio counters "
                  "stripe_counters sidecar retired"},
         {"ls", "items count skipped complete"},
         {"ls --long", "items count skipped complete"},
@@ -702,6 +703,17 @@ static void reading_verbs_do_not_change_one_byte(void) {
     fixture_destroy(&fixture);
 }
 
+static void stat_says_how_s3_chooses(void) {
+    struct fixture fixture = {0};
+    fixture_create(&fixture, 4 << 20);
+    larder("stat --name %s", fixture.name);
+    expect_text("by its rules; changed 0 times");
+    atomic_store(&fixture.one->header->policy_turn, 3);
+    larder("stat --name %s", fixture.name);
+    expect_text("by age, as LRU; changed 3 times");
+    fixture_destroy(&fixture);
+}
+
 static int attach_and_die(void *context) {
     struct lr_cache *cache = NULL;
     CHILD_EXPECT(lr_cache_attach(context, &cache, NULL) == 0);
@@ -876,6 +888,7 @@ void larder_suite_87_inspector(void) {
     ADD(check_finds_damage_in_a_segment_and_in_an_image);
     ADD(a_full_tmpfs_is_exit_3_and_nothing_is_left);
     ADD(reading_verbs_do_not_change_one_byte);
+    ADD(stat_says_how_s3_chooses);
     ADD(procs_shows_the_living_their_pins_and_the_dead);
     ADD(destroy_spares_a_segment_in_use_unless_forced);
     ADD(a_held_lock_is_shown_and_stops_writers_but_not_readers);
