@@ -45,7 +45,7 @@
  * Items of more than FILL_MEANS means are left out, for one of them would be most of the sample. A read of what only
  * age would have counts one for it, of what only the rules would have one against; both are halved with the sample, as
  * they are of a smaller cache. When it is full, a stripe that saw no difference gives the score as much as changes its
- * way: by age never misses much more than LRU, so the rules have to earn it. What spoke for age counts FILL_FOR_AGE
+ * way: by age is seldom far above LRU, so the rules have to earn it. What spoke for age counts FILL_FOR_AGE
  * times on top, up to as much again. What spoke for the rules counts FILL_FOR_RULES times, and more by the root of the
  * number of stripes, as what is luck in one is none in the sum of many; it is taken off, down to a score of 0. Most
  * caches fill with requests that show the rules ahead by then. If the others turn out to be such later, half of

@@ -109,6 +109,11 @@ static json_t *sidecar_to_json(const struct lr_sidecar_state *sidecar, const str
                      "lag_p99_us", lag_to_json(sidecar->lag_p99_us), "links", links_to_json(links));
 }
 
+/* Policy s3. */
+static const char *chooses_by(const struct lr_stat *stat) {
+    return stat->choice_changes % 2 != 0 ? "age" : "rules";
+}
+
 static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_state *sidecar,
                             const struct links *links, const struct lr_options *from) {
     json_t *object = segment_to_json(stat, from);
@@ -126,7 +131,7 @@ static json_t *stat_to_json(const struct lr_stat *stat, const struct lr_sidecar_
     json_decref(now);
     uint64_t gets = stat->counters[LR_C_hits] + stat->counters[LR_C_misses];
     if (stat->policy == LR_POLICY_s3) {
-        json_object_set_new(object, "chooses_by", json_string(stat->choice_changes % 2 != 0 ? "age" : "rules"));
+        json_object_set_new(object, "chooses_by", json_string(chooses_by(stat)));
         json_object_set_new(object, "choice_changes", json_integer(stat->choice_changes));
     }
     json_object_set_new(object, "metadata_per_item", ratio_to_json(metadata_bytes(stat), stat->items));
@@ -182,8 +187,7 @@ static void print_use(const struct lr_stat *stat) {
     printf("  writes         %s puts, %s deletes, %s touches\n", cli_format_count(a, counters[LR_C_puts]),
            cli_format_count(b, counters[LR_C_deletes]), cli_format_count(c, counters[LR_C_touches]));
     if (stat->policy == LR_POLICY_s3) {
-        printf("  chooses        %s; changed %s times\n",
-               stat->choice_changes % 2 != 0 ? "by age, as LRU" : "by its rules",
+        printf("  chooses        by %s; changes so far: %s\n", chooses_by(stat),
                cli_format_count(a, stat->choice_changes));
         printf("  probation      %s promoted, %s came back soon after they went\n",
                cli_format_count(a, stat->stripe_counters[LR_S_promotions]),
@@ -327,9 +331,9 @@ const struct verb verb_stat = {
         "ttl_items, tombstones, item_bytes (blocks of items), payload_bytes (their keys and values), live_pins and "
         "pinned_bytes (of all processes, see `larder procs`), held_blocks and "
         "held_bytes (replaced or deleted, kept by a pin), hole_bytes, gap_bytes, index_bytes, index_slots, "
-        "probation_bytes (policy s3: where new items are), chooses_by (rules or age) and choice_changes (policy s3 "
-        "only: how it "
-        "chooses now what goes, and how often that changed), metadata_per_item (headers, rounding and index, for each "
+        "probation_bytes (policy s3: where new items are), chooses_by and choice_changes (policy s3 only: whether it "
+        "chooses what goes by its rules or, as LRU does, by age, and how often that changed), metadata_per_item "
+        "(headers, rounding and index, for each "
         "item; null without items), payload_share (of segment_bytes), hit_ratio (null before the first get), counters "
         "and stripe_counters "
         "(objects, "
