@@ -35,6 +35,7 @@ struct lr_geometry {
 
 #define LR_GHOSTLESS 31u
 #define LR_COUNT_PLAIN 3u /* of a slot, policy s3: what uses alone make of a count */
+#define LR_COUNT_AGE 7u   /* policy s3, by age: of what is new or was just used; more than any by the rules */
 
 /*
  * Plans a segment: the one function that computes offsets. `size` in bytes is rounded up to whole stripes; stripes 0

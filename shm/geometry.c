@@ -71,7 +71,7 @@ static void keep_index(struct lr_geometry *geometry) {
  * What one use more makes of a slot's recency. By the rules of s3 the count rises by one to LR_COUNT_PLAIN, or to the
  * number of uses if that is more: what was used often stays that long again with each use, as in GDSF (L. Cherkasova,
  * 1998). More than LR_COUNT_PLAIN uses are counted only if the hand came by between them, so that a burst is none. By
- * age the count is LR_COUNT_PLAIN: how long ago counts, not how often. Other policies have nothing but a count.
+ * age the count is LR_COUNT_AGE: how long ago counts, not how often. Other policies have nothing but a count.
  */
 static uint8_t used_once_more(const struct lr_geometry *geometry, bool by_age, unsigned recency) {
     const unsigned max = geometry->recency_max;
@@ -83,7 +83,7 @@ static uint8_t used_once_more(const struct lr_geometry *geometry, bool by_age, u
         uses = max;
     else if (uses < LR_COUNT_PLAIN || count < uses)
         uses++;
-    return (uint8_t)(uses << SM_RECENCY_USES_SHIFT | (by_age ? LR_COUNT_PLAIN : uses > plain ? uses : plain));
+    return (uint8_t)(uses << SM_RECENCY_USES_SHIFT | (by_age ? LR_COUNT_AGE : uses > plain ? uses : plain));
 }
 
 static void plan_recency(struct lr_geometry *geometry) {

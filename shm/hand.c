@@ -54,6 +54,7 @@ struct pass {
     uint64_t mean;     /* bytes of a block */
     uint64_t per_mean; /* 2^24 / mean, to divide by it */
     unsigned looked;   /* at live blocks */
+    unsigned stayed;   /* by their counts, one after the other */
     unsigned spared;   /* policy ttl: so many, before items without a deadline go */
 };
 
@@ -101,9 +102,14 @@ bool lr_hand_pinned(struct lr_view *view, sm_u64 *slot, uint64_t *word, uint64_t
 
 /* ---- moving ------------------------------------------------------------------------------------------------- */
 
+/* By the rules of s3 a count that is left over from a choice by age wears as one of theirs. */
 static uint64_t worn(const struct lr_view *view, uint64_t word, unsigned wear) {
     const unsigned count = lr_slot_count(view->cache, word);
-    return word - (wear < count ? wear : count) * SM_SLOT_RECENCY_ONE;
+    if (wear == 0 || count == 0)
+        return word;
+    const unsigned from = count > lr_recency_max(view->cache) ? LR_COUNT_PLAIN : count,
+                   to = wear < from ? from - wear : 0;
+    return word - (count - to) * SM_SLOT_RECENCY_ONE;
 }
 
 bool lr_hand_move(struct lr_view *view, sm_u64 *slot, uint64_t word, const struct lr_head *head,
@@ -186,6 +192,8 @@ static bool is_cold(struct lr_view *view, const struct pass *pass, const struct 
         return false;
     if (!pass->count || view->turns_over)
         return true;
+    if (view->by_age)
+        return lr_slot_count(view->cache, word) <= lr_shadow_age_limit(view);
     if (view->cache->geometry.policy != LR_POLICY_ttl)
         return lr_slot_count(view->cache, word) == 0;
     if (head->parts & SM_PART_EXPIRY)
@@ -238,11 +246,11 @@ static bool promote(struct lr_view *view, const struct pass *pass, sm_u64 *slot,
 }
 
 /* The block at the hand goes: of main, or by age. */
-static void evict(struct lr_view *view, enum lr_region region, sm_u64 *slot, uint64_t word,
-                  const struct lr_head *head) {
+static void evict(struct lr_view *view, struct pass *pass, sm_u64 *slot, uint64_t word, const struct lr_head *head) {
+    pass->stayed = 0;
     if (view->turns_over)
         lr_policy_turned_over(view, lr_slot_count(view->cache, word) > 0);
-    drop(view, region, slot, word, head, LR_FORGET_EVICT);
+    drop(view, pass->region, slot, word, head, LR_FORGET_EVICT);
 }
 
 /* The block at probation's hand goes to main, or for good. */
@@ -270,6 +278,12 @@ static void keep(struct lr_view *view, const struct pass *pass, sm_u64 *slot, ui
         lr_hand_jump(view, pass->region, next);
 }
 
+static void keep_warm(struct lr_view *view, struct pass *pass, sm_u64 *slot, uint64_t word,
+                      const struct lr_head *head) {
+    pass->stayed++;
+    keep(view, pass, slot, word, head, wear_for(view, pass, head, word));
+}
+
 /* The block at the hand is live: evict, promote, slide or step over it. */
 static void pass_live(struct lr_view *view, struct pass *pass, const struct lr_head *head) {
     const uint64_t next = head->off + head->size;
@@ -291,9 +305,9 @@ static void pass_live(struct lr_view *view, struct pass *pass, const struct lr_h
     else if (gone)
         drop(view, pass->region, slot, word, head, word & SM_SLOT_DEAD ? LR_FORGET_DELETE : LR_FORGET_EXPIRE);
     else if (counts && is_cold(view, pass, head, word))
-        evict(view, pass->region, slot, word, head);
+        evict(view, pass, slot, word, head);
     else if (counts)
-        keep(view, pass, slot, word, head, wear_for(view, pass, head, word));
+        keep_warm(view, pass, slot, word, head);
     else if (head->tombstone)
         keep(view, pass, slot, word, head, 0);
     else
@@ -362,9 +376,9 @@ static uint64_t advance(struct lr_view *view, struct pass *pass) {
         return 0;
     }
     prefetch_ahead(view, end + size);
-    if (view->by_age)
-        lr_shadow_passed(view, size);
     pass_live(view, pass, &head);
+    if (view->by_age)
+        lr_shadow_passed(view, size, pass->stayed);
     return size;
 }
 

@@ -44,7 +44,7 @@
 #include <stdint.h>
 
 #define SM_MAGIC UINT64_C(0x0a52454452414cff) /* "\xffLARDER\n" */
-#define SM_LAYOUT_VERSION 12u
+#define SM_LAYOUT_VERSION 13u
 #define SM_BYTE_ORDER UINT32_C(0x01020304)
 
 #define SM_LINE 64u
@@ -311,16 +311,20 @@ struct sm_stripe {
     sm_u32 shadow_due;               /* 12684: granules put since */
     sm_u32 aged_at;                  /* 12688: bucket whose counts fell last */
     sm_u32 aged_due;                 /* 12692: granules that the hands have passed since */
-    sm_u32 filled;                   /* 12696: 1: something has gone because there was no room */
-    sm_u32 fill_score;               /* 12700: how much better LRU would have been in less memory until then; signed */
-    struct sm_shadow shadows[SM_SHADOWS]; /* 12704 */
-    struct sm_hint ring[];                /* 19872 */
+    sm_u32 filled;     /* 12696: 0: it fills; else 1 and how many items have gone for want of room since */
+    sm_u32 fill_score; /* 12700: how much better LRU would have been in less memory until then; signed */
+    sm_u32 aged_limit; /* 12704: by age no higher count goes; 0 but after a change */
+    sm_u32 aged_few;   /* 12708: 1: few had no count left when all had fallen last */
+    sm_u32 aged_seen;  /* 12712: entries whose counts have fallen since */
+    sm_u32 aged_worn;  /* 12716: those without a count */
+    struct sm_shadow shadows[SM_SHADOWS]; /* 12720 */
+    struct sm_hint ring[];                /* 19888 */
 };
 static_assert(offsetof(struct sm_stripe, split) == 64 && offsetof(struct sm_stripe, gap) == 128, "byte map");
 static_assert(offsetof(struct sm_stripe, items) == 256 && offsetof(struct sm_stripe, counters) == 384, "byte map");
 static_assert(offsetof(struct sm_stripe, bins) == 512 && offsetof(struct sm_stripe, notes) == 2880, "byte map");
 static_assert(offsetof(struct sm_stripe, large) == 2368 && offsetof(struct sm_stripe, range_sum) == 3904, "byte map");
-static_assert(offsetof(struct sm_stripe, ring) == 19872, "byte map");
+static_assert(offsetof(struct sm_stripe, ring) == 19888, "byte map");
 #define SM_STRIPE_FIXED offsetof(struct sm_stripe, ring)
 
 /* In the turn word of a range: parts were cleared, so that bits do not speak of all that was ever forgotten there. */

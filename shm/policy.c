@@ -433,7 +433,7 @@ static struct lr_plan plan_by_age(struct lr_view *view, uint64_t size, bool fits
     const uint64_t part = (probation_bytes(view) << 32) / lr_arena_bytes(view);
     const bool first = fits && random < part && !only_main_has_room(view, size);
     return (struct lr_plan){
-        .region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? LR_COUNT_PLAIN : 0};
+        .region = first ? LR_PROBATION : LR_MAIN, .fresh = true, .recency = access ? LR_COUNT_AGE : 0};
 }
 
 /* R4: where a large one goes. Probation grows with the next laps of its hand, which the put itself may need. */

@@ -47,17 +47,23 @@
  * they are of a smaller cache. When it is full, a stripe that saw no difference gives the score as much as changes its
  * way: by age is seldom far above LRU, so the rules have to earn it. What spoke for age counts FILL_FOR_AGE
  * times on top, up to as much again. What spoke for the rules counts FILL_FOR_RULES times, and more by the root of the
- * number of stripes, as what is luck in one is none in the sum of many; it is taken off, down to a score of 0. Most
+ * number of stripes, as what is luck in one is none in the sum of many; it is taken off, down to a score of 0. The
+ * first such read in the only stripe says nothing yet (FILL_LUCK). Most
  * caches fill with requests that show the rules ahead by then. If the others turn out to be such later, half of
  * CHANGE_ENOUGH brings them back.
  *
  * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, and stay
- * there. What is new or read has a count of three; all counts fall by one three times while the hands of the arena go
- * nearly once round, by a hand of their own that goes over the index; who is met without a count goes. So a new key
- * that nobody reads goes when the hand is back, by when its count is 0, and one that was read goes two thirds of a
- * round to two rounds later: in the mean little later. Counts that end only where a hand comes by (CLOCK) end one and a
- * half rounds later and outlast new keys; if they fall by what is put, not by what is passed, they fall too seldom
- * where much is read and stays.
+ * there. What is new or read has a count of LR_COUNT_AGE, seven; all counts fall by one seven times while the hands of
+ * the arena go nearly once round, by a hand of their own that goes over the index; who is met without a count goes. So
+ * a new key that nobody reads goes when the hand is back, by when its count is 0, and one that was read goes up to two
+ * rounds later: in the mean little later. Counts that end only where a hand comes by (CLOCK) end one and a half rounds
+ * later and outlast new keys; if they fall by what is put, not by what is passed, they fall too seldom where much is
+ * read and stays.
+ *
+ * S8 What the rules put while a stripe filled has counts that do not say how old it is: what came last and was not read
+ * yet has none. It lies in the order in which it came, though. So where age takes over soon after that, the hands begin
+ * at the start, and whatever was neither put nor used since has no say: all counts of the rules are below
+ * LR_COUNT_AGE, and who has no more than the highest of them goes. The limit falls with the counts, to 0.
  *
  * All of it is hints: whatever they say, nothing is wrong but the hit ratio. So is an order that wraps: what has waited
  * for a million others looks young.
@@ -73,6 +79,7 @@
 #define LOOKS 8u       /* S3 */
 #define LOOKS_MOST 16u /* by one put */
 #define COUNT_MOST 3u
+#define SEEN_MOST 7u
 #define SET 32u           /* entries among which a key has its one */
 #define NEW_SHARE 15u     /* S4: of the bytes, per cent */
 #define TRIMS_MOST 6u     /* of what the other lets go, by one put: the rest goes with the next */
@@ -80,15 +87,19 @@
 #define FILL_MEANS 8u
 #define FILL_FOR_AGE 4
 #define FILL_FOR_RULES 3
+#define FILL_LUCK FILL_FOR_RULES
 #define FILL_MOST (2 * CHANGE_ENOUGH)
-#define AGED_BY 90u   /* per cent of a round of the hands: by then no count is left */
+#define FRESH_SHARE 4u /* S8: of the items, as many may have gone */
+#define AGED_BY 90u    /* per cent of a round of the hands: by then no count is left */
+#define FEW_SHARE 16u  /* of the entries */
+#define STAYED_MOST 64u
 #define AGES_MOST 64u /* buckets, by one step of a hand, and as many more as fill what it passes */
 
 static_assert(SM_SHADOWS % SET == 0, "whole sets");
 
 #define KEY_MASK ((UINT64_C(1) << 45) - 1) /* of a place: tag and placing hash */
 #define SEEN_SHIFT 45
-#define SEEN_MASK (UINT64_C(7) << SEEN_SHIFT)
+#define SEEN_MASK ((uint64_t)SEEN_MOST << SEEN_SHIFT)
 #define COUNT_SHIFT 48
 #define COUNT_MASK (UINT64_C(3) << COUNT_SHIFT)
 #define HERE (UINT64_C(1) << 50)
@@ -274,13 +285,28 @@ static void begin_other(struct lr_view *view) {
     }
 }
 
+/* S8. */
+static void age_from_start(struct lr_view *view) {
+    lr_hand_jump(view, LR_MAIN, lr_region_of(view, LR_MAIN).start);
+    lr_hand_jump(view, LR_PROBATION, lr_region_of(view, LR_PROBATION).start);
+    set_hint(&view->stripe->aged_limit, lr_recency_max(view->cache));
+    set_hint(&view->stripe->aged_at, 0);
+    set_hint(&view->stripe->aged_due, 0);
+    set_hint(&view->stripe->aged_seen, 0);
+    set_hint(&view->stripe->aged_worn, 0);
+}
+
 /* S5: the stripe does what the segment does. */
 static void follow(struct lr_view *view) {
     const uint32_t turn = hint(&view->cache->header->policy_turn);
     if (hint(&view->stripe->policy_turn) == turn)
         return;
+    const uint32_t gone = hint(&view->stripe->filled);
     set_hint(&view->stripe->policy_turn, turn);
-    set_hint(&view->stripe->filled, 1);
+    set_hint(&view->stripe->filled, gone > 0 ? gone : 1);
+    set_hint(&view->stripe->aged_limit, 0);
+    if (turn % 2 != 0 && gone <= lr_load(&view->stripe->items) / FRESH_SHARE)
+        age_from_start(view);
     begin_other(view);
 }
 
@@ -326,7 +352,7 @@ static int32_t said_while_filling(const struct lr_view *view) {
     int32_t weight = score < 0 ? FILL_FOR_RULES : FILL_FOR_AGE;
     for (int32_t n = 4; score < 0 && n <= stripes; n *= 4)
         weight *= 2;
-    const int32_t says = CHANGE_ENOUGH + score * weight;
+    const int32_t says = CHANGE_ENOUGH + (score < 0 ? FILL_LUCK : 0) + score * weight;
     return says < FILL_MOST ? says : FILL_MOST;
 }
 
@@ -413,29 +439,50 @@ static bool look_around(struct lr_view *view, uint64_t granules) {
 
 /* ---- by age ------------------------------------------------------------------------------------------------- */
 
-static void age_bucket(struct lr_view *view, uint32_t bucket) {
+/* How many entries are there, and how many of them have no count left. */
+static void age_bucket(struct lr_view *view, uint32_t bucket, uint32_t *seen, uint32_t *worn) {
     sm_u64 *slots = lr_bucket_at(view, bucket);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
         uint64_t word = lr_load(&slots[i]);
         const unsigned count = lr_slot_count(view->cache, word);
-        const unsigned fall = count > LR_COUNT_PLAIN ? count - LR_COUNT_PLAIN + 1 : 1; /* of the rules' */
-        if (!lr_slot_is_empty(word) && count > 0)
+        const unsigned fall = count > LR_COUNT_AGE ? count - LR_COUNT_AGE + 1 : 1; /* more only if damaged */
+        if (lr_slot_is_empty(word))
+            continue;
+        *seen += 1;
+        *worn += count <= fall;
+        if (count > 0)
             atomic_compare_exchange_strong_explicit(&slots[i], &word, word - fall * SM_SLOT_RECENCY_ONE,
                                                     memory_order_relaxed, memory_order_relaxed);
     }
 }
 
-void lr_shadow_passed(struct lr_view *view, uint64_t size) {
+/* All counts have fallen once more. */
+static void end_fall(struct lr_view *view, uint32_t seen, uint32_t worn) {
+    const uint32_t limit = lr_shadow_age_limit(view);
+    set_hint(&view->stripe->aged_few, worn < seen / FEW_SHARE);
+    set_hint(&view->stripe->aged_limit, limit > 0 ? limit - 1 : 0);
+}
+
+void lr_shadow_passed(struct lr_view *view, uint64_t size, unsigned stayed) {
+    if (stayed > 0 && stayed <= STAYED_MOST && hint(&view->stripe->aged_few) == 0)
+        return;
     const uint64_t round = lr_arena_bytes(view) / SM_GRANULE, buckets = lr_buckets(view);
-    const uint64_t part = round * AGED_BY / (100 * LR_COUNT_PLAIN * buckets), step = part > 0 ? part : 1;
+    const uint64_t part = round * AGED_BY / (100 * LR_COUNT_AGE * buckets), step = part > 0 ? part : 1;
     uint64_t due = hint(&view->stripe->aged_due) + size / SM_GRANULE;
     uint32_t at = hint(&view->stripe->aged_at);
+    uint32_t seen = hint(&view->stripe->aged_seen), worn = hint(&view->stripe->aged_worn);
     for (unsigned n = 0; due >= step && n < AGES_MOST + size / SM_BUCKET_BYTES; due -= step, n++) {
         at = at + 1 < buckets ? at + 1 : 0;
-        age_bucket(view, at);
+        if (at == 0) {
+            end_fall(view, seen, worn);
+            seen = worn = 0;
+        }
+        age_bucket(view, at, &seen, &worn);
     }
     set_hint(&view->stripe->aged_at, at);
     set_hint(&view->stripe->aged_due, (uint32_t)(due < round ? due : round));
+    set_hint(&view->stripe->aged_seen, seen);
+    set_hint(&view->stripe->aged_worn, worn);
 }
 
 /* ---- what happens ------------------------------------------------------------------------------------------- */
@@ -446,7 +493,7 @@ static const struct sm_shadow *take_in(struct lr_view *view, uint64_t place, uin
     struct sm_shadow *spare, *entry = find(view, place, &spare);
     const uint64_t known = entry != NULL ? lr_load(&entry->key) & ~SEEN_MASK : place & KEY_MASK;
     entry = entry != NULL ? entry : spare;
-    lr_store(&entry->key, known | HERE | (uint64_t)(count & COUNT_MOST) << SEEN_SHIFT);
+    lr_store(&entry->key, known | HERE | (uint64_t)(count & SEEN_MOST) << SEEN_SHIFT);
     if (granules > granules_most(view)) {
         set_granules(entry, granules);
     } else if (is_filling(view)) {
@@ -481,6 +528,8 @@ void lr_shadow_gone(struct lr_view *view, uint64_t place, bool for_good) {
         return;
     if (!for_good && is_filling(view))
         end_filling(view);
+    if (!for_good && hint(&view->stripe->filled) < UINT32_MAX)
+        set_hint(&view->stripe->filled, hint(&view->stripe->filled) + 1);
     if (!is_sampled(view, place))
         return;
     struct sm_shadow *spare, *entry = find(view, place, &spare);

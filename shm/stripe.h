@@ -549,8 +549,12 @@ static inline bool lr_shadow_by_age(const struct lr_view *view) {
     return lr_has_probation(view->cache) &&
            atomic_load_explicit(&view->stripe->policy_turn, memory_order_relaxed) % 2 != 0;
 }
-/* By age: a hand has passed so many bytes. */
-void lr_shadow_passed(struct lr_view *view, uint64_t size);
+/* By age: who has no higher count goes. */
+static inline unsigned lr_shadow_age_limit(const struct lr_view *view) {
+    return atomic_load_explicit(&view->stripe->aged_limit, memory_order_relaxed);
+}
+/* By age: a hand has passed a block of so many bytes, the last of so many that stay; 0: it goes. */
+void lr_shadow_passed(struct lr_view *view, uint64_t size, unsigned stayed);
 /* A new key of so many bytes is put, with this count. `absent`: it was not there, not even expired. */
 void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent);
 /* An item goes. `for_good`: it has expired or was deleted. */

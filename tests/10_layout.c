@@ -177,7 +177,7 @@ static void a_refusal_names_both_sides(void) {
     other.layout = 77;
     CU_ASSERT_EQUAL(lr_geometry_load(&other, geometry.segment_bytes, &out, why), LARDER_EVERSION);
     CU_ASSERT_PTR_NOT_NULL(strstr(why, "layout 77"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(why, "speaks layout 12"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(why, "speaks layout 13"));
 
     other = constants;
     other.byte_order = UINT32_C(0x04030201);

@@ -222,16 +222,18 @@ static void what_the_rules_keep_while_it_fills_leaves_it_to_them(void) {
     fixture_destroy(&f);
 }
 
-/* 20 of a stripe that saw no difference; more if age was ahead, less if the rules were: that the more, the more stripes
- * there are; never more than twice as much, nor what takes the score below 0. */
+/* 20 of a stripe that saw no difference; more if age was ahead, less if the rules were by more than one read: that the
+ * more, the more stripes there are; never more than twice as much, nor what takes the score below 0. */
 static void what_is_said_when_it_is_full_adds_up(void) {
     static const struct {
         unsigned stripes;
         int32_t fill, before, after;
-    } cases[] = {{1, -1, 0, 17},   {1, -7, 0, 0},        {1, -7, 5, 4},     {1, -7, -3, -3},  {2, -1, 0, 17},
-                 {4, -1, 0, 14},   {16, 0, 0, 20},       {16, 0, -50, -30}, {16, 4, 0, 36},   {16, 50, 7, 47},
-                 {16, -1, 30, 38}, {16, -4, 100, 72},    {16, -4, 10, 0},   {16, -448, 0, 0}, {16, 449, 9, 9},
-                 {16, -449, 9, 9}, {16, INT32_MIN, 9, 9}};
+        uint32_t turn;
+    } cases[] = {{1, 0, 0, 0, 1},     {1, -1, 0, 0, 1},     {1, -2, 0, 17, 0},       {1, -9, 0, 0, 0},
+                 {1, -9, 5, 1, 0},    {1, -9, -3, -3, 0},   {2, -1, 0, 20, 0},       {4, -1, 0, 17, 0},
+                 {16, 0, 0, 20, 0},   {16, 0, -50, -30, 0}, {16, 4, 0, 36, 0},       {16, 50, 7, 47, 0},
+                 {16, -1, 30, 41, 0}, {16, -4, 100, 75, 0}, {16, -4, 10, 0, 0},      {16, -448, 0, 0, 0},
+                 {16, 449, 9, 9, 0},  {16, -449, 9, 9, 0},  {16, INT32_MIN, 9, 9, 0}};
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct lr_options options = lr_options_default();
         struct fixture f = {0};
@@ -245,9 +247,66 @@ static void what_is_said_when_it_is_full_adds_up(void) {
         lr_shadow_gone(&view, 0, false);
         CU_ASSERT(is_filled(&f));
         CU_ASSERT_EQUAL(score_of(&f), cases[i].after);
-        CU_ASSERT_EQUAL(atomic_load(&f.one->header->policy_turn), 0);
+        CU_ASSERT_EQUAL(atomic_load(&f.one->header->policy_turn), cases[i].turn);
         fixture_destroy(&f);
     }
+}
+
+/* What came last and was not read yet has no count by the rules, and is not what goes when age takes over: a loop that
+ * fits, and was being read when the stripe was full, is missed once. */
+static void what_came_first_goes_first_when_it_was_full(void) {
+    struct fixture f;
+    unsigned missed = 0;
+    stripe_of_s3(&f);
+    ask(&f, 0, 800, 6);
+    for (uint64_t key = 1000; key < 1800; key++)
+        missed += ask(&f, key, key + 1, 1);
+    CU_ASSERT(is_filled(&f) && is_by_age(&f));
+    missed += ask(&f, 1000, 1800, 1);
+    CU_ASSERT(missed < 800 * 110 / 100);
+    CU_ASSERT(lr_shadow_age_limit(&(struct lr_view){.stripe = lr_stripe_at(f.one, 0)}) > 0);
+    missed = ask(&f, 2000, 2800, 2) + ask(&f, 3000, 3800, 2); /* and later, when those counts are no more */
+    CU_ASSERT(missed < 1600 * 110 / 100);
+    CU_ASSERT_EQUAL(lr_shadow_age_limit(&(struct lr_view){.stripe = lr_stripe_at(f.one, 0)}), 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* Where the rules have chosen for long, what they keep is not older than what else is there: the hands go on. */
+static void what_the_rules_chose_does_not_go_at_once(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    put_keys(&f, 0, 4000);
+    atomic_store(&f.one->header->policy_turn, 2);
+    put_keys(&f, 4000, 6000);
+    CU_ASSERT_FALSE(is_by_age(&f));
+    atomic_store(&f.one->header->policy_turn, 3);
+    put_keys(&f, 6000, 6001);
+    CU_ASSERT(is_by_age(&f));
+    CU_ASSERT_EQUAL(lr_shadow_age_limit(&(struct lr_view){.stripe = lr_stripe_at(f.one, 0)}), 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
+}
+
+/* By the rules, what age counted wears as theirs does: once round, and a count of seven is two. */
+static void what_age_counted_wears_as_by_the_rules(void) {
+    struct fixture f;
+    stripe_of_s3(&f);
+    atomic_store(&f.one->header->policy_turn, 1);
+    put_keys(&f, 0, 1000);
+    atomic_store(&f.one->header->policy_turn, 2);
+    unsigned high = 0;
+    for (uint64_t key = 10000; key < 60000; key++) /* main takes what comes back: its hand goes round */
+        ask(&f, key / 100 * 100 % 7000 + key % 100, key / 100 * 100 % 7000 + key % 100 + 1, 1);
+    struct lr_view view = lr_view_of(f.one, 0);
+    for (uint32_t bucket = 0; bucket < lr_buckets(&view); bucket++)
+        for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
+            const uint64_t word = lr_load(lr_bucket_at(&view, bucket) + i);
+            high += !lr_slot_is_empty(word) && lr_slot_count(f.one, word) > 5;
+        }
+    CU_ASSERT_EQUAL(high, 0);
+    fixture_check(f.one);
+    fixture_destroy(&f);
 }
 
 /* Only what goes for want of room ends the filling. */
@@ -348,9 +407,9 @@ static void large_blocks_age_counts_as_small_ones_do(void) {
             if (!lr_slot_is_empty(lr_load(slot)))
                 lr_store(slot, lr_load(slot) + (5 - lr_slot_count(f.one, lr_load(slot))) * SM_SLOT_RECENCY_ONE);
         }
-    CU_ASSERT(lr_buckets(&view) > 4 * 64 / 3); /* more than four steps of 64 can go over three times */
+    CU_ASSERT(lr_buckets(&view) > 4 * 64 / 7); /* more than four steps of 64 can go over seven times */
     for (unsigned i = 0; i < 4; i++)
-        lr_shadow_passed(&view, lr_arena_bytes(&view) / 4);
+        lr_shadow_passed(&view, lr_arena_bytes(&view) / 4, 0);
     for (uint32_t bucket = 0; bucket < lr_buckets(&view); bucket++)
         for (unsigned i = 0; i < SM_BUCKET_SLOTS; i++) {
             const uint64_t word = lr_load(lr_bucket_at(&view, bucket) + i);
@@ -410,8 +469,10 @@ static void rules_that_lost_again_and_again_are_trusted_less(void) {
     unsigned scanned[6] = {0};
     stripe_of_s3(&f);
     for (unsigned n = 0; n < 6; n++) {
-        for (unsigned i = 0; i < 20 && !is_by_age(&f); i++, key += 2000)
-            ask(&f, key, key + 1300, 2); /* a loop that just fits */
+        for (unsigned i = 0; i < 20 && !is_by_age(&f); i++, key += 2000) {
+            atomic_store(&lr_stripe_at(f.one, 0)->trust, 0); /* else the rules may come to hold such loops too */
+            ask(&f, key, key + 1300, 2);                     /* one that just fits */
+        }
         CU_ASSERT(is_by_age(&f));
         for (; scanned[n] < 60000 && is_by_age(&f); scanned[n] += 400, key += 400)
             ask_hot_and_scan(&f, 10000000 + key, 10000000 + key + 400);
@@ -496,6 +557,9 @@ void larder_suite_44_shadow(void) {
     CU_ADD_TEST(suite, what_says_nothing_while_it_fills_leaves_it_to_age);
     CU_ADD_TEST(suite, what_the_rules_keep_while_it_fills_leaves_it_to_them);
     CU_ADD_TEST(suite, what_is_said_when_it_is_full_adds_up);
+    CU_ADD_TEST(suite, what_came_first_goes_first_when_it_was_full);
+    CU_ADD_TEST(suite, what_the_rules_chose_does_not_go_at_once);
+    CU_ADD_TEST(suite, what_age_counted_wears_as_by_the_rules);
     CU_ADD_TEST(suite, what_is_deleted_leaves_it_filling);
     CU_ADD_TEST(suite, large_items_say_nothing_while_it_fills);
     CU_ADD_TEST(suite, counts_end_where_no_hand_comes_by);

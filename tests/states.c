@@ -54,6 +54,7 @@ const struct scenario_state scenario_states[] = {
     {"holder stopped, modes", 120, 60, 0, MODAL | REPLICATING | LOCKED},
     {"holder stopped, local", 120, 60, 0, MODAL | REPLICATING | LOCKED | OURS},
     {"by age, full and warm", 600, 120, 0, FULL | WARM | AGED},
+    {"age takes over, full", 600, 120, 0, FULL | WARM | AGES},
 };
 const unsigned scenario_state_count = sizeof scenario_states / sizeof scenario_states[0];
 
@@ -427,6 +428,10 @@ static bool apply_traits(struct scenario *s) {
     if ((traits & SHRINKS && !prepare_shrinking(s)) || (traits & GROWS && !prepare_growing(s)) ||
         (traits & SPREAD && !spread_pins(s)))
         return false;
+    if (traits & AGES) {
+        atomic_store(&s->victim->header->policy_turn, 1);
+        atomic_store(&lr_stripe_at(s->victim, 0)->filled, 1); /* just now */
+    }
     if (traits & EXPIRED) {
         lr_drive_clock(s->victim, NOW_MS + PAST_TTL_MS);
         lr_drive_clock(s->survivor, NOW_MS + PAST_TTL_MS);

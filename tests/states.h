@@ -35,6 +35,7 @@ enum scenario_trait {
     FILLED = 1 << 23,     /* ... it was changed and then filled in, which no peer has heard of */
     DELETED = 1 << 24,    /* ... it was deleted, which no peer has heard of */
     AGED = 1 << 25,       /* policy s3 chooses by age, not by its rules */
+    AGES = 1 << 26,       /* will do so with the next new key, its hands at the start */
 };
 
 /* MODAL: the first byte says of which mode it is. */

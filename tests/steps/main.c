@@ -37,7 +37,7 @@ static uint64_t mixed(uint64_t x) {
 static bool is_long(const struct scenario_state *state, enum scenario_operation operation) {
     const bool warm = (state->traits & FULL) != 0 && (state->traits & WARM) != 0;
     return operation == FIT ||
-           (warm && (state->traits & (CLOCK | AGED)) != 0 && (operation == PUT_MANY || operation == PUT_LARGE));
+           (warm && (state->traits & (CLOCK | AGED | AGES)) != 0 && (operation == PUT_MANY || operation == PUT_LARGE));
 }
 
 static unsigned chosen_in(const struct work *work, unsigned state) {
