@@ -306,7 +306,7 @@ static void what_age_counted_wears_as_by_the_rules(void) {
     atomic_store(&f.one->header->policy_turn, 1);
     put_keys(&f, 0, 1000);
     const unsigned before = with_count(&f, 6); /* of the sample */
-    CU_ASSERT(with_count(&f, 7) > 700);
+    CU_ASSERT(with_count(&f, 7) > 500);
     atomic_store(&f.one->header->policy_turn, 2);
     for (uint64_t key = 0; key < 8000; key++) { /* main takes what comes back: its hand goes round */
         ask(&f, 10000 + key % 2000, 10001 + key % 2000, 1);
