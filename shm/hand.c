@@ -54,7 +54,7 @@ struct pass {
     uint64_t mean;     /* bytes of a block */
     uint64_t per_mean; /* 2^24 / mean, to divide by it */
     unsigned looked;   /* at live blocks */
-    unsigned stayed;   /* by their counts, one after the other */
+    uint64_t stayed;   /* bytes, by their counts, one after the other */
     unsigned spared;   /* policy ttl: so many, before items without a deadline go */
 };
 
@@ -280,7 +280,7 @@ static void keep(struct lr_view *view, const struct pass *pass, sm_u64 *slot, ui
 
 static void keep_warm(struct lr_view *view, struct pass *pass, sm_u64 *slot, uint64_t word,
                       const struct lr_head *head) {
-    pass->stayed++;
+    pass->stayed += head->size;
     keep(view, pass, slot, word, head, wear_for(view, pass, head, word));
 }
 

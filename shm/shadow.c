@@ -53,17 +53,17 @@
  * CHANGE_ENOUGH brings them back.
  *
  * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, and stay
- * there. What is new or read has a count of LR_COUNT_AGE, seven; all counts fall by one seven times while the hands of
- * the arena go nearly once round, by a hand of their own that goes over the index; who is met without a count goes. So
+ * there. What is new or read has a count of LR_COUNT_AGE, seven; all counts fall by one seven times while nearly as
+ * many bytes go as the arena has, by a hand of their own that goes over the index; who is met without a count goes. So
  * a new key that nobody reads goes when the hand is back, by when its count is 0, and one that was read goes up to two
  * rounds later: in the mean little later. Counts that end only where a hand comes by (CLOCK) end one and a half rounds
- * later and outlast new keys; if they fall by what is put, not by what is passed, they fall too seldom where much is
- * read and stays.
+ * later and outlast new keys. Where much is read and stays they would fall too seldom: so what the hands pass and leave
+ * counts too while fewer than one entry in FEW_SHARE has no count left, and in a long stretch of such.
  *
  * S8 What the rules put while a stripe filled has counts that do not say how old it is: what came last and was not read
  * yet has none. It lies in the order in which it came, though. So where age takes over soon after that, the hands begin
- * at the start, and whatever was neither put nor used since has no say: all counts of the rules are below
- * LR_COUNT_AGE, and who has no more than the highest of them goes. The limit falls with the counts, to 0.
+ * at the start, and who was read less than LR_COUNT_PLAIN times goes, unless it is put or used after that. The limit
+ * falls with the counts, to 0.
  *
  * All of it is hints: whatever they say, nothing is wrong but the hit ratio. So is an order that wraps: what has waited
  * for a million others looks young.
@@ -89,11 +89,11 @@
 #define FILL_FOR_RULES 3
 #define FILL_LUCK FILL_FOR_RULES
 #define FILL_MOST (2 * CHANGE_ENOUGH)
-#define FRESH_SHARE 4u /* S8: of the items, as many may have gone */
-#define AGED_BY 90u    /* per cent of a round of the hands: by then no count is left */
-#define FEW_SHARE 16u  /* of the entries */
-#define STAYED_MOST 64u
-#define AGES_MOST 64u /* buckets, by one step of a hand, and as many more as fill what it passes */
+#define FRESH_SHARE 4u   /* S8: of the items, as many may have gone */
+#define AGED_BY 90u      /* per cent of a round of the hands: by then no count is left */
+#define FEW_SHARE 16u    /* of the entries */
+#define STAYED_SHARE 64u /* of the arena */
+#define AGES_MOST 64u    /* buckets, by one step of a hand, and as many more as fill what it passes */
 
 static_assert(SM_SHADOWS % SET == 0, "whole sets");
 
@@ -289,7 +289,7 @@ static void begin_other(struct lr_view *view) {
 static void age_from_start(struct lr_view *view) {
     lr_hand_jump(view, LR_MAIN, lr_region_of(view, LR_MAIN).start);
     lr_hand_jump(view, LR_PROBATION, lr_region_of(view, LR_PROBATION).start);
-    set_hint(&view->stripe->aged_limit, lr_recency_max(view->cache));
+    set_hint(&view->stripe->aged_limit, LR_COUNT_PLAIN - 1);
     set_hint(&view->stripe->aged_at, 0);
     set_hint(&view->stripe->aged_due, 0);
     set_hint(&view->stripe->aged_seen, 0);
@@ -463,8 +463,8 @@ static void end_fall(struct lr_view *view, uint32_t seen, uint32_t worn) {
     set_hint(&view->stripe->aged_limit, limit > 0 ? limit - 1 : 0);
 }
 
-void lr_shadow_passed(struct lr_view *view, uint64_t size, unsigned stayed) {
-    if (stayed > 0 && stayed <= STAYED_MOST && hint(&view->stripe->aged_few) == 0)
+void lr_shadow_passed(struct lr_view *view, uint64_t size, uint64_t stayed) {
+    if (stayed > 0 && stayed <= lr_arena_bytes(view) / STAYED_SHARE && hint(&view->stripe->aged_few) == 0)
         return;
     const uint64_t round = lr_arena_bytes(view) / SM_GRANULE, buckets = lr_buckets(view);
     const uint64_t part = round * AGED_BY / (100 * LR_COUNT_AGE * buckets), step = part > 0 ? part : 1;

@@ -553,8 +553,9 @@ static inline bool lr_shadow_by_age(const struct lr_view *view) {
 static inline unsigned lr_shadow_age_limit(const struct lr_view *view) {
     return atomic_load_explicit(&view->stripe->aged_limit, memory_order_relaxed);
 }
-/* By age: a hand has passed a block of so many bytes, the last of so many that stay; 0: it goes. */
-void lr_shadow_passed(struct lr_view *view, uint64_t size, unsigned stayed);
+/* By age: a hand has passed a block of so many bytes; of what stayed one after the other it is the last: so many bytes
+ * in all, 0 if it goes. */
+void lr_shadow_passed(struct lr_view *view, uint64_t size, uint64_t stayed);
 /* A new key of so many bytes is put, with this count. `absent`: it was not there, not even expired. */
 void lr_shadow_put(struct lr_view *view, uint64_t place, uint64_t size, unsigned count, bool absent);
 /* An item goes. `for_good`: it has expired or was deleted. */
