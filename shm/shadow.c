@@ -48,9 +48,8 @@
  * way: by age is seldom far above LRU, so the rules have to earn it. What spoke for age counts FILL_FOR_AGE
  * times on top, up to as much again. What spoke for the rules counts FILL_FOR_RULES times, and more by the root of the
  * number of stripes, as what is luck in one is none in the sum of many; it is taken off, down to a score of 0. The
- * first such read in the only stripe says nothing yet (FILL_LUCK). Most
- * caches fill with requests that show the rules ahead by then. If the others turn out to be such later, half of
- * CHANGE_ENOUGH brings them back.
+ * first such read in the only stripe says nothing yet (FILL_LUCK). Most caches fill with requests that show the rules
+ * ahead by then. If the others turn out to be such later, half of CHANGE_ENOUGH brings them back.
  *
  * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, and stay
  * there. What is new or read has a count of LR_COUNT_AGE, seven; all counts fall by one seven times while nearly as

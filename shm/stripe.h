@@ -549,9 +549,10 @@ static inline bool lr_shadow_by_age(const struct lr_view *view) {
     return lr_has_probation(view->cache) &&
            atomic_load_explicit(&view->stripe->policy_turn, memory_order_relaxed) % 2 != 0;
 }
-/* By age: who has no higher count goes. */
+/* By age: who has no higher count goes. 0 also if damaged. */
 static inline unsigned lr_shadow_age_limit(const struct lr_view *view) {
-    return atomic_load_explicit(&view->stripe->aged_limit, memory_order_relaxed);
+    const unsigned limit = atomic_load_explicit(&view->stripe->aged_limit, memory_order_relaxed);
+    return limit < LR_COUNT_PLAIN ? limit : 0;
 }
 /* By age: a hand has passed a block of so many bytes; of what stayed one after the other it is the last: so many bytes
  * in all, 0 if it goes. */

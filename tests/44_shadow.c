@@ -269,6 +269,8 @@ static void what_came_first_goes_first_when_it_was_full(void) {
     for (unsigned i = 0; i < 8; i++)
         lr_shadow_passed(&view, lr_arena_bytes(&view) / 7, 0);
     CU_ASSERT_EQUAL(lr_shadow_age_limit(&view), 0); /* it falls with the counts */
+    atomic_store(&view.stripe->aged_limit, 1000);
+    CU_ASSERT_EQUAL(lr_shadow_age_limit(&view), 0); /* damaged */
     fixture_check(f.one);
     fixture_destroy(&f);
 }
