@@ -47,9 +47,9 @@
  * they are of a smaller cache. When it is full, a stripe that saw no difference gives the score as much as changes its
  * way: by age is seldom far above LRU, so the rules have to earn it. What spoke for age counts FILL_FOR_AGE
  * times on top, up to as much again. What spoke for the rules counts FILL_FOR_RULES times, and more by the root of the
- * number of stripes, as what is luck in one is none in the sum of many; it is taken off, down to a score of 0. The
- * first such read in the only stripe says nothing yet (FILL_LUCK). Most caches fill with requests that show the rules
- * ahead by then. If the others turn out to be such later, half of CHANGE_ENOUGH brings them back.
+ * number of stripes, as what is luck in one is none in the sum of many; it is taken off, down to a score of 0. Most
+ * caches fill with requests that show the rules ahead by then. If the others turn out to be such later, half of
+ * CHANGE_ENOUGH brings them back.
  *
  * By age means: new keys go to probation and main in proportion to their sizes, so that all stay as long, and stay
  * there. What is new or read has a count of LR_COUNT_AGE, seven; all counts fall by one seven times while nearly as
@@ -86,7 +86,6 @@
 #define FILL_MEANS 8u
 #define FILL_FOR_AGE 4
 #define FILL_FOR_RULES 3
-#define FILL_LUCK FILL_FOR_RULES
 #define FILL_MOST (2 * CHANGE_ENOUGH)
 #define FRESH_SHARE 4u   /* S8: of the items, as many may have gone */
 #define AGED_BY 90u      /* per cent of a round of the hands: by then no count is left */
@@ -351,7 +350,7 @@ static int32_t said_while_filling(const struct lr_view *view) {
     int32_t weight = score < 0 ? FILL_FOR_RULES : FILL_FOR_AGE;
     for (int32_t n = 4; score < 0 && n <= stripes; n *= 4)
         weight *= 2;
-    const int32_t says = CHANGE_ENOUGH + (score < 0 ? FILL_LUCK : 0) + score * weight;
+    const int32_t says = CHANGE_ENOUGH + score * weight;
     return says < FILL_MOST ? says : FILL_MOST;
 }
 
