@@ -82,7 +82,7 @@
 #define SET 32u           /* entries among which a key has its one */
 #define NEW_SHARE 15u     /* S4: of the bytes, per cent */
 #define TRIMS_MOST 6u     /* of what the other lets go, by one put: the rest goes with the next */
-#define FILL_SAMPLED 300u /* S7 */
+#define FILL_SAMPLED 400u /* S7 */
 #define FILL_MEANS 8u
 #define FILL_FOR_AGE 4
 #define FILL_FOR_RULES 3
