@@ -467,6 +467,9 @@ static unsigned pump_stripe(struct lr_peer *peer, uint32_t stripe, bool *full) {
     uint64_t head = lr_node_head(node, stripe);
     if (cursor->read >= head || !flows(peer, stripe))
         return 0;
+    *full = out->sent_count == LR_SENT_ROWS; /* what is read needs one, even if nothing is to be sent */
+    if (*full)
+        return 0;
     struct lr_hint hints[HINTS_AT_ONCE];
     uint64_t position = cursor->read;
     unsigned count = head - position < HINTS_AT_ONCE ? (unsigned)(head - position) : HINTS_AT_ONCE;

@@ -85,14 +85,18 @@ static void changes_on_a_ring_of_relays_end(void) {
     sim_destroy(sim);
 }
 
+static uint32_t stripe_of(const struct sim_host *host, const char *name) {
+    return lr_place_stripe(host->cache, lr_place(host->cache, lr_cluster_hash(name, strlen(name))));
+}
+
 /* Puts `len` bytes under the next number whose key is, or is not, in this stripe. */
 static void put_in(struct sim_host *host, unsigned *number, uint32_t stripe, bool in, size_t len) {
     static char value[1 << 20];
     char name[24];
     struct lr_put put = {.key = name, .value = value, .value_len = len};
-    do {
+    do
         put.key_len = (size_t)snprintf(name, sizeof name, "key %u", (*number)++);
-    } while ((lr_place_stripe(host->cache, lr_place(host->cache, lr_cluster_hash(name, put.key_len))) == stripe) != in);
+    while ((stripe_of(host, name) == stripe) != in);
     CU_ASSERT_EQUAL(lr_put(host->cache, &put), 0);
 }
 
@@ -117,6 +121,39 @@ static void large_values_do_not_hold_up_small_ones(void) {
     CU_ASSERT(sim_settle(sim, 20000)); /* and the large ones follow, one by one */
     CU_ASSERT(sim_digests_equal(sim));
     CU_ASSERT_EQUAL(peer->out.entries_sent - before, 3 + 50);
+    sim_destroy(sim);
+}
+
+/* A peer acknowledges nothing until one row is left, and sends two changes that do not go back: once it acknowledges,
+ * it lacks nothing. */
+static void what_came_when_no_row_was_left_is_acknowledged(void) {
+    struct sim *sim = sim_create("no row is left", 2, UINT64_C(16) << 20);
+    struct sim_host *host = &sim->hosts[0];
+    CU_ASSERT(sim_settle(sim, 5000));
+    CU_ASSERT_FATAL(lr_stripe_count(host->cache) > 1);
+    struct lr_peer *peer = host->node->peers[0];
+    unsigned number = 0;
+    sim->hosts[1].reads_per_step = 1;
+    sim_acting = host;
+    for (unsigned i = 0; i < 2 * LR_SENT_ROWS && peer->out.sent_count < LR_SENT_ROWS - 1; i++) {
+        put_in(host, &number, i % 2, true, 100);
+        lr_node_rung(host->node);
+        lr_outflow_pump(peer);
+    }
+    CU_ASSERT_EQUAL(peer->out.sent_count, LR_SENT_ROWS - 1);
+    for (uint32_t stripe = 0; stripe < 2; number++) {
+        char name[24];
+        (void)snprintf(name, sizeof name, "key %u", number);
+        if (stripe_of(host, name) != stripe)
+            continue;
+        CU_ASSERT_EQUAL(sim_put(&sim->hosts[1], number, "from there", 0), 0);
+        stripe++;
+    }
+    sim_run(sim, 100);
+    CU_ASSERT_EQUAL(peer->out.sent_count, LR_SENT_ROWS);
+    sim->hosts[1].reads_per_step = 0;
+    CU_ASSERT(sim_settle(sim, 20000));
+    CU_ASSERT(sim_digests_equal(sim));
     sim_destroy(sim);
 }
 
@@ -453,6 +490,7 @@ void larder_suite_98_flow(void) {
     CU_ADD_TEST(suite, what_came_and_was_changed_is_sent_back);
     CU_ADD_TEST(suite, changes_on_a_ring_of_relays_end);
     CU_ADD_TEST(suite, large_values_do_not_hold_up_small_ones);
+    CU_ADD_TEST(suite, what_came_when_no_row_was_left_is_acknowledged);
     CU_ADD_TEST(suite, frames_are_the_same_wherever_they_are_read);
     CU_ADD_TEST(suite, for_a_peer_that_stands_still_nothing_is_looked_at);
     CU_ADD_TEST(suite, a_peer_that_reads_slowly_costs_no_more_than_one_that_reads_all);
