@@ -593,7 +593,8 @@ static bool is_to_go(const struct lr_peer *peer, const struct lr_entry *entry) {
 static bool pump_walk(struct lr_peer *peer, bool *full) {
     struct lr_node *node = peer->node;
     struct lr_outflow *out = &peer->out;
-    if (!out->scanning && !begin_walk(peer))
+    *full = out->sent_count == LR_SENT_ROWS; /* its end needs one, even if nothing is to be sent */
+    if (*full || (!out->scanning && !begin_walk(peer)))
         return false;
     for (unsigned i = 0; i < SLICE_WALK && !*full; i++) {
         struct lr_scan before = out->scan;
@@ -703,7 +704,7 @@ static void send_flush(struct lr_peer *peer) {
 }
 
 static void send_synced(struct lr_peer *peer) {
-    uint8_t *at = lr_outflow_reserve(peer, WIRE_HEADER);
+    uint8_t *at = peer->out.sent_count < LR_SENT_ROWS ? lr_outflow_reserve(peer, WIRE_HEADER) : NULL;
     if (at == NULL)
         return;
     peer->out.batch_len += wire_encode_words(at, WIRE_HEADER, WIRE_SYNCED, 0, NULL, 0);
