@@ -207,6 +207,8 @@ static inline void lr_count(struct lr_cache *cache, enum lr_counter counter) {
 int lr_clock_init(struct lr_cache *cache, char *why);
 /* Milliseconds since 2020 by the (coarse) wall clock: versions only. */
 uint64_t lr_wall_2020_ms(void);
+/* The same of lr_unix_ms. */
+uint64_t lr_since_2020(uint64_t unix_ms);
 /* Unix milliseconds, for humans. */
 uint64_t lr_unix_ms(void);
 /* Monotonic nanoseconds, for bounded waits. */

@@ -113,12 +113,15 @@ void lr_drive_clock(struct lr_cache *cache, uint64_t now_ms) {
     atomic_store_explicit(&cache->driven_ms, now_ms, memory_order_relaxed);
 }
 
-uint64_t lr_wall_2020_ms(void) {
-    uint64_t unix_ms = read_ns(CLOCK_REALTIME_COARSE) / NS_PER_MS;
+uint64_t lr_since_2020(uint64_t unix_ms) {
     if (unix_ms < SM_VERSION_EPOCH_MS)
         return 0; /* a host without a set clock: the per-stripe clocks still rise */
     uint64_t ms = unix_ms - SM_VERSION_EPOCH_MS;
     return ms < VERSION_MS_MAX ? ms : VERSION_MS_MAX;
+}
+
+uint64_t lr_wall_2020_ms(void) {
+    return lr_since_2020(read_ns(CLOCK_REALTIME_COARSE) / NS_PER_MS);
 }
 
 uint64_t lr_unix_ms(void) {

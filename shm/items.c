@@ -3,8 +3,8 @@
  * What applications ask for: put, delete, touch, increment, flush. Each is a story under one stripe's lock; reader.c
  * has the gets.
  *
- * The life of a put: hash the key, lock its stripe -> see what is there and whether the condition holds -> draw a
- * version -> find room, evicting if need be -> fill a block that nobody can reach -> publish it by one CAS of the slot
+ * The life of a put: hash the key, lock its stripe -> draw a version -> see what is there and whether the condition
+ * holds -> find room, evicting if need be -> fill a block that nobody can reach -> publish it by one CAS of the slot
  * word -> free what it replaced -> leave a hint for the sidecar -> unlock.
  *
  * A fill is a put of what was read from its source (a database) after a miss, and the source may have changed since. So
@@ -22,6 +22,13 @@
  * sidecar sweeps. */
 #define SWEEP_EVERY 2u
 #define HELD_EVERY 16u
+
+/* A flush is ahead of all clocks by this, in versions: more than draws rise until it counts, if the millisecond in
+ * which it was drawn has not gone by. */
+#define FLUSH_AHEAD (UINT64_C(2) << SM_VERSION_MS_SHIFT)
+#define FLUSH_MOST_MS 6u /* ahead of the wall clock already: then no more. Flushes in a loop do not run away from it   \
+                          */
+#define FLUSH_TRIES 16u
 
 uint64_t lr_cluster_hash(const void *key, size_t key_len) {
     return lr_hash_key(key, key_len);
@@ -91,9 +98,8 @@ static int store(struct lr_view *view, struct lr_found *found, struct lr_making 
     return error;
 }
 
-/* A change: it has a version above all that the stripe has met. */
+/* A change, with a version that was drawn before anybody looked whether there is something: see lr_flush. */
 static inline int store_anew(struct lr_view *view, struct lr_found *found, struct lr_making *making) {
-    making->version = lr_version_draw(view);
     making->kind = lr_kind_of(view->cache, making->key, false);
     return store(view, found, making);
 }
@@ -154,7 +160,8 @@ static int store_fill(struct lr_view *view, const struct lr_mark *mark, struct l
     lr_count_n(view->cache, LR_C_fill_refusals, error == LARDER_ECONFLICT);
     if (error != 0)
         return error;
-    making->version = mark != NULL ? mark->version : lr_version_draw(view);
+    if (mark != NULL)
+        making->version = mark->version;
     making->kind = lr_kind_of(view->cache, making->key, true);
     making->shipped = making->kind == LR_FILL && !is_owed(view, found);
     error = store(view, found, making);
@@ -183,6 +190,7 @@ int lr_put(struct lr_cache *cache, struct lr_put *put) {
     if (error != 0)
         return error;
     struct lr_found found = lr_index_find(&view, &key);
+    making.version = lr_version_draw(&view);
     error = check_condition(&view, put, &found);
     if (error != 0) {
         lr_count(cache, LR_C_put_refusals);
@@ -293,8 +301,10 @@ static int touch_found(struct lr_view *view, const struct lr_key *key, struct lr
                                .keep_value = true};
     if (lr_entry_size(&making) > view->cache->geometry.max_block)
         return LARDER_ETOO_LARGE;
-    if (kind == LR_SHARED)
-        return store_anew(view, found, &making);
+    if (kind == LR_SHARED) {
+        making.version = lr_version_draw(view);
+        return is_there(view, found) ? store_anew(view, found, &making) : LARDER_ENOT_FOUND;
+    }
     /* Of what no other host has nobody need hear: it stays as new as it is. */
     making.version = found->head.version;
     making.kind = kind;
@@ -357,6 +367,7 @@ int lr_increment(struct lr_cache *cache, const void *key, size_t key_len, int64_
         return error;
     struct lr_found found = lr_index_find(&view, &hashed);
     int64_t number = initial;
+    making.version = lr_version_draw(&view);
     if (is_there(&view, &found)) {
         const struct lr_head *head = &found.head;
         if (!parse_number(view.data + head->off + head->key_at + head->key_len, head->value_len, &number))
@@ -379,15 +390,32 @@ int lr_increment(struct lr_cache *cache, const void *key, size_t key_len, int64_
     return error;
 }
 
-int lr_flush(struct lr_cache *cache) {
-    int error = lr_enter(cache);
-    if (error != 0)
-        return error;
-    uint64_t version = 0;
+/* Above all that any stripe has drawn, and will have drawn within this millisecond. */
+static uint64_t version_of_flush(struct lr_cache *cache, uint64_t unix_ms) {
+    const uint64_t now_ms = lr_since_2020(unix_ms);
+    const bool ahead = lr_flush_version(cache) >> SM_VERSION_MS_SHIFT > now_ms + FLUSH_MOST_MS;
+    uint64_t highest = now_ms << SM_VERSION_MS_SHIFT;
     for (uint32_t i = 0; i < cache->geometry.stripe_count; i++) {
         struct lr_view view = lr_view_of(cache, i);
-        uint64_t next = lr_version_peek(&view);
-        version = version > next ? version : next;
+        const uint64_t next = lr_version_peek(&view);
+        highest = highest > next ? highest : next;
     }
-    return lr_apply_flush(cache, version);
+    return highest + (ahead ? 0 : FLUSH_AHEAD);
+}
+
+/*
+ * What a touch, an increment or a conditional put makes of what is there must not survive a flush that this does not.
+ * So they draw their version before they look whether it is there. Who finds the flush's word unchanged has drawn his
+ * version before the flush counts, and so the flush is above it. (What another host touched before it heard of the
+ * flush is as new as its version says.)
+ */
+int lr_flush(struct lr_cache *cache) {
+    int error = lr_enter(cache);
+    bool late = true;
+    for (unsigned tries = 0; error >= 0 && late && tries < FLUSH_TRIES; tries++) {
+        const uint64_t unix_ms = lr_unix_ms();
+        error = lr_apply_flush(cache, version_of_flush(cache, unix_ms));
+        late = lr_unix_ms() != unix_ms;
+    }
+    return error;
 }

@@ -9,6 +9,7 @@
  *   from nowhere     no put offered that value, or a refused one did, or one that was called after the read returned
  *   stale            a newer version had been acknowledged, or read, before the read was called
  *   resurrected      a delete or flush that began after the value was there had returned before the read was called
+ *                a number goes on as if a flush had not been
  *   expired          its deadline, and every one that a touch can have given it, was over when the read was called
  *   lost             (where nothing needs to be evicted) a miss, and nothing that removes was called since the put
  *
@@ -142,16 +143,6 @@ static uint64_t there_since(const struct sim_op *put) {
     return since;
 }
 
-/* A touch that ran beside the flush may have stored the value anew. */
-static bool was_touched_during(const struct sim_op *flush, unsigned key) {
-    for (unsigned i = 0; i < sim_history.count; i++) {
-        const struct sim_op *op = &sim_history.ops[i];
-        if (op->kind == OP_TOUCH && op->key == key && op->called < flush->returned && op->returned > flush->called)
-            return true;
-    }
-    return false;
-}
-
 static void judge_order(const struct sim_op *read, const struct sim_op *put) {
     const uint64_t since = there_since(put);
     for (unsigned i = 0; i < sim_history.count && !sim.failed; i++) {
@@ -172,7 +163,7 @@ static void judge_order(const struct sim_op *read, const struct sim_op *put) {
                      "at %llx",
                      read->key, read->process, (unsigned long long)read->version, op->process,
                      (unsigned long long)op->version);
-        if (op->kind == OP_FLUSH && op->result >= 0 && op->called > since && !was_touched_during(op, read->key))
+        if (op->kind == OP_FLUSH && op->result >= 0 && op->called > since)
             sim_fail("read of key %u by process %u: resurrected: value %u was flushed by process %u before", read->key,
                      read->process, read->id, op->process);
     }
@@ -227,7 +218,39 @@ static void judge_miss(const struct sim_op *read) {
     }
 }
 
+static bool is_count(const struct sim_op *op) {
+    return op->kind == OP_COUNT && op->done && op->result == 0;
+}
+
+/* After a flush the number begins anew: what came before it is no part of it. */
+static void judge_number(const struct sim_op *flush, const struct sim_op *count) {
+    int64_t most = SIM_FIRST_NUMBER;
+    for (unsigned i = 0; i < sim_history.count; i++) {
+        const struct sim_op *op = &sim_history.ops[i];
+        most += op->kind == OP_COUNT && op != count && op->returned > flush->called && op->called < count->returned;
+    }
+    if (count->number > most)
+        sim_fail("resurrected: an increment gives %lld, though since the flush by process %u there were but %lld",
+                 (long long)count->number, flush->process, (long long)(most - SIM_FIRST_NUMBER + 1));
+}
+
+/* Whether the history has a flush. */
+static bool judge_numbers(void) {
+    bool any = false;
+    for (unsigned i = 0; i < sim_history.count; i++) {
+        const struct sim_op *flush = &sim_history.ops[i];
+        if (flush->kind != OP_FLUSH)
+            continue;
+        any = true;
+        for (unsigned j = 0; j < sim_history.count && flush->done; j++)
+            if (is_count(&sim_history.ops[j]) && sim_history.ops[j].called > flush->returned)
+                judge_number(flush, &sim_history.ops[j]);
+    }
+    return any;
+}
+
 static void judge_pairs(void) {
+    const bool flushed = judge_numbers();
     for (unsigned i = 0; i < sim_history.count; i++) {
         const struct sim_op *a = &sim_history.ops[i];
         const bool has_pairs = a->kind == OP_COUNT || a->expected != 0; /* few have */
@@ -235,7 +258,7 @@ static void judge_pairs(void) {
             const struct sim_op *b = &sim_history.ops[j];
             if (is_stored(a) && is_stored(b) && a->expected != 0 && a->expected == b->expected && a->key == b->key)
                 sim_fail("two puts of key %u replaced the same version %llx", a->key, (unsigned long long)a->expected);
-            if (a->kind == OP_COUNT && b->kind == OP_COUNT && a->done && b->done && a->result == 0 && b->result == 0 &&
+            if (!flushed && is_count(a) && is_count(b) &&
                 (a->number == b->number || (a->returned < b->called && a->number > b->number) ||
                  (b->returned < a->called && b->number > a->number)))
                 sim_fail("two increments gave %lld and %lld", (long long)b->number, (long long)a->number);

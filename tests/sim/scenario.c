@@ -74,6 +74,8 @@ static const struct sim_scenario scenarios[] = {
     {"stall-promote", WORLD_PROBATION, {"b", "d", "dg"}, 1, 1, 0, 1, SCENE_FIRST},
     {"touch", WORLD_ROOMY, {"t", "gp", "tv", "sg"}, 1, 3, 0, 0, FOCUS},
     {"flush", WORLD_ROOMY, {"f", "gp", "pm", "t"}, 1, 2, 0, 0, 0},
+    {"flush-count", WORLD_ROOMY, {"fi", "i", "ip"}, 1, 3, 0, 0, 0},
+    {"stall-flush", WORLD_ROOMY, {"f", "tp", "tg", "C"}, 1, 2, 0, 1, SCENE_FIRST},
     {"kill", WORLD_ROOMY, {"pd", "pd", "gm", "pg"}, 1, 3, 2, 0, 0},
     {"kill-lossless", WORLD_ROOMY, {"p", "p", "gG", "p"}, 1, 3, 3, 0, LOSSLESS},
     {"kill-full", WORLD_FULL, {"pb", "pb", "gP", "pd"}, 1, 2, 2, 0, 0},

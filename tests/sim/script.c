@@ -24,7 +24,6 @@
 
 #define CALLS_MAX 16u
 #define COUNTER "counter"
-#define FIRST_NUMBER 100
 
 struct step {
     char letter;
@@ -228,7 +227,7 @@ static void touch(unsigned key) {
 
 static void increment(void) {
     struct sim_op *op = sim_history_call('i', OP_COUNT, SIM_KEYS);
-    int result = lr_increment(handle(), COUNTER, sizeof COUNTER - 1, 1, FIRST_NUMBER, 0, &op->number);
+    int result = lr_increment(handle(), COUNTER, sizeof COUNTER - 1, 1, SIM_FIRST_NUMBER, 0, &op->number);
     if (result != 0 && !is_refusal(result))
         sim_fail("increment says %s", lr_error_name(result));
     sim_history_return(op, result);

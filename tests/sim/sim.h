@@ -27,6 +27,7 @@
 #define SIM_DOCTOR SIM_PROCESSES        /* looks after the segment when the others are done */
 #define SIM_HANDLES (SIM_PROCESSES + 1) /* all of them have joined when a schedule begins */
 #define SIM_NOBODY SIM_HANDLES          /* the simulator itself: worlds are built by it */
+#define SIM_FIRST_NUMBER 100            /* of the counter */
 #define SIM_STORES 32u                  /* store buffer of one process */
 #define SIM_FILTER 1024u                /* hashes of words in a store buffer */
 #define SIM_STACK (UINT64_C(128) << 10)
