@@ -344,7 +344,9 @@ LARDER_API int larder_touch(larder *cache, const void *key, size_t key_len, uint
 LARDER_API int larder_increment(larder *cache, const void *key, size_t key_len, int64_t delta, int64_t initial,
                                 uint64_t ttl_ms, int64_t *result);
 
-/* Deletes everything stored before the call, for every reader at once, and on every peer. Takes no lock. */
+/* Deletes everything stored before the call, for every reader at once, and what a touch, an increment or a
+ * compare-and-swap that runs meanwhile makes of it. Peers delete what has an older version: by their clocks, up to 2 ms
+ * after the call; what they touch before they hear of it is as new as the touch. Takes no lock. */
 LARDER_API int larder_flush(larder *cache);
 
 /* ---- about the segment ---------------------------------------------------------------------------------------- */

@@ -249,7 +249,9 @@ int lr_touch(struct lr_cache *cache, const void *key, size_t key_len, uint64_t t
  * and deadline. */
 int lr_increment(struct lr_cache *cache, const void *key, size_t key_len, int64_t delta, int64_t initial,
                  uint64_t ttl_ms, int64_t *result);
-/* Everything stored before the call is gone for every reader. One word; takes no lock. */
+/* Everything stored before the call is gone for every reader, and whatever a touch, an increment or a compare-and-swap
+ * that runs meanwhile makes of it; on other hosts, what they store up to 2 ms later by their clocks. One word; takes no
+ * lock. */
 int lr_flush(struct lr_cache *cache);
 
 /* Largest value that a key of this length admits. */

@@ -143,6 +143,18 @@ static uint64_t there_since(const struct sim_op *put) {
     return since;
 }
 
+/* When a flush had to take it. What a compare-and-swap stores succeeds only if what it was made of is there: then. */
+static uint64_t to_be_flushed_since(const struct sim_op *put) {
+    uint64_t since = there_since(put);
+    for (unsigned i = 0; i < sim_history.count && put->expected != 0; i++) {
+        const struct sim_op *op = &sim_history.ops[i];
+        if ((is_stored(op) || is_hit(op)) && op->key == put->key && op->version == put->expected &&
+            op->returned < since)
+            since = op->returned;
+    }
+    return since;
+}
+
 static void judge_order(const struct sim_op *read, const struct sim_op *put) {
     const uint64_t since = there_since(put);
     for (unsigned i = 0; i < sim_history.count && !sim.failed; i++) {
@@ -163,7 +175,7 @@ static void judge_order(const struct sim_op *read, const struct sim_op *put) {
                      "at %llx",
                      read->key, read->process, (unsigned long long)read->version, op->process,
                      (unsigned long long)op->version);
-        if (op->kind == OP_FLUSH && op->result >= 0 && op->called > since)
+        if (op->kind == OP_FLUSH && op->result >= 0 && op->called > to_be_flushed_since(put))
             sim_fail("read of key %u by process %u: resurrected: value %u was flushed by process %u before", read->key,
                      read->process, read->id, op->process);
     }
