@@ -456,8 +456,9 @@ static int words_in(const sm_u64 *bucket) {
     return (int)SM_BUCKET_SLOTS - __builtin_popcount(lr_bucket_empty(bucket));
 }
 
-/* Moves words of a bucket that is to be merged with `partner` on to their others, until `excess` have gone. */
-static int shed(struct lr_view *view, uint32_t number, uint32_t partner, int excess) {
+/* Moves words of a bucket that is to be merged with `partner` on to their others, until `excess` have gone; `down`
+ * allows moves to buckets that walks visit earlier. */
+static int shed(struct lr_view *view, uint32_t number, uint32_t partner, int excess, bool down) {
     const struct step here = {.number = number, .bucket = lr_bucket_at(view, number)};
     uint32_t others[SM_BUCKET_SLOTS];
     if (excess <= 0)
@@ -465,10 +466,11 @@ static int shed(struct lr_view *view, uint32_t number, uint32_t partner, int exc
     others_of(view, &here, others);
     for (unsigned i = 0; i < SM_BUCKET_SLOTS && excess > 0 && !view->damaged; i++) {
         sm_u64 *target = empty_in(lr_bucket_at(view, others[i]));
-        if (others[i] == partner || others[i] == number || lr_walk_before(others[i], number) || target == NULL)
+        const bool earlier = lr_walk_before(others[i], number);
+        if (others[i] == partner || others[i] == number || (earlier && !down) || target == NULL)
             continue;
         view->hand_moved = true;
-        move_word(view, &here.bucket[i], target, MOVE_COUNTED);
+        move_word(view, &here.bucket[i], target, earlier ? MOVE_DOWN : MOVE_COUNTED);
         excess--;
     }
     return excess;
@@ -486,7 +488,8 @@ static bool is_full(const struct lr_view *view) {
 static bool make_fit(struct lr_view *view, uint32_t last, uint32_t partner) {
     const struct two both = {{last, partner}, {lr_bucket_at(view, last), lr_bucket_at(view, partner)}};
     int excess = words_in(both.bucket[0]) + words_in(both.bucket[1]) - (int)SM_BUCKET_SLOTS;
-    excess = shed(view, partner, last, shed(view, last, partner, excess));
+    for (unsigned down = 0; down < 2; down++)
+        excess = shed(view, partner, last, shed(view, last, partner, excess, down != 0), down != 0);
     const bool may_evict = excess > 0 && view->cache->geometry.policy != LR_POLICY_none && !view->keep_all &&
                            !view->damaged && is_full(view);
     if (may_evict) /* what is being replaced may go, and the merge wait all the same */

@@ -113,8 +113,8 @@ static void a_bucket_that_has_become_a_value_is_left_alone(void) {
 #define MERGES 3u
 #define SEGMENTS 20u
 
-/* The next put may merge some buckets; the first `s->keys` keys stay. Whether it does? A bucket whose words have no
- * room in its partner ends it: in one of ten segments. */
+/* The next put may merge some buckets; the first `s->keys` keys stay. Whether it does? A bucket whose words fit neither
+ * into its partner nor elsewhere ends it. */
 static bool is_merging(struct scene *s) {
     struct lr_view view = lr_view_of(s->two, 0);
     const uint32_t buckets = lr_buckets(&view);
@@ -148,17 +148,23 @@ static void begin_merging(struct scene *s) {
     }
 }
 
-/* A put that does not shrink the index, of a key that may stand in `here` and `there` only, or in neither. */
-static uint64_t put_beside(struct scene *s, uint64_t key, bool within, uint32_t here, uint32_t there, size_t len) {
-    struct lr_view view = lr_view_of(s->one, 0);
+/* The next key from this on that may stand in `here` and `there` only, or in neither. */
+static uint64_t key_beside(struct scene *s, uint64_t key, bool within, uint32_t here, uint32_t there) {
+    const struct lr_view view = lr_view_of(s->one, 0);
     for (;; key++) {
         const uint32_t placing = lr_placing(lr_place(s->one, lr_hash_key(&key, 8)));
         const uint32_t a = lr_bucket_of(placing, lr_buckets(&view)),
                        b = lr_bucket_of(lr_second(placing), lr_buckets(&view));
         const bool both = (a == here && b == there) || (a == there && b == here);
         if (within ? both : a != here && a != there && b != here && b != there)
-            break;
+            return key;
     }
+}
+
+/* A put of such a key that does not shrink the index. */
+static uint64_t put_beside(struct scene *s, uint64_t from, bool within, uint32_t here, uint32_t there, size_t len) {
+    struct lr_view view = lr_view_of(s->one, 0);
+    const uint64_t key = key_beside(s, from, within, here, there);
     struct lr_put p = {.key = &key, .key_len = 8, .value = large, .value_len = len};
     lr_store(&view.stripe->incarnation, (lr_load(&view.stripe->incarnation) | (EVERY - 1)) + 2);
     s->wrong = s->wrong || lr_put(s->one, &p) != 0;
@@ -170,6 +176,15 @@ static uint64_t free_bytes(const struct lr_view *view) {
     return gap.end - gap.start + lr_load(&view->stripe->hole_bytes);
 }
 
+/* An index of many buckets, in which nothing is left. */
+static void begin_emptied(struct scene *s) {
+    begin(s, STRIPE, false);
+    for (uint64_t key = 0; key < SMALL_KEYS; key++)
+        put(s->one, key, 1);
+    for (uint64_t key = 0; key < SMALL_KEYS; key++)
+        lr_delete(s->one, &key, 8);
+}
+
 /*
  * The two buckets that the next put would make one are full of keys that have no others, and all of these but `s->key`
  * are still to be told, so that only that one may go for it. Returns the buckets.
@@ -177,11 +192,7 @@ static uint64_t free_bytes(const struct lr_view *view) {
 static uint32_t begin_crowded(struct scene *s, bool full) {
     uint32_t epoch;
     uint64_t head, next = LARGE_FIRST;
-    begin(s, STRIPE, false);
-    for (uint64_t key = 0; key < SMALL_KEYS; key++)
-        put(s->one, key, 1);
-    for (uint64_t key = 0; key < SMALL_KEYS; key++)
-        lr_delete(s->one, &key, 8);
+    begin_emptied(s);
     lr_set_replicating(s->one, true);
     struct lr_view view = lr_view_of(s->one, 0);
     const uint32_t buckets = lr_buckets(&view), last = buckets - 1, partner = lr_split_partner(last);
@@ -295,12 +306,87 @@ static void a_walk_misses_nothing_when_buckets_go_behind_and_before_it(void) {
     }
 }
 
+#define CROWD (2 * SM_BUCKET_SLOTS)
+static uint64_t crowd[CROWD];
+
+/* The two buckets that the next put would make one are full of keys whose others stand in the bucket that walks visit
+ * first. It is empty. */
+static void begin_downwards(struct scene *s) {
+    uint64_t next = LARGE_FIRST, passed[CROWD];
+    unsigned count = 0, others = 0;
+    begin_emptied(s);
+    struct lr_view view = lr_view_of(s->one, 0);
+    const uint32_t last = lr_buckets(&view) - 1, homes[] = {last, lr_split_partner(last)};
+    CU_ASSERT_FATAL(homes[1] != 0);
+    while (count < CROWD && others < CROWD && !s->wrong) {
+        const uint32_t home = homes[count / SM_BUCKET_SLOTS];
+        next = put_beside(s, next + 1, true, home, 0, 100);
+        if (bucket_of(s, next) == home)
+            crowd[count++] = next;
+        else
+            passed[others++] = next;
+    }
+    while (others > 0)
+        lr_delete(s->one, &passed[--others], 8);
+    do
+        s->other = next = key_beside(s, next + 1, false, homes[0], homes[1]);
+    while (key_beside(s, next, false, 0, 0) != next);
+    CU_ASSERT_FATAL(!s->wrong && count == CROWD && lr_buckets(&view) == last + 1);
+    lr_store(&view.stripe->incarnation, (lr_load(&view.stripe->incarnation) | (EVERY - 1)) + 1);
+    keep(s);
+}
+
+static void find_crowd(struct scene *s) {
+    for (unsigned i = 0; i < CROWD; i++)
+        s->wrong = s->wrong || lr_get(s->two, &crowd[i], 8, got, sizeof got, NULL, LR_PEEK) != 0;
+    s->moves++;
+}
+
+/* A walk sees all of the crowd. At entry `at` of it the other handle merges. False: it had fewer entries. */
+static bool walk_crowd(struct scene *s, uint64_t at) {
+    struct lr_scan scan = lr_scan_all(s->one);
+    struct lr_entry entry;
+    uint64_t entries = 0;
+    bool seen[CROWD] = {false};
+    for (int result; (result = lr_scan_next(s->one, &scan, got, sizeof got, &entry)) != LARDER_ENOT_FOUND;) {
+        s->wrong = s->wrong || result != 0;
+        for (unsigned i = 0; i < CROWD; i++)
+            seen[i] = seen[i] || memcmp(entry.key, &crowd[i], 8) == 0;
+        if (entries++ == at)
+            merge_by_two(s);
+    }
+    for (unsigned i = 0; i < CROWD; i++)
+        s->wrong = s->wrong || !seen[i];
+    return entries > at;
+}
+
+/* Words that have room only where walks have been go there, and nobody misses them. */
+static void what_fits_only_where_walks_have_been_goes_there(void) {
+    struct scene s;
+    uint64_t at = 0;
+    begin_downwards(&s);
+    struct lr_view view = lr_view_of(s.two, 0);
+    const uint32_t buckets = lr_buckets(&view);
+    look_at_each_change(&s, put_other, find_crowd);
+    CU_ASSERT(s.moves > 30 && lr_buckets(&view) + MERGES <= buckets);
+    CU_ASSERT_EQUAL(lr_load(&view.stripe->counters[LR_S_index_evictions]), 0);
+    find_crowd(&s);
+    fixture_check(s.one);
+    do
+        restore(&s);
+    while (walk_crowd(&s, at++) && !s.wrong);
+    CU_ASSERT(at > CROWD || s.wrong);
+    CU_ASSERT(!s.wrong);
+    end(&s);
+}
+
 void larder_suite_69_shrinking(void) {
     CU_pSuite suite = CU_add_suite("69_shrinking", NULL, NULL);
     CU_ADD_TEST(suite, a_bucket_that_has_become_a_value_is_left_alone);
     CU_ADD_TEST(suite, a_merge_that_waits_takes_nothing_that_has_room);
     CU_ADD_TEST(suite, every_key_is_found_and_seen_whatever_a_merge_is_at);
     CU_ADD_TEST(suite, a_walk_misses_nothing_when_buckets_go_behind_and_before_it);
+    CU_ADD_TEST(suite, what_fits_only_where_walks_have_been_goes_there);
 }
 
 #else
