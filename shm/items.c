@@ -26,8 +26,9 @@
 /* A flush is ahead of all clocks by this, in versions: more than draws rise until it counts, if the millisecond in
  * which it was drawn has not gone by. */
 #define FLUSH_AHEAD (UINT64_C(2) << SM_VERSION_MS_SHIFT)
-#define FLUSH_MOST_MS 6u /* ahead of the wall clock already: then no more. Flushes in a loop do not run away from it   \
-                          */
+#define FLUSH_MOST_MS                                                                                                  \
+    6u /* ahead of the wall clock already: then no more. Flushes in a loop do not run away from it                     \
+        */
 #define FLUSH_TRIES 16u
 
 uint64_t lr_cluster_hash(const void *key, size_t key_len) {
