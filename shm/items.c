@@ -24,11 +24,10 @@
 #define HELD_EVERY 16u
 
 /* A flush is ahead of all clocks by this, in versions: more than draws rise until it counts, if the millisecond in
- * which it was drawn has not gone by. */
+ * which it was drawn has not gone by. But not where the last one is ahead of the wall clock by more than FLUSH_MOST_MS:
+ * flushes in a loop must not run away from it. */
 #define FLUSH_AHEAD (UINT64_C(2) << SM_VERSION_MS_SHIFT)
-#define FLUSH_MOST_MS                                                                                                  \
-    6u /* ahead of the wall clock already: then no more. Flushes in a loop do not run away from it                     \
-        */
+#define FLUSH_MOST_MS 6u
 #define FLUSH_TRIES 16u
 
 uint64_t lr_cluster_hash(const void *key, size_t key_len) {
