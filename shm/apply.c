@@ -64,6 +64,13 @@ static bool is_barred(struct lr_view *view, uint64_t hash, uint64_t version, uns
     return version <= bar;
 }
 
+/* The same where there is a tombstone of what is older. Nothing newer was evicted, nor declined; but a peer may have
+ * forgotten something newer, and that has raised both floors. */
+static bool is_barred_by_both(const struct lr_view *view, uint64_t hash, uint64_t version) {
+    return version <= over_void(view, hash, view->stripe->range_floor) &&
+           version <= over_void(view, hash, view->stripe->range_firm);
+}
+
 static uint64_t content_hash(const void *value, size_t value_len, uint32_t flags) {
     return XXH3_64bits_withSeed(value, value_len, flags);
 }
@@ -282,8 +289,9 @@ static int apply_put_locked(struct lr_view *view, const struct lr_key *key, cons
         if (tie <= 0)
             return apply_equal(view, key, &found, change->deadline_ms, change->left);
     }
-    if ((is_absent(view, &found) || is_trace_of(&found, change->version)) &&
-        is_barred(view, key->hash, change->version, apply_flags)) {
+    if (is_absent(view, &found) || is_trace_of(&found, change->version)
+            ? is_barred(view, key->hash, change->version, apply_flags)
+            : found.head.tombstone && is_barred_by_both(view, key->hash, change->version)) {
         hint_at(view, key, &found, change->version - 1);
         return LR_DECLINED;
     }
