@@ -153,7 +153,20 @@ static bool is_owed(struct lr_view *view, const struct lr_found *found) {
     return found->slot != NULL && lr_entry_unshipped(view, &found->head);
 }
 
-/* What was there before, and not every peer has heard of, is still to be told: then the fill counts as unshipped. */
+/* The least version that a fill in this place may have. Above a flush, which is the same everywhere, one of our own. */
+static uint64_t least_of_fill(const struct lr_view *view, const struct lr_found *found) {
+    const uint64_t flushed = lr_flush_version(view->cache);
+    if (found->head.version > flushed)
+        return found->head.version + 1;
+    const uint64_t origin = atomic_load_explicit(&view->cache->header->origin, memory_order_relaxed) & 0x3ffu;
+    return ((flushed >> SM_VERSION_ORIGIN_BITS) + 1) << SM_VERSION_ORIGIN_BITS | origin;
+}
+
+/*
+ * What was there before, and not every peer has heard of, is still to be told: then the fill counts as unshipped, and
+ * as no newer than that. For where its hint is lost the fill stands for it, with its version, and a relay that hears of
+ * one change takes no older one: this one only some of those behind it would hear of.
+ */
 static int store_fill(struct lr_view *view, const struct lr_mark *mark, struct lr_found *found,
                       struct lr_making *making) {
     int error = mark != NULL ? judge_mark(view, mark, making->key, found) : 0;
@@ -164,6 +177,8 @@ static int store_fill(struct lr_view *view, const struct lr_mark *mark, struct l
         making->version = mark->version;
     making->kind = lr_kind_of(view->cache, making->key, true);
     making->shipped = making->kind == LR_FILL && !is_owed(view, found);
+    if (making->kind == LR_FILL && !making->shipped)
+        making->version = least_of_fill(view, found);
     error = store(view, found, making);
     lr_count_n(view->cache, LR_C_fills, error == 0);
     return error;

@@ -392,7 +392,7 @@ static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     if (result == LARDER_ETOO_SMALL)
         return TOO_LARGE;
     if (result == 0 && entry.kind == LR_FILL) {
-        if (hint->version >= entry.version)
+        if (hint->version > entry.version)
             return GIVEN;
         entry = (struct lr_entry){.hash = entry.hash,
                                   .version = hint->version,
@@ -799,6 +799,7 @@ void lr_outflow_forget(struct lr_peer *peer) {
         peer->out.cursors[i] =
             (struct lr_cursor){.scan = LR_SCAN_FULL, .acked_epoch = lr_epoch_get_acked(peer->node->cache, i)};
     memset(peer->out.settled, 0, sizeof peer->out.settled);
+    memset(peer->out.taken, 0, sizeof peer->out.taken);
 }
 
 void lr_outflow_join(struct lr_peer *peer) {
