@@ -472,6 +472,8 @@ static inline bool lr_turn_is_cleared(uint64_t turn) {
 /* As lr_raise_floor, and it is to be passed on. *risen, if not NULL, grows by what the turn has grown by. */
 int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, const struct lr_parts *parts,
                   uint64_t *risen);
+/* The range's turn rises, so that its void, as it is, is told once more. */
+void lr_void_again(struct lr_cache *cache, unsigned range);
 /*
  * Takes the range's parts away if many are set: every peer must have settled `turn`, and larderd alone may call it. 1:
  * done, *turn is the new one. 0: not now. EBUSY. A death on the way leaves bits, or what lr_turn_is_cleared says.

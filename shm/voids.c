@@ -160,6 +160,11 @@ int lr_raise_void(struct lr_cache *cache, unsigned range, uint64_t version, cons
     return error;
 }
 
+void lr_void_again(struct lr_cache *cache, unsigned range) {
+    if (range < SM_RANGES)
+        atomic_fetch_add_explicit(turn_of(cache, range), 1, memory_order_seq_cst);
+}
+
 static bool is_dense(const struct lr_cache *cache, unsigned range) {
     const uint32_t count = cache->geometry.part_words;
     uint64_t set = 0;

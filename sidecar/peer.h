@@ -91,6 +91,7 @@ struct lr_inflow {
     bool settle_last;
     uint32_t raise_range; /* next range whose floor is to be raised, after the last walk */
     uint64_t settle_low, settle_high, settle_dropped;
+    uint64_t let_go[WIRE_RANGES / 64]; /* ranges in which something was dropped */
     struct lr_scan settle_scan;
 };
 
@@ -205,6 +206,7 @@ struct lr_outflow {
     /* A settlement that we lead (settle.c). */
     enum lr_settle_state settle;
     uint64_t settled[WIRE_RANGES];      /* lr_range.turn up to which the peer has heard of all */
+    uint64_t taken[WIRE_RANGES];        /* the highest that it told us, and we, a relay, tell others */
     uint64_t voids[WIRE_RANGES];        /* of the settlement under way; 0: not part of it */
     uint64_t settling[WIRE_RANGES];     /* lr_range.turn when it began */
     struct lr_parts parts[WIRE_RANGES]; /* of the voids; words are in `part_words` */

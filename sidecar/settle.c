@@ -35,6 +35,10 @@
  *  7. A range without PARTS is settled whole: with an older release, and with a peer that has settled nothing since
  *     bits of the range were cleared (lr_settle_clear). Few bits are sent as fewer, each of a larger part.
  *  8. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
+ *  9. A relay leads a void on that is higher than its own, or speaks of more. And one that is not, if it let go of
+ *     something, which those behind it may hold for having been listed; or if it is lower, and news: the relay's own
+ * may have come from a peer, and what that has not forgotten itself it is yet to let go of. Of each peer only what is
+ *     higher than before is news: so nothing goes round for ever.
  */
 #include "log.h"
 #include "node.h"
@@ -323,6 +327,7 @@ static enum lr_taken take_voids(struct lr_link *link, const struct wire_frame *f
     forget_parts(&link->in);
     link->in.hash_count = 0;
     link->in.settle_dropped = 0;
+    memset(link->in.let_go, 0, sizeof link->in.let_go);
     for (uint32_t i = 0; i < frame->as.rows.count; i++) {
         struct wire_void row = wire_void_at(frame, i);
         if (!lr_inflow_believes(link, row.version, "a void"))
@@ -382,12 +387,28 @@ static bool has_to_go(const struct lr_node *node, const struct lr_inflow *in, co
     return entry->version <= version && !is_listed(in, entry->hash);
 }
 
+static bool has_let_go(const struct lr_inflow *in, unsigned range) {
+    return (in->let_go[range / 64] >> (range % 64) & 1) != 0;
+}
+
 /* A relay takes the void over as one of its own. It need not lead it back: what it owes the peer is told by itself, and
  * if that is forgotten as well, the turn rises once more. */
 static int take_over(struct lr_link *link, unsigned range, uint64_t version) {
+    struct lr_cache *cache = link->node->cache;
+    struct lr_outflow *out = &link->peer->out;
+    struct lr_range own;
     uint64_t risen = 0;
-    const int result = lr_raise_void(link->node->cache, range, version, &link->in.parts[range], &risen);
-    link->peer->out.settled[range] += risen;
+    lr_range_get(cache, range, &own);
+    const bool news = version < own.void_version && version > out->taken[range]; /* rule 9 */
+    const int result = lr_raise_void(cache, range, version, &link->in.parts[range], &risen);
+    if (result == 0 && risen == 0 && (news || has_let_go(&link->in, range))) {
+        lr_void_again(cache, range);
+        risen = 1;
+    }
+    if (result == 0 && version > out->taken[range])
+        out->taken[range] = version;
+    out->settled[range] += risen;
+    out->settling[range] += risen; /* of one under way */
     return result;
 }
 
@@ -435,6 +456,7 @@ bool lr_settle_walk(struct lr_link *link) {
             return false;
         }
         in->settle_dropped++;
+        in->let_go[range_of(entry.hash) / 64] |= UINT64_C(1) << (range_of(entry.hash) % 64);
     }
     return true;
 }
