@@ -54,6 +54,13 @@ void net_modes_set(struct net_run *run, unsigned host) {
         net_fail(run, "host %u: its modes cannot be set", host);
 }
 
+static void note_deadline(struct net_run *run, unsigned host, unsigned key, uint64_t ttl_ms) {
+    const uint64_t ends_ms = run->sim->now_ms + ttl_ms;
+    run->modes.mortal[host][key] = ttl_ms != 0;
+    if (ttl_ms != 0 && ends_ms > run->modes.ends_ms)
+        run->modes.ends_ms = ends_ms;
+}
+
 /* ---- what users do ---------------------------------------------------------------------------------------------- */
 
 static void put(struct net_run *run, unsigned host, unsigned key, uint64_t number, enum lr_put_mode mode,
@@ -76,7 +83,7 @@ static void put(struct net_run *run, unsigned host, unsigned key, uint64_t numbe
             mode == LR_FILL_IN ? "fills" : "puts", name, number, put.version, error != 0 ? ", refused" : "");
     if (is_local(key))
         modes->local[host][key] = number;
-    modes->mortal[host][key] = put.ttl_ms != 0;
+    note_deadline(run, host, key, put.ttl_ms);
 }
 
 static void erase(struct net_run *run, unsigned host, unsigned key) {
@@ -155,7 +162,7 @@ static void touch(struct net_run *run, unsigned host, unsigned key) {
     if (error != 0 && error != LARDER_ENOT_FOUND)
         net_fail(run, "host %u key %s: touch: %s", host, name, lr_error_name(error));
     if (error == 0)
-        run->modes.mortal[host][key] = ttl_ms != 0;
+        note_deadline(run, host, key, ttl_ms);
 }
 
 void net_modes_act(struct net_run *run, unsigned host) {

@@ -105,6 +105,7 @@ struct net_modes {
     bool mortal[SIM_HOSTS][NET_MODAL];
     struct net_fill fills[NET_FILLS];
     unsigned fill_count;
+    uint64_t ends_ms; /* the last deadline that was given */
 };
 
 struct net_run {

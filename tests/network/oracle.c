@@ -488,7 +488,7 @@ void net_rest(struct net_run *run) {
 
 /* When the last deadline is over whose item is not to live long. */
 static void outlive(struct net_run *run) {
-    uint64_t now = run->sim->now_ms, last = now;
+    uint64_t now = run->sim->now_ms, last = run->modes.ends_ms > now ? run->modes.ends_ms : now;
     for (uint32_t i = 1; i <= run->write_count; i++)
         if (run->writes[i].ends_ms > last && run->writes[i].ends_ms < now + 10000)
             last = run->writes[i].ends_ms;
