@@ -11,7 +11,8 @@
  * the reader takes a *mark* first: a version, and the number of the stripe's last filling. The fill is refused if the
  * key's entry is a later filling, or one may have been and gone (marks_void), whoever made it: a put here, or a change
  * on another host. Otherwise it is stored with the version of the mark, since that is how new it is: a change that was
- * made elsewhere after the mark, and arrives after the fill, is newer.
+ * made elsewhere after the mark, and arrives after the fill, is newer. Only in the place of a change that some peer has
+ * yet to hear of it counts as older (store_fill).
  */
 #include "stripe.h"
 
