@@ -154,11 +154,15 @@ static bool is_owed(struct lr_view *view, const struct lr_found *found) {
     return found->slot != NULL && lr_entry_unshipped(view, &found->head);
 }
 
-/* The least version that a fill in this place may have. Above a flush, which is the same everywhere, one of our own. */
+/*
+ * The least version that a fill in this place may have. Two above what is there: should the fill go, what is left says
+ * one less, and the next fill has a version of its own, for it is the token of a compare-and-swap. Above a flush, which
+ * is the same everywhere, one with our origin.
+ */
 static uint64_t least_of_fill(const struct lr_view *view, const struct lr_found *found) {
     const uint64_t flushed = lr_flush_version(view->cache);
     if (found->head.version > flushed)
-        return found->head.version + 1;
+        return found->head.version + 2;
     const uint64_t origin = atomic_load_explicit(&view->cache->header->origin, memory_order_relaxed) & 0x3ffu;
     return ((flushed >> SM_VERSION_ORIGIN_BITS) + 1) << SM_VERSION_ORIGIN_BITS | origin;
 }

@@ -392,7 +392,7 @@ static enum given give_hint(struct lr_peer *peer, const struct lr_hint *hint) {
     if (result == LARDER_ETOO_SMALL)
         return TOO_LARGE;
     if (result == 0 && entry.kind == LR_FILL) {
-        if (hint->version > entry.version)
+        if (hint->version >= entry.version)
             return GIVEN;
         entry = (struct lr_entry){.hash = entry.hash,
                                   .version = hint->version,

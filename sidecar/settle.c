@@ -36,9 +36,9 @@
  *     bits of the range were cleared (lr_settle_clear). Few bits are sent as fewer, each of a larger part.
  *  8. A settlement that is cut off by the end of a link has dropped only what had to go. The next link starts it again.
  *  9. A relay leads a void on that is higher than its own, or speaks of more. And one that is not, if it let go of
- *     something, which those behind it may hold for having been listed; or if it is lower, and news: the relay's own
- * may have come from a peer, and what that has not forgotten itself it is yet to let go of. Of each peer only what is
- *     higher than before is news: so nothing goes round for ever.
+ *     something, which those behind it may hold for having been listed; or if it is lower, and news: the higher one may
+ *     have come from a peer who is yet to let go of what this one speaks of. Of each peer only what is higher than
+ *     before is news: so nothing goes round for ever.
  */
 #include "log.h"
 #include "node.h"

@@ -71,17 +71,6 @@ static uint64_t forget_something(struct sim_host *host, unsigned key) {
     return version;
 }
 
-/* The key goes as for want of a slot: it leaves no tombstone. */
-static void displace(struct sim_host *host, unsigned key) {
-    const struct lr_key named = lr_key_of_hash(host->cache, hash_of(key));
-    struct lr_view view;
-    CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&view, host->cache, lr_place_stripe(host->cache, named.place)), 0);
-    const struct lr_found found = lr_index_find(&view, &named);
-    CU_ASSERT(found.slot != NULL &&
-              lr_entry_forget(&view, found.slot, found.word, &found.head, LR_FORGET_DISPLACE, true));
-    lr_stripe_unlock(&view);
-}
-
 /* Hosts in a row: 0, 1, 2. */
 static struct sim *row(const char *what, const uint64_t sizes[3]) {
     struct sim *sim = sim_create_idle(what, 3, sizes);
@@ -124,7 +113,7 @@ static void an_older_delete_does_not_bring_back_what_was_evicted(void) {
     sim_run(sim, 1000); /* until it is known everywhere that all have it */
     sim->hosts[1].node->tombstone_ms = UINT64_MAX;
     const uint64_t version = version_of(&sim->hosts[1], 7);
-    displace(&sim->hosts[1], 7);
+    sim_displace(&sim->hosts[1], hash_of(7));
     CU_ASSERT_EQUAL(lr_apply_tombstone(sim->hosts[1].cache, hash_of(7), version - 1000, 0), LR_APPLIED);
     CU_ASSERT(sim_settle(sim, 20000));
     const uint64_t sent = sim_entries_sent(sim);
@@ -189,8 +178,8 @@ static void a_void_heard_from_one_is_not_told_to_another(void) {
     CU_ASSERT(sim_settle(sim, 5000));
     put(&sim->hosts[2], 1, "only at the end");
     CU_ASSERT(sim_settle(sim, 5000));
-    sim_run(sim, 3000);          /* so that everybody is known to have it */
-    displace(&sim->hosts[1], 1); /* in the middle it is gone, as the rest of that range may be */
+    sim_run(sim, 3000);                       /* so that everybody is known to have it */
+    sim_displace(&sim->hosts[1], hash_of(1)); /* in the middle it is gone, as the rest of that range may be */
     CU_ASSERT(!has_tombstone(&sim->hosts[1], 1));
     const uint64_t forgotten = forget_something(&sim->hosts[0], 1);
     sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
@@ -253,7 +242,7 @@ static void a_relay_that_owes_the_teller_changes_leads_its_void_back(void) {
         lr_range_get(sim->hosts[1].cache, lr_range_of(hash_of(1)), &range);
     } while (range.void_version < forgotten && has(&sim->hosts[0], 1, "old"));
     CU_ASSERT(range.void_version >= forgotten && has(&sim->hosts[0], 1, "old") && has(&sim->hosts[1], 1, "new"));
-    displace(&sim->hosts[1], 1);
+    sim_displace(&sim->hosts[1], hash_of(1));
     sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
     for (unsigned i = 0; i < 2; i++)
         CU_ASSERT(has(&sim->hosts[i], 1, NULL));
@@ -374,7 +363,7 @@ static struct sim *relay_that_forgot(const char *what, const uint64_t sizes[3]) 
     put(&sim->hosts[0], 1, "old");
     CU_ASSERT(sim_settle(sim, 5000));
     sim_run(sim, 1000);
-    displace(&sim->hosts[1], 1);
+    sim_displace(&sim->hosts[1], hash_of(1));
     CU_ASSERT(has(&sim->hosts[0], 1, "old") && has(&sim->hosts[1], 1, NULL) && has(&sim->hosts[2], 1, "old"));
     return sim;
 }
@@ -814,7 +803,7 @@ static void what_a_relay_lays_below_its_floor_opens_no_door(void) {
         CU_ASSERT_EQUAL(lr_epoch_begin(relay->cache, 0, &epoch, &head), 0); /* it has been passed on */
         lr_epoch_acked(relay->cache, 0, epoch);
         if (told[k] & LR_NO_EVICT)
-            displace(relay, 1);
+            sim_displace(relay, hash_of(1));
         else /* both floors are as high */
             CU_ASSERT_EQUAL(lr_drop_void(relay->cache, hash_of(1), version), 0);
         for (uint64_t older = 4; older > 0; older--) /* one less old than the other */

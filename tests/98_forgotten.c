@@ -88,17 +88,6 @@ static bool have(struct sim *sim, const char *key) {
 /* ---- voids, by way of relays --------------------------------------------------------------------------------------
  */
 
-/* The entry goes as for want of a slot: it leaves no tombstone. */
-static void displace(struct sim_host *host, const char *key) {
-    const struct lr_key named = lr_key_of_hash(host->cache, hash_of(key));
-    struct lr_view view;
-    CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&view, host->cache, lr_place_stripe(host->cache, named.place)), 0);
-    const struct lr_found found = lr_index_find(&view, &named);
-    CU_ASSERT(found.slot != NULL &&
-              lr_entry_forget(&view, found.slot, found.word, &found.head, LR_FORGET_DISPLACE, true));
-    lr_stripe_unlock(&view);
-}
-
 /* Host 2 has told a higher void, and the relay does not tell it to host 2; but it must tell what host 0 has forgotten,
  * though it may hold nothing of the key. */
 static void a_lower_void_reaches_who_told_the_higher(void) {
@@ -115,7 +104,7 @@ static void a_lower_void_reaches_who_told_the_higher(void) {
         sim_run(sim, 3 * LR_SETTLE_EVERY_MS);
         CU_ASSERT(have(sim, "key")); /* host 2 holds it: it is what everybody knows */
         if (!holds)
-            displace(&sim->hosts[1], "key");
+            sim_displace(&sim->hosts[1], hash_of("key"));
         forget_newer(&sim->hosts[0], "key", lower);
         sim_run(sim, 4 * LR_SETTLE_EVERY_MS);
         CU_ASSERT(!have(sim, "key"));
@@ -218,6 +207,10 @@ static void a_fill_in_the_place_of_a_change_is_as_new_as_that(void) {
     const struct lr_mark mark = fill(&sim->hosts[0], "i/key", "first");
     const uint64_t filled = version_of(&sim->hosts[0], "i/key");
     CU_ASSERT(filled > first && filled < mark.version);
+    CU_ASSERT_EQUAL(lr_apply_invalidation(sim->hosts[0].cache, hash_of("i/key"), mark.version), LR_APPLIED);
+    CU_ASSERT_EQUAL(version_of(&sim->hosts[0], "i/key"), 0);
+    fill(&sim->hosts[0], "i/key", "another"); /* its version is a token as well */
+    CU_ASSERT(version_of(&sim->hosts[0], "i/key") > filled);
     const uint64_t flushed = lr_highest_version(sim->hosts[0].cache) + (UINT64_C(1) << SM_VERSION_ORIGIN_BITS);
     uint64_t versions[2];
     for (unsigned i = 0; i < 2; i++) {

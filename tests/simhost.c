@@ -2,6 +2,7 @@
 /* What suites want of a simulated network: hosts whose segments have names and are checked, all of them peers, and keys
  * that are numbers. */
 #include "simnet.h"
+#include "stripe.h"
 
 #include <string.h>
 
@@ -24,6 +25,16 @@ void sim_wipe(struct sim_host *host) {
     fixture_destroy(&host->segment);
     memset(&host->segment, 0, sizeof host->segment);
     make_segment(host, options.size, options.policy);
+}
+
+void sim_displace(struct sim_host *host, uint64_t hash) {
+    const struct lr_key key = lr_key_of_hash(host->cache, hash);
+    struct lr_view view;
+    CU_ASSERT_EQUAL_FATAL(lr_stripe_lock(&view, host->cache, lr_place_stripe(host->cache, key.place)), 0);
+    const struct lr_found found = lr_index_find(&view, &key);
+    CU_ASSERT(found.slot != NULL &&
+              lr_entry_forget(&view, found.slot, found.word, &found.head, LR_FORGET_DISPLACE, true));
+    lr_stripe_unlock(&view);
 }
 
 struct sim *sim_create_idle(const char *what, unsigned hosts, const uint64_t *sizes) {

@@ -114,6 +114,8 @@ struct sim *sim_create_idle(const char *what, unsigned hosts, const uint64_t *si
 void sim_destroy(struct sim *sim);
 /* The host's segment is replaced by an empty one of the same size (the daemon must not run). */
 void sim_wipe(struct sim_host *host);
+/* The entry of that cluster hash goes as for want of a slot: it leaves no tombstone. */
+void sim_displace(struct sim_host *host, uint64_t hash);
 
 /* Puts `text` under a number. 0, or the engine's error. */
 int sim_put(struct sim_host *host, unsigned key, const char *text, uint64_t ttl_ms);
